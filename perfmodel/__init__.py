@@ -1,0 +1,1 @@
+"""perfmodel: how fast, how many, what binds, at what cost, and how sure."""
