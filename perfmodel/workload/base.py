@@ -69,6 +69,7 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def shown(value: object) -> str:
+    """A value as an error message shows it, cut to a readable length."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -149,7 +150,8 @@ def _hashable(value: object) -> object:
     return value
 
 
-def checkcheck_divides(divisor: Size, whole: Size, field: str, of: str) -> None:
+def check_divides(divisor: Size, whole: Size, field: str, of: str) -> None:
+    """Refuse a ``field`` that does not divide the field ``of`` (raises BadValue)."""
     if bool(np.any(np.asarray(whole) % np.asarray(divisor))):
         msg = f"must divide {of}, got {shown(divisor)} for {of} = {shown(whole)}"
         raise BadValue(msg, field=field, fix=f"a divisor of {of}")
