@@ -16,14 +16,29 @@ from typing import Any
 import numpy as np
 
 from perfmodel.errors import BadValue, UnknownName
-from perfmodel.workload.base import Real, Size, Workload, check_divides, check_real, check_size
+from perfmodel.workload.base import (
+    Array,
+    Real,
+    Size,
+    Workload,
+    check_divides,
+    check_real,
+    check_size,
+)
 from perfmodel.workload.dense import Collective, Conv, Elementwise, Gemm, Norm
-from perfmodel.workload.dtypes import DTYPE_BYTES, dtype_bytes, dtype_name, is_integer_dtype
+from perfmodel.workload.dtypes import (
+    DTYPE_BYTES,
+    RateKey,
+    dtype_bytes,
+    dtype_name,
+    is_integer_dtype,
+)
 from perfmodel.workload.mixers import Attention, DeltaRule, LinearAttention, SelectiveScan, Ssd
 
 __all__ = [
     "DTYPE_BYTES",
     "WORKLOADS",
+    "Array",
     "Attention",
     "Collective",
     "Conv",
@@ -32,6 +47,7 @@ __all__ = [
     "Gemm",
     "LinearAttention",
     "Norm",
+    "RateKey",
     "Real",
     "SelectiveScan",
     "Size",

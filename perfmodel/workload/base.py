@@ -15,6 +15,10 @@ Size: TypeAlias = int | NDArray[Any]
 """A positive count: a number, or an array that broadcasts with the workload's other fields."""
 
 Real: TypeAlias = float | NDArray[Any]
+"""A finite number, or an array that broadcasts with the workload's other fields."""
+
+Array: TypeAlias = np.float64 | NDArray[np.float64]
+"""What formulas return: float64, zero-dimensional for a single point."""
 
 MAX_SIZE = 2**53
 """Sizes above this cannot be told apart in float64, so they are refused as absurd."""

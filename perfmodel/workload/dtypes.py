@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from perfmodel.errors import BadValue, UnknownName
+
+RateKey: TypeAlias = tuple[str, str, str]
+"""``(unit, dtype, acc_dtype)``; unit ``"tensor"`` (matrix products; a device without a matrix unit
+runs them on its vector unit) or ``"vector"``."""
 
 DTYPE_BYTES: dict[str, float] = {
     "fp64": 8.0,

@@ -1,0 +1,28 @@
+"""Links between devices, nodes and hosts, and prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link, one direction: bytes per second per device.
+
+    ``domain`` is how many devices it joins at this rate (8 in an NVSwitch box, 2 with a bridge).
+    """
+
+    name: str
+    bandwidth_bytes_per_s: float
+    latency_s: float = 0.0
+    domain: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What an hour of one device costs, where and when."""
+
+    usd_per_hour: float
+    provider: str
+    date: str
+    kind: str = "on-demand"
