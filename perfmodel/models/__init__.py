@@ -1,0 +1,1 @@
+"""Models: published configurations as shapes, and shapes as counted workloads."""
