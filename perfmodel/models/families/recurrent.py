@@ -190,7 +190,7 @@ def jamba(c: Reader) -> ModelShape:
     on the scan's inputs. No positions.
     """
     hidden, depth = c.size("hidden_size"), c.layers("num_hidden_layers")
-    c.ignore("use_mamba_kernels")
+    c.ignore("use_mamba_kernels", "sliding_window")
     mixer = MambaMixer(
         inner=c.size("mamba_expand", default=2) * hidden,
         state=c.size("mamba_d_state", default=16),
