@@ -130,7 +130,8 @@ def _usage_error(error: Any, args: list[str]) -> BadValue:
 
 
 def _refuse(error: PerfModelError, args: list[str]) -> int:
-    where = f"{error.field}: " if error.field else ""
+    named = error.field is None or error.field in error.message
+    where = "" if named else f"{error.field}: "
     print(f"error: {where}{error.message}", file=sys.stderr)
     if error.fix:
         print(f"  try: {error.fix}", file=sys.stderr)

@@ -159,7 +159,8 @@ def mamba2(c: Cells) -> Workload:
 def _causal_conv(c: Cells, channels: int, length: int) -> Workload:
     return Conv(
         batch=c.count("batch"), in_channels=channels, out_channels=channels, width=length,
-        kernel_w=c.count("d_conv"), groups=channels, padding="causal", dtype=c.text("dtype", "bf16"),
+        kernel_w=c.count("d_conv"), groups=channels, padding="causal",
+        dtype=c.text("dtype", "bf16"),
     )  # fmt: skip
 
 
