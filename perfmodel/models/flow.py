@@ -8,6 +8,7 @@ operators carry one more trailing axis (``summed``) over them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ import numpy as np
 from perfmodel.models.parallel import Split
 from perfmodel.models.shape import ModelShape
 from perfmodel.ops.numbers import f64
-from perfmodel.workload import Array, Elementwise, Size, Workload, dtype_name
+from perfmodel.workload import Array, Elementwise, Norm, Size, Workload, dtype_name
 
 Amount: TypeAlias = Array | float | int
 """A count or a number of bytes, per grid point."""
@@ -146,3 +147,16 @@ def pointwise(
         name=name,
     )
     return CountedOp(group=group, count=times, workload=work, name=name)
+
+
+def gate(frame: Frame, elements: Any, times: Amount) -> Iterator[CountedOp]:
+    """A sigmoid-weighted output: sigmoid (an exponential and a reciprocal), then the products."""
+    yield pointwise(
+        frame, elements, times, group="activation", name="gate", reads=2, flops=3, special=2
+    )
+
+
+def rms_norm(frame: Frame, rows: Size, cols: Any, times: Amount, name: str) -> CountedOp:
+    """An RMS norm inside a mixer."""
+    work = Norm(rows=rows, cols=cols, kind="rms", dtype=frame.dtypes.wide)
+    return CountedOp(group="norm", count=times, workload=work, name=name)

@@ -10,9 +10,19 @@ import numpy as np
 from perfmodel.models.feedforward import ffn_ops
 from perfmodel.models.flow import Amount, CountedOp, Flow, Frame, pointwise, product
 from perfmodel.models.matrices import product_of
-from perfmodel.models.mixers import mixer_ops
+from perfmodel.models.attention import attention_ops, latent_ops
 from perfmodel.models.parallel import per_device
-from perfmodel.models.shape import LayerGroup, MambaMixer, PatchEmbedding
+from perfmodel.models.recurrent import delta_ops, mamba2_ops, mamba_ops
+from perfmodel.models.shape import (
+    AttentionMixer,
+    DeltaMixer,
+    LatentMixer,
+    LayerGroup,
+    Mamba2Mixer,
+    MambaMixer,
+    Mixer,
+    PatchEmbedding,
+)
 from perfmodel.ops.numbers import f64
 from perfmodel.workload import DTYPE_BYTES, Collective, Conv, Norm, Size
 
@@ -106,12 +116,27 @@ def _layer(frame: Frame, group: LayerGroup, flow: Flow) -> Iterator[CountedOp]:
     times = product(group.count, flow.times)
     yield from _norms(frame, group.norms, sums, flow, times)
     if group.mixer is not None:
-        yield from mixer_ops(frame, group.mixer, flow, group.count)
+        yield from _mixer_ops(frame, group.mixer, flow, group.count)
     if group.ffn is not None:
         yield from ffn_ops(frame, group.ffn, flow, group.count)
     yield from _synchronise(frame, product(sums, times), flow.rows)
     if isinstance(group.mixer, MambaMixer):
         yield from _selection(frame, group.mixer, times, flow.rows)
+
+
+def _mixer_ops(frame: Frame, mixer: Mixer, flow: Flow, layers: int) -> Iterator[CountedOp]:
+    """Everything between a layer's first norm and its residual, on one device."""
+    match mixer:
+        case AttentionMixer():
+            yield from attention_ops(frame, mixer, flow, layers)
+        case LatentMixer():
+            yield from latent_ops(frame, mixer, flow, layers)
+        case MambaMixer():
+            yield from mamba_ops(frame, mixer, flow, layers)
+        case Mamba2Mixer():
+            yield from mamba2_ops(frame, mixer, flow, layers)
+        case DeltaMixer():
+            yield from delta_ops(frame, mixer, flow, layers)
 
 
 def _norms(frame: Frame, norms: int, sums: int, flow: Flow, times: Amount) -> Iterator[CountedOp]:

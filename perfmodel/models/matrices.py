@@ -61,3 +61,9 @@ def product_of(
         out_dtype=types.wide,
         group_size=GROUP_SIZE if grouped else None,
     )
+
+
+def around_out(ops: Iterator[CountedOp]) -> tuple[list[CountedOp], list[CountedOp]]:
+    """The products before a mixer and the output projection after it."""
+    found = list(ops)
+    return [op for op in found if op.name != "out"], [op for op in found if op.name == "out"]
