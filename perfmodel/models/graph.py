@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from perfmodel.models.attention import attention_ops, latent_ops
 from perfmodel.models.feedforward import ffn_ops
 from perfmodel.models.flow import Amount, CountedOp, Flow, Frame, pointwise, product
 from perfmodel.models.matrices import product_of
-from perfmodel.models.attention import attention_ops, latent_ops
 from perfmodel.models.parallel import per_device
 from perfmodel.models.recurrent import delta_ops, mamba2_ops, mamba_ops
 from perfmodel.models.shape import (
