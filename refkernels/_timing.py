@@ -7,6 +7,7 @@ data of another set. *Stream time* is the same launches issued one by one. Both 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,14 +39,17 @@ class Timing:
         return (self.p75_s - self.p25_s) / self.time_s
 
 
-def rotation_sets(bytes_per_set: float, *, most: int = 64) -> int:
+def rotation_sets(bytes_per_set: float, *, most: int = 512) -> int:
     """How many input sets to cycle through so that a set is gone from L2 when its turn returns.
 
-    Twice the cache: after that many bytes of other sets, nothing of this one is left.
+    Twice the cache: after that many bytes of other sets, nothing of this one is left. Sets smaller
+    than 1/256 of the cache would need more than ``most`` and stay resident: such kernels are bound
+    by their launch.
     """
     import cupy
 
-    l2_bytes = int(cupy.cuda.Device().attributes["L2CacheSize"])
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    l2_bytes = int(properties["l2CacheSize"])
     return max(2, min(most, int(2 * l2_bytes / bytes_per_set) + 2))
 
 
@@ -85,11 +89,11 @@ def time_kernel(
     if sets < 1:
         msg = f"must be at least 1, got {sets}"
         raise BadValue(msg, field="sets")
+    cupy.cuda.Device().synchronize()  # inputs may still be in the making on another stream
     stream = stream or cupy.cuda.Stream(non_blocking=True)
     with stream:
         rough_s = _stream_time(call, sets, stream)
-        launches = max(1, min(100, int(2e-3 / rough_s)))
-        launches = -(-launches // sets) * sets if launches > 1 else sets
+        launches = max(1, -(-int(2e-3 / rough_s) // sets)) * sets
 
         def body() -> None:
             for i in range(launches):
@@ -137,6 +141,4 @@ def _elapsed(body: Replay, repeats: int, stream: Any) -> list[float]:
         body()
         event.record(stream)
     events[-1].synchronize()
-    return [
-        cupy.cuda.get_elapsed_time(a, b) / 1e3 for a, b in zip(events, events[1:], strict=False)
-    ]
+    return [cupy.cuda.get_elapsed_time(a, b) / 1e3 for a, b in itertools.pairwise(events)]
