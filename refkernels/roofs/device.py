@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.errors import BadValue
 from refkernels._compile import Compiled, compile_kernel
 from refkernels._launch import Kernel, launch, load_kernel, params_struct
 from refkernels._occupancy import blocks_per_sm
 from refkernels._record import roof
 from refkernels._sources import kernel_source
 from refkernels._timing import Timing, rotation_sets, time_kernel
+from refkernels.roofs.operands import tensor_operands
 
 MIB = 2**20
 Roof = dict[str, Any]
@@ -352,16 +352,7 @@ class Probe:
         return out
 
     def _operands(self, operand: str) -> Any:
-        """192 KiB of random tensor operands: normal values, or uniform bytes for int8."""
-        rng = np.random.default_rng(11)
-        normal = rng.standard_normal(196608, dtype=np.float32)
-        drawn: dict[str, Callable[[], Any]] = {
-            "s8": lambda: rng.integers(-127, 128, size=196608, dtype=np.int8),
-            "bf16": lambda: (normal[:98304].view(np.uint32) >> 16).astype(np.uint16),
-            "f16": lambda: normal[:98304].astype(np.float16),
-            "e4m3": lambda: e4m3_bits(normal),
-        }
-        return self.cp.asarray(drawn[operand]())
+        return self.cp.asarray(tensor_operands(operand, 196608))
 
     def _memory_params(self, source: Any, target: Any, size: int, rounds: int) -> Any:
         return params_struct(
@@ -376,25 +367,6 @@ class Probe:
         return params_struct(
             source=source, bytes=np.uint64(size), rounds=rounds, elapsed=self.elapsed
         )
-
-
-def e4m3_bits(values: Any) -> Any:
-    """float32 values truncated to fp8 e4m3 bits (sign, 4 bits of exponent, 3 of mantissa).
-
-    Magnitudes outside the normal range [2**-6, 448] are clamped into it.
-
-    Raises:
-        BadValue: a value that is not finite.
-    """
-    if not np.isfinite(values).all():
-        msg = "must be finite"
-        raise BadValue(msg, field="values")
-    magnitude = np.clip(np.abs(values), np.float32(2**-6), np.float32(448.0))
-    bits = magnitude.astype(np.float32).view(np.uint32)
-    exponent = (bits >> 23).astype(np.int32) - 127 + 7
-    mantissa = (bits >> 20) & 7
-    sign = (values < 0).astype(np.uint32) << 7
-    return (sign | (exponent.astype(np.uint32) << 3) | mantissa).astype(np.uint8)
 
 
 def _rate(quantity: str, work: float, timing: Timing, unit: str, **condition: object) -> Roof:
