@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from perfmodel.errors import BadValue
-from refkernels._clocks import LoadMonitor
+from refkernels._clocks import Load, LoadMonitor
 
 Replay = Callable[[], None]
 Capture = Callable[[Callable[[], None], Any], Replay]
@@ -28,10 +29,15 @@ class Timing:
     time_s: float
     p25_s: float
     p75_s: float
-    samples: int
+    samples_s: tuple[float, ...]
     stream_time_s: float | None
     sm_clock_hz: float | None
     power_w: float | None
+
+    @property
+    def samples(self) -> int:
+        """How many samples the quartiles are over."""
+        return len(self.samples_s)
 
     @property
     def spread(self) -> float:
@@ -104,14 +110,33 @@ def time_kernel(
         _elapsed(replay, max(1, replays // 2), stream)
         with LoadMonitor() as monitor:
             times = [t / launches for t in _elapsed(replay, replays, stream)]
-    load = monitor.load()
+    return _timing(times, rough_s, monitor.load())
+
+
+def time_host(call: Callable[[int], None], *, sets: int, budget_s: float = 0.5) -> Timing:
+    """Time ``call(i)`` on the processor by the wall clock; the sets rotate as on a device."""
+    call(0)  # compiles
+    start = time.perf_counter()
+    call(1 % sets)
+    rough_s = max(time.perf_counter() - start, 1e-7)
+    calls = max(1, int(2e-3 / rough_s))
+    times = []
+    for sample in range(max(5, min(50, int(budget_s / (rough_s * calls))))):
+        start = time.perf_counter()
+        for i in range(calls):
+            call((sample + i) % sets)
+        times.append((time.perf_counter() - start) / calls)
+    return _timing(times, None, Load(sm_clock_hz=None, power_w=None))
+
+
+def _timing(times: list[float], stream_time_s: float | None, load: Load) -> Timing:
     p25, median, p75 = statistics.quantiles(times, n=4)
     return Timing(
         time_s=median,
         p25_s=p25,
         p75_s=p75,
-        samples=len(times),
-        stream_time_s=rough_s,
+        samples_s=tuple(times),
+        stream_time_s=stream_time_s,
         sm_clock_hz=load.sm_clock_hz,
         power_w=load.power_w,
     )
