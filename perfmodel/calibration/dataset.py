@@ -12,8 +12,9 @@ from perfmodel.errors import PerfModelError
 from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
-from perfmodel.roofline.classes import CLASS_MODELS, Run
-from perfmodel.roofline.time import kernel_class, predict
+from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.model import Run
+from perfmodel.roofline.time import kernel_class
 from perfmodel.workload import Workload
 from perfmodel.workload.stack import stack, stack_key
 
@@ -37,7 +38,7 @@ class Group:
     def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
         """Predicted times under parameter ``values``."""
         model = CLASS_MODELS[self.kernel_class]
-        time_s = predict(model, self.workload, self.device, values, self.run).time_s
+        time_s = model.predict(self.workload, self.device, values, self.run).time_s
         return np.broadcast_to(np.asarray(time_s, np.float64), (len(self.rows),))
 
     def select(self, keep: Callable[[Measurement], bool]) -> Group | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from perfmodel.calibration.dataset import Group
 from perfmodel.errors import MissingCalibration
-from perfmodel.roofline.classes import ClassModel, Parameter
+from perfmodel.roofline.model import ClassModel, Parameter
 
 SOFT = 0.15
 """Log residual beyond which a row starts to count less than quadratically (about 15 %)."""
@@ -63,7 +63,8 @@ def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
     weights = _file_weights(groups)
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return -np.log(ratios(groups, scale.values(x))) * weights
+        log: NDArray[np.float64] = -np.log(ratios(groups, scale.values(x))) * weights
+        return log
 
     options = {"bounds": (0.0, 1.0), "loss": "soft_l1", "f_scale": SOFT * float(np.median(weights))}
     solutions = [
@@ -105,14 +106,15 @@ class _Scale:
         if share is not None:
             return np.full(len(self.parameters), share)
         x = [(p.start - p.low) / (p.high - p.low) for p in self.parameters]
-        return np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
+        inside: NDArray[np.float64] = np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
+        return inside
 
 
 def _file_weights(groups: Sequence[Group]) -> NDArray[np.float64]:
     """Square roots of row weights: every file has the same total."""
     files = [r.file for g in groups for r in g.rows]
     sizes = Counter(files)
-    return np.sqrt(np.array([1.0 / sizes[f] for f in files]))
+    return np.array([sizes[f] ** -0.5 for f in files])
 
 
 def _standard_errors(
@@ -127,4 +129,5 @@ def _standard_errors(
     inverse = np.where(seen, 1.0 / np.where(seen, s, 1.0), np.inf)
     with np.errstate(invalid="ignore"):
         squares = np.nan_to_num((vt.T * inverse) ** 2, nan=0.0, posinf=np.inf)
-    return np.sqrt(variance * squares.sum(axis=1))
+    spread: NDArray[np.float64] = np.sqrt(variance * squares.sum(axis=1))
+    return spread

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from perfmodel.calibration.dataset import Group
 from perfmodel.calibration.fit import fit, ratios
 from perfmodel.measure import Measurement
-from perfmodel.roofline.classes import ClassModel
+from perfmodel.roofline.model import ClassModel
 
 FOLDS = 4
 
 
 def by_shape(m: Measurement) -> Hashable:
-    """One of a few folds by a hash of the operator's sizes, so that a repeated shape stays whole."""
+    """One of a few folds by a hash of the sizes, so that a repeated shape stays whole."""
     assert m.workload is not None
     return zlib.crc32(repr(m.workload.key()).encode()) % FOLDS
 
