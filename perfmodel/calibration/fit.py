@@ -24,6 +24,9 @@ SOFT = 0.15
 STARTS = (None, 0.25, 0.75)
 """The declared start, and points at these fractions of each parameter's range."""
 
+UNSEEN = 1e-6
+"""Relative singular value below which the data say nothing about a direction."""
+
 IDENTIFIED_SHARE = 0.5
 """A parameter whose standard error exceeds this share of its range is not identified."""
 
@@ -125,9 +128,9 @@ def _standard_errors(
     _, s, vt = np.linalg.svd(jac, full_matrices=False)
     freedom = max(1, residuals.size - s.size)
     variance = float(residuals @ residuals) / freedom
-    seen = s > s.max() * 1e-6
-    inverse = np.where(seen, 1.0 / np.where(seen, s, 1.0), np.inf)
-    with np.errstate(invalid="ignore"):
-        squares = np.nan_to_num((vt.T * inverse) ** 2, nan=0.0, posinf=np.inf)
-    spread: NDArray[np.float64] = np.sqrt(variance * squares.sum(axis=1))
+    seen = s > s.max() * UNSEEN
+    directions = vt.T**2
+    squares = directions[:, seen] @ (1.0 / s[seen] ** 2)
+    lost = directions[:, ~seen].sum(axis=1) > UNSEEN
+    spread: NDArray[np.float64] = np.where(lost, np.inf, np.sqrt(variance * squares))
     return spread

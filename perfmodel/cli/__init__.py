@@ -22,6 +22,8 @@ from perfmodel.errors import BadValue, PerfModelError
 PROGRAM = "perfmodel"
 
 VERBS: dict[str, tuple[str, str]] = {
+    "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
+    "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
