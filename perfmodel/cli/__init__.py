@@ -24,6 +24,8 @@ PROGRAM = "perfmodel"
 VERBS: dict[str, tuple[str, str]] = {
     "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
     "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
+    "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
+    "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
