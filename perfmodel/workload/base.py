@@ -93,14 +93,14 @@ class Workload:
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __post_init__(self) -> None:
+        optional = (f.name for f in fields(self) if f.default is None)
+        left_out = {name for name in optional if getattr(self, name) is None}
         for name, least in self.SIZES.items():
-            value = getattr(self, name)
-            if value is not None:
-                self._set(name, check_size(value, name, least=least))
+            if name not in left_out:
+                self._set(name, check_size(getattr(self, name), name, least=least))
         for name in self.DTYPES:
-            value = getattr(self, name)
-            if value is not None:
-                self._set(name, dtype_name(value, name))
+            if name not in left_out:
+                self._set(name, dtype_name(getattr(self, name), name))
         for name, allowed in self.CHOICES.items():
             self._check_choice(name, allowed)
         self._complete()
