@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import pickle
 import subprocess
 import sys
 import tomllib
@@ -94,6 +95,37 @@ def test_a100_bf16_is_the_datasheet_figure():
     assert load_device("a100-sxm-80gb").compute.peak("tensor", "bf16") == pytest.approx(
         312 * TERA, rel=5e-4
     )
+
+
+# FLOP per byte of datasheet peak over datasheet bandwidth.
+@pytest.mark.parametrize(
+    ("name", "unit", "dtype", "ridge"),
+    [
+        ("a100-sxm-80gb", "tensor", "bf16", 153),
+        ("h100-sxm-80gb", "tensor", "bf16", 295),
+        ("h100-sxm-80gb", "tensor", "fp8", 591),
+        ("h200-sxm", "tensor", "bf16", 206),
+        ("b200-sxm", "tensor", "fp4", 1125),
+        ("mi300x", "tensor", "bf16", 247),
+        ("v100-sxm2-32gb", "tensor", "fp16", 139),
+        ("t4", "tensor", "fp16", 203),
+        ("l4", "tensor", "bf16", 403),
+        ("l40s", "tensor", "fp8", 848),
+        ("rtx-3090", "tensor", "bf16", 76),
+        ("rtx-4090", "tensor", "bf16", 164),
+        ("tpu-v5e", "tensor", "bf16", 240),
+        ("tpu-v5p", "tensor", "bf16", 166),
+        ("jetson-agx-orin-64gb", "tensor", "fp16", 208),
+        ("raspberry-pi-5-8gb", "vector", "fp32", 9),
+        ("apple-m2-pro-gpu", "vector", "fp32", 34),
+        ("epyc-9654", "vector", "fp32", 23.7),
+    ],
+)
+def test_ridge_points(name, unit, dtype, ridge):
+    """The intensity at which a product stops being bound by memory, to the rounding shown."""
+    device = load_device(name)
+    bandwidth = device.memory.bandwidth_bytes_per_s
+    assert device.compute.peak(unit, dtype) / bandwidth == pytest.approx(ridge, rel=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -502,7 +534,7 @@ def test_the_users_device_replaces_a_shipped_one(tmp_path):
 
 
 def test_devices_are_values(device):
-    """A device is frozen and names its file."""
-    assert device.name in ALL
+    """A device is frozen, can be a cache key and crosses to another process."""
+    assert {device: 1}[pickle.loads(pickle.dumps(device))] == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         device.name = "x"
