@@ -56,7 +56,7 @@ def combine(
     The interval adds the operators' intervals. Attention is added last: it alone may vary over
     every axis of a grid, so all other sums stay small arrays.
     """
-    timed = [time_op(op, device) for op in attention_last(ops)]
+    timed = list(time_ops(attention_last(ops), device))
     host_s, host_note = host_overhead(engine)
     terms = terms_by_group(timed) | ({"host": host_s} if engine is not None else {})
     total = resting_cost(ops)
@@ -94,9 +94,18 @@ def attention_last(ops: Sequence[CountedOp]) -> list[CountedOp]:
     return sorted(ops, key=lambda op: isinstance(op.workload, Attention))
 
 
-def time_op(op: CountedOp, device: Device) -> Timed:
-    """One operator's estimate; over chunks the estimate is their mean."""
-    found = estimate(op.workload, device, warm=_warm(op))
+def time_ops(ops: Iterable[CountedOp], device: Device) -> Iterator[Timed]:
+    """Every operator's time; layers that differ elsewhere share the estimates of what is equal."""
+    known: dict[object, Estimate] = {}
+    for op in ops:
+        key = (op.workload.key(), _warm(op))
+        if key not in known:
+            known[key] = estimate(op.workload, device, warm=_warm(op))
+        yield time_op(op, known[key])
+
+
+def time_op(op: CountedOp, found: Estimate) -> Timed:
+    """One operator's share of the step; over chunks the estimate shown is their mean."""
     names = ("time_s", "low_s", "high_s", "lower_bound_s")
     sums = {name: times_count(op, getattr(found, name)) for name in names}
     if op.summed:
