@@ -48,16 +48,18 @@ def combine(
     split: Split,
     dtypes: Dtypes,
     tokens: Array,
+    steps: Array,
     assumptions: Iterable[str],
     engine: str | None,
 ) -> Estimate:
     """The step's Estimate: ``time_s = sum of count x time`` over its operators, and host overhead.
 
-    The interval adds the operators' intervals. Attention is added last: it alone may vary over
+    ``tokens`` are read or made, in ``steps`` engine steps. The interval adds the operators' intervals. Attention is added last: it alone may vary over
     every axis of a grid, so all other sums stay small arrays.
     """
     timed = list(time_ops(attention_last(ops), device))
-    host_s, host_note = host_overhead(engine)
+    per_step, host_note = host_overhead(engine)
+    host_s = per_step * steps
     terms = terms_by_group(timed) | ({"host": host_s} if engine is not None else {})
     total = resting_cost(ops)
     bound = lower_bound(total, device)
