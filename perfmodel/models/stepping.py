@@ -22,6 +22,8 @@ from perfmodel.roofline.bounds import Bound, largest, lower_bound
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import Array, Attention, Collective, Elementwise, Norm, RateKey
 
+COLD = ("embed", "optimizer")
+"""Groups whose pointwise operators read what rests in memory."""
 BALANCED = "tokens choose experts evenly and independently of each other"
 
 
@@ -103,8 +105,8 @@ def time_op(op: CountedOp, device: Device) -> Timed:
 
 
 def _warm(op: CountedOp) -> bool:
-    """Whether all operands were just written: pointwise operators but the embedding lookup."""
-    return isinstance(op.workload, Norm | Elementwise) and op.group != "embed"
+    """Whether all operands were just written: pointwise operators but those on tables."""
+    return isinstance(op.workload, Norm | Elementwise) and op.group not in COLD
 
 
 def times_count(op: CountedOp, value: Array) -> Array:
