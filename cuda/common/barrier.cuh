@@ -1,0 +1,176 @@
+// mbarriers, named barriers, cluster barriers and the fences between them (PTX ISA 9.7.13).
+// An mbarrier phase has a parity: a waiter passes the parity of the phase it waits for, which
+// starts at 0 and flips each time the phase completes. A barrier that nobody has completed yet
+// counts as having completed a phase of parity 1: producers start by waiting for parity 1.
+#pragma once
+#include "common/types.cuh"
+
+namespace ptx {
+
+__device__ __forceinline__ void mbarrier_init(u64* barrier, u32 arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)),
+                 "r"(arrivals)
+                 : "memory");
+}
+
+// After mbarrier_init and before any other thread, CTA or copy engine touches the barrier.
+__device__ __forceinline__ void fence_mbarrier_init() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+// Orders this thread's ordinary shared-memory writes before later reads by TMA or wgmma.
+__device__ __forceinline__ void fence_async_shared() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ void mbarrier_arrive(u64* barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(smem_address(barrier))
+                 : "memory");
+}
+
+// Arrive and announce that `bytes` will be delivered by bulk copies before the phase completes.
+__device__ __forceinline__ void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     smem_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+}
+
+// Arrive on the barrier at the same offset in the shared memory of CTA `rank` of this cluster.
+__device__ __forceinline__ void mbarrier_arrive_cluster(u64* barrier, u32 rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 remote;\n"
+        "mapa.shared::cluster.u32 remote, %0, %1;\n"
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+        "}" ::"r"(smem_address(barrier)),
+        "r"(rank)
+        : "memory");
+}
+
+__device__ __forceinline__ bool mbarrier_try_wait(u64* barrier, u32 parity) {
+    u32 done;
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n"
+        "}"
+        : "=r"(done)
+        : "r"(smem_address(barrier)), "r"(parity)
+        : "memory");
+    return done != 0;
+}
+
+__device__ __forceinline__ void mbarrier_wait(u64* barrier, u32 parity) {
+    while (!mbarrier_try_wait(barrier, parity)) {
+    }
+}
+
+// As mbarrier_wait, for a barrier on which threads of other CTAs of the cluster arrive.
+__device__ __forceinline__ void mbarrier_wait_cluster(u64* barrier, u32 parity) {
+    u32 done = 0;
+    while (!done) {
+        asm volatile(
+            "{\n"
+            ".reg .pred p;\n"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+            "selp.u32 %0, 1, 0, p;\n"
+            "}"
+            : "=r"(done)
+            : "r"(smem_address(barrier)), "r"(parity)
+            : "memory");
+    }
+}
+
+// The stage and the parity of a ring of `Stages` buffers, advanced together.
+template <int Stages>
+struct Ring {
+    int stage = 0;
+    u32 parity = 0;
+    __device__ __forceinline__ void advance() {
+        if (++stage == Stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+// Hardware barriers 1-15 among `threads` threads (0 is __syncthreads).
+__device__ __forceinline__ void named_barrier_sync(int id, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void cluster_arrive() {
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_wait() {
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+
+__device__ __forceinline__ u32 cluster_rank() {
+    u32 rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+// True in exactly one lane of a converged warp, the same one each time.
+__device__ __forceinline__ bool elect_one() {
+    u32 elected;
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "elect.sync _|p, 0xffffffff;\n"
+        "selp.u32 %0, 1, 0, p;\n"
+        "}"
+        : "=r"(elected));
+    return elected != 0;
+}
+
+// Warpgroup-wide hand-over of registers (PTX 9.7.19.5). Takes effect only in a kernel with
+// __launch_bounds__(threads, 1) and when every warpgroup takes exactly one branch of the roles.
+template <int Registers>
+__device__ __forceinline__ void registers_shrink() {
+    static_assert(Registers % 8 == 0 && Registers >= 24 && Registers <= 256, "setmaxnreg range");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+
+template <int Registers>
+__device__ __forceinline__ void registers_grow() {
+    static_assert(Registers % 8 == 0 && Registers >= 24 && Registers <= 256, "setmaxnreg range");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+
+// One barrier of all blocks of a cooperative launch. `counter` starts at 0 and only grows, by the
+// number of blocks per use, so it needs no reset between uses within a launch.
+__device__ __forceinline__ void grid_barrier(u32* counter, u32 blocks) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        u32 ticket;
+        asm volatile("atom.add.release.gpu.global.u32 %0, [%1], 1;"
+                     : "=r"(ticket)
+                     : "l"(counter)
+                     : "memory");
+        const u32 target = (ticket / blocks + 1) * blocks;
+        u32 seen;
+        do {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                         : "=r"(seen)
+                         : "l"(counter)
+                         : "memory");
+        } while (static_cast<s32>(seen - target) < 0);
+    }
+    __syncthreads();
+}
+
+}  // namespace ptx
