@@ -149,6 +149,8 @@ def other_parameters(shape: ModelShape) -> int:
 
 def norm_elements(shape: ModelShape) -> int:
     """Elements of one hidden-width norm: a weight, and a bias where the family has one."""
+    if not shape.norm_affine:
+        return 0
     return shape.hidden * (2 if shape.norm_bias else 1)
 
 

@@ -184,6 +184,8 @@ class ModelShape:
     head_bias: bool = False
     norm_kind: Literal["rms", "layer"] = "rms"
     norm_bias: bool = False
+    norm_affine: bool = True
+    """Whether norms have elements of their own at all."""
     final_norm: bool = True
     embedding_norm: bool = False
     positions: int = 0
