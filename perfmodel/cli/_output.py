@@ -14,6 +14,8 @@ import typer
 from perfmodel.errors import BadValue
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from perfmodel.report.tables import Table
 
 PIPE_WIDTH = 4096
@@ -72,8 +74,16 @@ def _show(tables: Sequence[Table], notes: Sequence[str]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
+    if console.is_terminal:
+        _print_all(console, tables, notes)
+        return
+    console.width = PIPE_WIDTH
+    with console.capture() as shown:
+        _print_all(console, tables, notes)
+    print(*(line.rstrip() for line in shown.get().strip("\n").splitlines()), sep="\n")
+
+
+def _print_all(console: Console, tables: Sequence[Table], notes: Sequence[str]) -> None:
     for table in tables:
         console.print(table.to_rich())
     for note in notes:
