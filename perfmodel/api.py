@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
 from perfmodel.models.shape import ModelShape
-from perfmodel.workload import Size, Workload
+from perfmodel.workload import Workload
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -191,9 +191,7 @@ def compare(
 
     devices = [device(d) for d in on]
     if isinstance(of, Workload):
-        return comparing.compare(
-            of.op, devices, lambda d: estimate(of, d, **question), price=price
-        )
+        return comparing.compare(of.op, devices, lambda d: estimate(of, d, **question), price=price)
     names = ("dtype", "weight_dtype", "kv_dtype")
     wish = Wish(**{n: question.pop(n) for n in names if n in question})
     return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)

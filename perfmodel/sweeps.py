@@ -69,8 +69,8 @@ class SweepResult:
         for place, (name, values) in enumerate(self.axes.items()):
             columns[name] = _column(pd, place, values, self.time_s.shape)
         columns |= {name: getattr(self, name).ravel() for name in QUANTITIES}
-        names, codes = np.unique(self.bound, return_inverse=True)
-        columns["bound"] = pd.Categorical.from_codes(codes.ravel(), names.tolist())
+        codes, names = _coded(self.bound.ravel())
+        columns["bound"] = pd.Categorical.from_codes(codes, names)
         return pd.DataFrame(columns)
 
 
@@ -140,9 +140,7 @@ def evaluate_block(block: Block) -> dict[str, NDArray[Any]] | PerfModelError:
         found = _predict(block.subject, block.device, dict(block.choices), grids)
     except (UnsupportedDtype, MissingData) as refusal:
         return refusal
-    return {
-        name: np.broadcast_to(getattr(found, name), shape) for name in (*QUANTITIES, "bound")
-    }
+    return {name: np.broadcast_to(getattr(found, name), shape) for name in (*QUANTITIES, "bound")}
 
 
 def _predict(
@@ -178,9 +176,7 @@ def _blocks(
     inner = int(np.prod([len(v) for v in list(sizes.values())[1:]], dtype=np.int64))
     rows = max(1, BLOCK // max(1, inner))
     for place in itertools.product(*(range(len(values)) for values in lists)):
-        subject, device, *chosen = (
-            values[i] for values, i in zip(lists, place, strict=True)
-        )
+        subject, device, *chosen = (values[i] for values, i in zip(lists, place, strict=True))
         named: dict[str, Any] = dict(zip(choices, chosen, strict=True))
         for where, part in _parts(sizes, rows):
             yield Block(
@@ -278,9 +274,7 @@ def _empty(axes: Mapping[str, NDArray[Any]]) -> SweepResult:
     return SweepResult(axes=axes, bound=np.full(shape, "", dtype="U16"), refused={}, **numbers)
 
 
-def _column(
-    pd: Any, place: int, values: NDArray[Any], shape: tuple[int, ...]
-) -> Any:
+def _column(pd: Any, place: int, values: NDArray[Any], shape: tuple[int, ...]) -> Any:
     """An axis repeated over the grid; names as categories, which cost one byte each."""
     index = np.arange(len(values), dtype=np.int64 if values.dtype.kind != "U" else np.int16)
     lie = [1] * len(shape)
@@ -290,3 +284,16 @@ def _column(
         return values[spread]
     names, codes = np.unique(values, return_inverse=True)
     return pd.Categorical.from_codes(codes[spread], names.tolist())
+
+
+def _coded(values: NDArray[np.str_]) -> tuple[NDArray[np.int8], list[str]]:
+    """Few distinct names as codes: one comparison per name, where sorting millions is slow."""
+    codes = np.full(values.shape, -1, dtype=np.int8)
+    names: list[str] = []
+    left = np.flatnonzero(codes < 0)[:1]
+    while left.size:
+        name = str(values[left[0]])
+        codes[values == name] = len(names)
+        names.append(name)
+        left = np.flatnonzero(codes < 0)[:1]
+    return codes, names

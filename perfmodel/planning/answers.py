@@ -10,7 +10,7 @@ import numpy as np
 
 from perfmodel.answer import Source
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import Dtypes
+from perfmodel.models.flow import Dtypes
 from perfmodel.planning.cost import HourlyPrice
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.serving import Span
@@ -42,6 +42,35 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The two kinds of engine step behind a plan's times, and how they add up."""
+
+    chunks: int
+    """Steps in which one prompt is prefilled."""
+    chunk: int
+    slots: float
+    """Steps from arrival to first token (in slots of one pipeline stage)."""
+    mixed: Span
+    """A step that carries a chunk."""
+    decode: Span
+    """A step that carries none."""
+    mixed_terms: Mapping[str, float]
+    decode_terms: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "chunks": self.chunks,
+            "chunk": self.chunk,
+            "slots": self.slots,
+            "mixed_s": self.mixed.to_dict(),
+            "decode_s": self.decode.to_dict(),
+            "mixed_terms": dict(self.mixed_terms),
+            "decode_terms": dict(self.decode_terms),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One way of serving the load. Times are means over requests, without queueing."""
 
@@ -70,6 +99,7 @@ class Plan:
     """The resource that the mean step waits for."""
     limit: str
     """What forbids doing it with fewer devices."""
+    steps: Steps
     mixed_share: float
     saturated: bool
     pareto: bool
@@ -104,6 +134,7 @@ class Plan:
             },
             "memory": {"stack": dict(self.stack), "budget_bytes": self.budget_bytes},
             "bound": {"resource": self.resource, "limit": self.limit},
+            "steps": self.steps.to_dict(),
             "mixed_share": self.mixed_share,
             "prefill_saturated": self.saturated,
             "pareto": self.pareto,

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from perfmodel.answer import Estimate, merge_sources
-from perfmodel.planning.answers import Level, Plan
+from perfmodel.planning.answers import Level, Plan, Steps
 from perfmodel.planning.cost import HourlyPrice
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.layouts import DEVICES, FITS, NO_MEMORY, TPOT, TTFT, Search, Trial
+from perfmodel.planning.serving import Span
 from perfmodel.workload import Array
 
 LIMITS = {
@@ -74,11 +75,33 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         budget_bytes=search.budget(trial.device),
         resource=_resource(trial, at),
         limit=_limit(trial, at),
+        steps=_steps(trial, at),
         mixed_share=float(_grid(trial, serving.mixed_share)[at]),
         saturated=bool(_grid(trial, serving.saturated)[at]),
         pareto=pareto,
         source=merge_sources((serving.decode.source, serving.mixed.source)),
     )
+
+
+def _steps(trial: Trial, at: tuple[int, int]) -> Steps:
+    serving = trial.serving
+    mixed, decode = serving.mixed, serving.decode
+    return Steps(
+        chunks=serving.chunks,
+        chunk=serving.chunk,
+        slots=float(_grid(trial, serving.slots)[at]),
+        mixed=_span_at(trial, mixed, at),
+        decode=_span_at(trial, decode, at),
+        mixed_terms={k: float(_grid(trial, t)[at]) for k, t in mixed.terms.items()},
+        decode_terms={k: float(_grid(trial, t)[at]) for k, t in decode.terms.items()},
+    )
+
+
+def _span_at(trial: Trial, estimate: Estimate, at: tuple[int, int]) -> Span:
+    value, low, high = (
+        _grid(trial, x)[at] for x in (estimate.time_s, estimate.low_s, estimate.high_s)
+    )
+    return Span(value=value, low=low, high=high)
 
 
 def _grid(trial: Trial, value: Any) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
 from perfmodel.models.parallel import Split, check_split, possible_tp
-from perfmodel.models.phases import Dtypes
+from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.footprint import Footprint, footprint
@@ -79,9 +79,7 @@ class Trial:
         return replace(self.split, tp=self.tp(row))
 
 
-def trials(
-    shape: ModelShape, device: Device, demand: Demand, search: Search
-) -> Iterator[Trial]:
+def trials(shape: ModelShape, device: Device, demand: Demand, search: Search) -> Iterator[Trial]:
     """One trial per pipeline depth and choice of data types.
 
     Raises:
@@ -148,9 +146,11 @@ def _trial(
 def _batches(demand: Demand, most: Array) -> list[int]:
     """Users per replica worth trying: every even split of the users, or a fine geometric grid."""
     if demand.users is not None:
-        shares = {-(-demand.users // r) for r in range(1, demand.users + 1)} if (
-            demand.users <= MOST_USERS
-        ) else set(_geometric(demand.users))
+        shares = (
+            {-(-demand.users // r) for r in range(1, demand.users + 1)}
+            if (demand.users <= MOST_USERS)
+            else set(_geometric(demand.users))
+        )
         return sorted(b for b in shares if b <= MOST_USERS)
     top = int(np.clip(np.max(most), 1, MOST_USERS))
     return _geometric(top)

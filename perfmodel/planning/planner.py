@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue, MissingData, PerfModelError, UnsupportedDtype
 from perfmodel.hw.device import Device
-from perfmodel.models.phases import Dtypes
+from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.answers import Plan, PlanAnswer, Relief
 from perfmodel.planning.cost import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perfmodel.hw.device import Device
-from perfmodel.models.phases import Dtypes
+from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
 from perfmodel.workload import dtype_bytes
 

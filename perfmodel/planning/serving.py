@@ -28,7 +28,8 @@ import numpy as np
 from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import Dtypes, step
+from perfmodel.models.flow import Dtypes
+from perfmodel.models.phases import step
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.demand import Demand
 from perfmodel.workload import Array
@@ -79,6 +80,8 @@ class Serving:
     """Share of a decoding request's steps that carry a prefill chunk."""
     saturated: Array
     """Whether prefill alone fills every step."""
+    slots: Array
+    """Slots from arrival to first token."""
     chunks: int
     chunk: int
     """Prompt tokens per chunk."""
@@ -134,6 +137,7 @@ def serve(
         requests_per_s=batch / latency.value,
         mixed_share=phi,
         saturated=slots > n + pp - 1.0,
+        slots=slots,
         chunks=n,
         chunk=size,
         decode=decode,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import singledispatch
 
-import numpy as np
-
 from perfmodel.answer import Estimate
 from perfmodel.errors import BadValue
 from perfmodel.planning.answers import Plan, PlanAnswer

@@ -39,10 +39,10 @@ def interval(low: float, high: float) -> str:
 def estimate_shown(estimate: Estimate) -> Shown:
     """The time with its interval, then the parts that it is the sum of."""
     if estimate.shape:
-        return [_grid_table(estimate)], _assumed(estimate.assumptions)
+        return [_grid_table(estimate)], assumed(estimate.assumptions)
     tables = [_time_table(estimate)]
     tables += [_parts_table(estimate)] if estimate.parts else [_terms_table(estimate)]
-    return tables, [f"time = {estimate.formula}", *_assumed(estimate.assumptions)]
+    return tables, [f"time = {estimate.formula}", *assumed(estimate.assumptions)]
 
 
 TIMES = (
@@ -69,9 +69,7 @@ def _time_table(estimate: Estimate) -> Table:
 def _grid_table(estimate: Estimate) -> Table:
     """One row per point of a grid."""
     points = int(np.prod(estimate.shape))
-    flat = {
-        c.key: np.broadcast_to(getattr(estimate, c.key), estimate.shape).ravel() for c in TIMES
-    }
+    flat = {c.key: np.broadcast_to(getattr(estimate, c.key), estimate.shape).ravel() for c in TIMES}
     rows = tuple(
         {"point": i} | {key: values[i].item() for key, values in flat.items()}
         for i in range(points)
@@ -125,7 +123,7 @@ def capacity_shown(answer: CapacityAnswer) -> Shown:
     swap = [] if answer.swap_s is None else [
         f"moving one user's cache over the host link takes {seconds(answer.swap_s)} [analytic]"
     ]  # fmt: skip
-    return tables, [f"what binds: {answer.binds}", *swap, *_assumed(answer.assumptions)]
+    return tables, [f"what binds: {answer.binds}", *swap, *assumed(answer.assumptions)]
 
 
 CAPACITY = (
@@ -220,7 +218,7 @@ def plan_shown(answer: PlanAnswer) -> Shown:
     hidden = len(answer.infeasible) - MOST_ROWS
     notes += [f"not possible: {r}" for r in answer.infeasible[:MOST_ROWS]]
     notes += [f"not possible: {hidden} more (--json lists all)"] if hidden > 0 else []
-    return tables, [*notes, *_assumed(answer.assumptions)]
+    return tables, [*notes, *assumed(answer.assumptions)]
 
 
 def plan_rows(answer: PlanAnswer) -> tuple[dict[str, Any], ...]:
@@ -326,8 +324,9 @@ def comparison_shown(found: Comparison) -> Shown:
     lead = "" if best is None else f": {best.device} is fastest"
     table = Table(title=f"{found.question}{lead}", columns=columns, rows=tuple(rows))
     notes = [n for r in found.rows if r.estimate is not None for n in r.estimate.assumptions]
-    return [table], _assumed(tuple(dict.fromkeys(notes)))
+    return [table], assumed(tuple(dict.fromkeys(notes)))
 
 
-def _assumed(assumptions: Sequence[str]) -> list[str]:
+def assumed(assumptions: Sequence[str]) -> list[str]:
+    """Assumptions as notes below the tables."""
     return [f"assumed: {note}" for note in assumptions]
