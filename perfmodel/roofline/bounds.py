@@ -41,6 +41,20 @@ def lower_bound(
         UnsupportedDtype: the device has no rate for a matrix product's type.
         MissingFigure: the spec lacks the memory bandwidth, or a link that the cost needs.
     """
+    roofs, missing = _arithmetic_roofs(cost, device)
+    if device.board is not None and device.memory.main.bandwidth_bytes_per_s is None:
+        missing.append(f"{device.name} states no memory bandwidth: that roof is left out")
+    else:
+        roofs["memory"] = memory_roof(cost.bytes_total, device, warm=warm)
+    if bool(np.any(cost.link_bytes > 0.0)):
+        link = peer_bandwidth(device) if link_bytes_per_s is None else link_bytes_per_s
+        roofs["link"] = cost.link_bytes / link
+    time_s, bound = largest(roofs)
+    return Bound(time_s=time_s, bound=bound, roofs=roofs, assumptions=tuple(missing))
+
+
+def _arithmetic_roofs(cost: Cost, device: Device) -> tuple[dict[str, Array], list[str]]:
+    """Matrix, vector and special-function roofs, and notes on those that had to be left out."""
     roofs: dict[str, Array] = {}
     missing: list[str] = []
     for (unit, dtype, acc), work in cost.flops.items():
@@ -53,12 +67,7 @@ def lower_bound(
             roofs[unit] = roofs.get(unit, ZERO) + work / rate
     if device.compute.special_per_s > 0.0:
         roofs["special"] = cost.special / np.float64(device.compute.special_per_s)
-    roofs["memory"] = memory_roof(cost.bytes_total, device, warm=warm)
-    if bool(np.any(cost.link_bytes > 0.0)):
-        link = peer_bandwidth(device) if link_bytes_per_s is None else link_bytes_per_s
-        roofs["link"] = cost.link_bytes / link
-    time_s, bound = largest(roofs)
-    return Bound(time_s=time_s, bound=bound, roofs=roofs, assumptions=tuple(missing))
+    return roofs, missing
 
 
 def memory_roof(traffic: Array, device: Device, *, warm: bool) -> Array:
@@ -77,7 +86,10 @@ def memory_roof(traffic: Array, device: Device, *, warm: bool) -> Array:
 
 
 def largest(terms: Mapping[str, Array]) -> tuple[Array, NDArray[np.str_]]:
-    """The element-wise maximum of ``terms`` and the name of the term that attains it."""
+    """The element-wise maximum of ``terms`` and the name of the first term that attains it; zero
+    and ``none`` without terms."""
+    if not terms:
+        return ZERO, np.array("none")
     names = np.array(list(terms))
     values = list(terms.values())
     best = values[0]

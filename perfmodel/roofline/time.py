@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from perfmodel.ops import Cost, count
 from perfmodel.ops.gemm import is_weight_only
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
 from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.evidence import doubtful_figures, roof_figures
+from perfmodel.roofline.fallback import predict_analytic
 from perfmodel.roofline.links import fastest_bandwidth
-from perfmodel.roofline.model import Launch, Run, Terms, overlap
+from perfmodel.roofline.model import ClassModel, Launch, Run, Terms, Values
 from perfmodel.roofline.parameters import (
     Analytic,
     ClassParameters,
@@ -133,25 +135,49 @@ class _Basis:
     notes: tuple[str, ...]
 
 
+def predict(
+    model: ClassModel, workload: Workload, device: Device, values: Values, run: Run
+) -> Terms:
+    """What ``model`` says of ``workload`` under parameter ``values``, held to the lower bound.
+
+    The function that a fit drives and :func:`estimate` answers with; raises as the latter.
+    """
+    bound = _bound(workload, count(workload), device, run)
+    return _held(model.predict(workload, device, values, run), bound)
+
+
+def _bound(w: Workload, cost: Cost, device: Device, run: Run) -> Bound:
+    talks = isinstance(w, Collective) and bool(np.any(np.asarray(w.ranks) > 1))
+    link = fastest_bandwidth(w, device) if isinstance(w, Collective) and talks else None
+    return lower_bound(cost, device, warm=run.warm, link_bytes_per_s=link)
+
+
+def _held(terms: Terms, bound: Bound) -> Terms:
+    """No estimate lies below physics: roofs that a class model leaves out hold all the same."""
+    return replace(
+        terms,
+        time_s=np.maximum(terms.time_s, bound.time_s),
+        formula=f"max(lower bound, {terms.formula})",
+    )
+
+
 def _estimate(w: Workload, device: Device, cls: str, kernel: str | None, run: Run) -> Estimate:
     cost = count(w)
-    link = fastest_bandwidth(w, device) if isinstance(w, Collective) and _talks(w) else None
-    bound = lower_bound(cost, device, warm=run.warm, link_bytes_per_s=link)
-    terms, basis = _predict(w, cost, bound, device, cls, kernel, run)
-    time_s = np.maximum(terms.time_s, bound.time_s)
-    doubts = doubtful_figures(device, tuple(bound.roofs))
+    bound = _bound(w, cost, device, run)
+    raw, basis = _predict(w, cost, bound, device, cls, kernel, run)
+    terms = _held(raw, bound)
+    doubts = doubtful_figures(cost, device, bound.roofs)
     slack = np.float64(unverified_factor() if doubts else 1.0)
-    launched = {"launch": terms.terms["launch"]} if "launch" in terms.terms else {}
-    _, binding = largest({**bound.roofs, **launched})
+    _, binding = largest({**bound.roofs, "launch": terms.terms["launch"]})
     return Estimate(
         name=w.op,
-        time_s=time_s,
-        low_s=np.maximum(time_s * min(basis.low, 1.0) / slack, bound.time_s),
-        high_s=time_s * max(basis.high, 1.0) * slack,
+        time_s=terms.time_s,
+        low_s=np.maximum(terms.time_s * min(basis.low, 1.0) / slack, bound.time_s),
+        high_s=terms.time_s * max(basis.high, 1.0) * slack,
         lower_bound_s=bound.time_s,
-        bound=np.broadcast_to(binding, np.shape(time_s)),
+        bound=np.broadcast_to(binding, np.shape(terms.time_s)),
         terms=terms.terms,
-        formula=f"max(lower bound, {terms.formula})",
+        formula=terms.formula,
         source=basis.source,
         coverage=basis.coverage,
         assumptions=(*basis.notes, *bound.assumptions, *doubts),
@@ -172,7 +198,7 @@ def _predict(
     fitted = _fitted(cls, device, kernel)
     assumed = analytic(device.kind)
     if fitted is None:
-        note = f"{cls} was not measured on devices of kind {device.kind}: {assumed.reason}"
+        note = f"no measured kernels of class {cls} for a {device.kind}: {assumed.reason}"
         basis = _Basis(
             source="analytic", coverage=None, low=assumed.low, high=assumed.high, notes=(note,)
         )
@@ -185,14 +211,17 @@ def _predict(
 def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | None:
     """Fitted parameters, or None where the class model cannot stand: no kernel launches to model,
     or nobody fitted the class (an error if a kernel of it was named)."""
-    if not runs_kernels(device) and kernel is None:
-        return None
+    if not runs_kernels(device):
+        if kernel is None:
+            return None
+        msg = f"{device.name} does not run measured kernels, got {kernel!r}"
+        raise BadValue(msg, field="kernel", fix="leave the kernel out")
     try:
         return class_parameters(cls)
     except MissingCalibration:
-        if kernel is not None:
-            raise
-        return None
+        if kernel is None:
+            return None
+        raise
 
 
 def runs_kernels(device: Device) -> bool:
@@ -224,50 +253,6 @@ def _basis(
     )
 
 
-def predict_analytic(cost: Cost, bound: Bound, device: Device, assumed: Analytic) -> Terms:
-    """``launch + roofs``, each roof at its assumed share, joined by :func:`overlap`."""
-    fractions = {
-        "tensor": assumed.tensor_fraction,
-        "vector": assumed.vector_fraction,
-        "special": assumed.special_fraction,
-        "memory": assumed.memory_fraction,
-        "link": assumed.link_fraction,
-    }
-    terms: dict[str, Array] = {
-        "launch": cost.launches * np.float64(assumed.launch_clk / device.compute.clock_vector_hz)
-    }
-    terms |= {name: roof / np.float64(fractions[name]) for name, roof in bound.roofs.items()}
-    names = list(bound.roofs)
-    joint = terms[names[0]]
-    for name in names[1:]:
-        joint = overlap(joint, terms[name], assumed.unhidden)
-    return Terms(
-        time_s=terms["launch"] + joint,
-        terms=terms,
-        formula=f"launch + max+({', '.join(names)}; {assumed.unhidden:g})",
-        details={},
-    )
-
-
-def _talks(w: Collective) -> bool:
-    return bool(np.any(np.asarray(w.ranks) > 1))
-
-
-_RESTS_ON = {
-    "tensor": ("compute",),
-    "vector": ("compute",),
-    "special": ("compute",),
-    "memory": ("memory.dram", "memory.bandwidth"),
-    "link": ("peer_link", "node_link", "host_link"),
-}
-
-
-def doubtful_figures(device: Device, roofs: tuple[str, ...]) -> tuple[str, ...]:
-    """Unverified figures of the spec that any of the ``roofs`` rests on."""
-    prefixes = tuple(p for roof in roofs for p in _RESTS_ON[roof])
-    return tuple(line for line in device.unverified if line.startswith(prefixes))
-
-
 def _facts(cost: Cost, bound: Bound, device: Device, cls: str, terms: Terms) -> Mapping[str, Any]:
     sustained = {f"sustained_{k}": v for k, v in device.compute.sustained.items()}
     return {
@@ -276,6 +261,7 @@ def _facts(cost: Cost, bound: Bound, device: Device, cls: str, terms: Terms) -> 
         "flops": cost.flops_total,
         "bytes": cost.bytes_total,
         **{f"{name}_roof_s": roof for name, roof in bound.roofs.items()},
+        "rests_on": [line for f in roof_figures(cost, device, bound.roofs).values() for line in f],
         **terms.details,
         **sustained,
     }

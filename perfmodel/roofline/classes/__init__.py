@@ -9,7 +9,9 @@ from perfmodel.roofline.classes.conv import CONV
 from perfmodel.roofline.classes.pointwise import POINTWISE
 from perfmodel.roofline.classes.product import GEMM, GEMM_FP32, GEMM_NARROW, GEMM_WEIGHT_ONLY
 from perfmodel.roofline.classes.recurrent import CHUNK, STEP
-from perfmodel.roofline.model import ClassModel
+from perfmodel.roofline.model import ClassModel, Launch, Parameter, Run, Terms, Values
+
+__all__ = ["CLASS_MODELS", "ClassModel", "Launch", "Parameter", "Run", "Terms", "Values"]
 
 CLASS_MODELS: dict[str, ClassModel] = {
     model.name: model
