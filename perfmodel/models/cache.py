@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.models.parameters import delta_channels
+from perfmodel.models.linears import delta_channels
 from perfmodel.models.shape import (
     AttentionMixer,
     DeltaMixer,
