@@ -22,6 +22,8 @@ from perfmodel.errors import BadValue, PerfModelError
 PROGRAM = "perfmodel"
 
 VERBS: dict[str, tuple[str, str]] = {
+    "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
+    "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""

@@ -63,6 +63,7 @@ class FigureSpec(_Strict):
     verified: bool = True
     """False where no public source was at hand; then ``reason`` says where it comes from."""
     reason: Text | None = None
+    """Why it is unverified, or why a quoted peak differs from the derived one."""
 
     @model_validator(mode="after")
     def _reasoned(self) -> FigureSpec:
@@ -180,11 +181,9 @@ class RateSpec(_Strict):
     per_clk: OpsPerClock | None = None
     """Operations per clock and multiprocessor."""
     peak: Rate | None = None
-    """The peak that the vendor quotes."""
+    """The peak that the vendor quotes; its ``reason`` says why it differs from the derived one."""
     use: Literal["derived", "quoted"] = "derived"
     """Which of the two holds where they differ."""
-    reason_differs: Text | None = None
-    """Why the quoted peak is not per_clk x units x clock."""
 
     @model_validator(mode="after")
     def _stated(self) -> RateSpec:
@@ -246,8 +245,7 @@ class ComputeSpec(_Strict):
             derived = self.derived(unit, rate)
             if derived is None or rate.peak is None:
                 continue
-            reason = rate.reason_differs or rate.peak.reason
-            problem = _disagreement(rate.peak.value / derived, reason)
+            problem = _disagreement(rate.peak.value / derived, rate.peak.reason)
             if problem:
                 msg = f"{unit}.{dtype}.{acc}: {problem}"
                 raise ValueError(msg)
@@ -259,7 +257,7 @@ def _disagreement(ratio: float, reason: str | None) -> str | None:
     if SPARSE[0] < ratio < SPARSE[1]:
         return f"the quoted peak is {ratio:.3g} x the derived one: a sparse figure? (dense only)"
     if abs(ratio - 1) > DIFFER and not reason:
-        return f"the quoted peak is {ratio:.4g} x the derived one; record a reason_differs"
+        return f"the quoted peak is {ratio:.4g} x the derived one; record the reason"
     return None
 
 
@@ -279,6 +277,13 @@ class LevelSpec(_Strict):
     """Over the whole device, at the vector clock."""
     bandwidth_per_clk_unit: BytesPerClock | None = None
     """Of one multiprocessor, at the vector clock."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> LevelSpec:
+        if not self.model_fields_set:
+            msg = "a memory level needs at least one figure"
+            raise ValueError(msg)
+        return self
 
 
 class LinkSpec(_Strict):
