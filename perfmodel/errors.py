@@ -22,6 +22,7 @@ not an error: exit code 1 with the full result.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -43,9 +44,15 @@ class PerfModelError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        where = f"{self.field}: " if self.field else ""
         hint = f" (try: {self.fix})" if self.fix else ""
-        return f"{where}{self.message}{hint}"
+        return f"{self.headline}{hint}"
+
+    @property
+    def headline(self) -> str:
+        """The message, led by its field where it does not name it already."""
+        if self.field is None or re.search(_whole_word(self.field), self.message):
+            return self.message
+        return f"{self.field}: {self.message}"
 
     def to_dict(self) -> dict[str, str | None]:
         """The error as JSON-ready data: ``error, message, field, fix``."""
@@ -84,7 +91,7 @@ class UnknownName(BadInput, LookupError):
         self.known = tuple(sorted(known))
         self.nearest = tuple(nearest_names(name, self.known))
         offer = f"did you mean {', '.join(self.nearest)}?" if self.nearest else _listed(self.known)
-        super().__init__(f"unknown {kind} {name!r}; {offer}", fix=fix)
+        super().__init__(f"unknown {kind} {name!r}; {offer}", field=kind, fix=fix)
 
 
 class UnsupportedDtype(BadInput):
@@ -125,6 +132,10 @@ def nearest_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The ``n`` known names closest in spelling to ``name`` (case and separators ignored)."""
     folded = {_fold(k): k for k in known}
     return [folded[m] for m in difflib.get_close_matches(_fold(name), folded, n=n, cutoff=0.5)]
+
+
+def _whole_word(text: str) -> str:
+    return rf"(?<![\w-]){re.escape(text)}(?![\w-])"
 
 
 def _fold(name: str) -> str:

@@ -122,25 +122,27 @@ def _top_level(
 
 def _usage_error(error: Any, args: list[str]) -> BadValue:
     """A wrong option or argument, told like every other refusal."""
-    verb = _asked_verb(args)
-    known = f"{PROGRAM} {verb} --help" if verb in VERBS else f"{PROGRAM} --help"
     param = getattr(error, "param", None)
     opts = param.opts if param is not None else ()
     field = opts[0] if opts else getattr(error, "option_name", None) or "arguments"
     message = error.message if opts and error.message else error.format_message()
-    return BadValue(message.rstrip("."), field=field, fix=known)
+    return BadValue(message.rstrip("."), field=field, fix=_help_line(args))
+
+
+def _help_line(args: list[str]) -> str:
+    """What to try where an error knows nothing better: the help of the verb asked for."""
+    verb = _asked_verb(args)
+    return f"{PROGRAM} {verb} --help" if verb in VERBS else f"{PROGRAM} --help"
 
 
 def _refuse(error: PerfModelError, args: list[str]) -> int:
-    named = error.field is None or error.field in error.message
-    where = "" if named else f"{error.field}: "
-    print(f"error: {where}{error.message}", file=sys.stderr)
-    if error.fix:
-        print(f"  try: {error.fix}", file=sys.stderr)
-    if "--json" in args:
-        print(json.dumps(error.to_dict() | {"exit_code": error.exit_code}, indent=2))
     if _wants_traceback():
         raise error
+    fix = error.fix or _help_line(args)
+    print(f"error: {error.headline}\n  try: {fix}", file=sys.stderr)
+    if "--json" in args:
+        told = error.to_dict() | {"fix": fix, "exit_code": error.exit_code}
+        print(json.dumps(told, indent=2))
     return error.exit_code
 
 
