@@ -20,7 +20,8 @@ def command(
     if name is None:
         return _list(json, csv)
     from perfmodel import api
-    from perfmodel.report.sheets import model_sheet, model_shown
+    from perfmodel.models.describe import model_sheet
+    from perfmodel.report.sheets import model_shown
 
     shape = api.model(name)
     tables, notes = model_shown(shape)

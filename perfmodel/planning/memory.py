@@ -12,7 +12,7 @@ from perfmodel.errors import BadValue, ImpossibleSplit
 from perfmodel.hw.device import Device
 from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.parameters import parameter_count
-from perfmodel.models.weights import weight_bytes
+from perfmodel.models.parameters import weight_bytes
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.footprint import Footprint, footprint
@@ -47,8 +47,18 @@ class Setting:
 
     @property
     def devices(self) -> int:
-        """Devices of one replica."""
-        return int(self.split.tp) * self.split.pp
+        """Devices of one replica; experts spread wider than ``tp`` join several of its groups."""
+        return int(self.split.tp) * int(self.split.pp) * self.groups
+
+    @property
+    def groups(self) -> int:
+        """Tensor-parallel groups that share the experts and serve users of their own."""
+        return int(self.split.expert_replicas)
+
+    @property
+    def users_each(self) -> int:
+        """Users of the fullest group."""
+        return -(-self.users // self.groups)
 
     def budget(self, device: Device) -> float:
         """Bytes of one device that are ours: its memory less what its operating system keeps."""
@@ -121,8 +131,8 @@ class CapacityAnswer:
             "context": s.context,
             "users": s.users,
             "tp": int(s.split.tp),
-            "pp": s.split.pp,
-            "ep": s.split.ep,
+            "pp": int(s.split.pp),
+            "ep": int(s.split.ep),
             "weight_dtype": s.dtypes.weight,
             "kv_dtype": s.dtypes.kv,
             "page_size": s.page_size,
@@ -185,10 +195,10 @@ def capacity(
 
 def _answer(shape: ModelShape, device: Device, setting: Setting) -> CapacityAnswer:
     held = setting.footprint(shape)
-    most = int(held.max_users(setting.budget(device)))
-    tp, pp = float(setting.split.tp), setting.split.pp
+    each = int(held.max_users(setting.budget(device)))
+    most = each * setting.groups
+    tp, pp = float(int(setting.split.tp)), int(setting.split.pp)
     stages = shape.depth / np.ceil(shape.depth / pp)
-    stack = _stack(held, setting.users, device)
     return CapacityAnswer(
         model=shape.name,
         device=device.name,
@@ -201,9 +211,9 @@ def _answer(shape: ModelShape, device: Device, setting: Setting) -> CapacityAnsw
         budget_bytes=setting.budget(device) * setting.devices,
         max_users=most,
         max_context=max_context(shape, device, setting),
-        fits=most >= setting.users,
-        binds=_binds(held, setting, device, most),
-        stack=stack,
+        fits=each >= setting.users_each,
+        binds=_binds(held, setting, device, each),
+        stack=_stack(held, setting.users_each, device),
         per_device=_per_device(held, setting, device),
         swap_s=_swap_s(held, device),
         relax=tuple(_relaxations(shape, device, setting, most)),
@@ -216,7 +226,7 @@ def max_context(shape: ModelShape, device: Device, setting: Setting) -> int | No
     budget = setting.budget(device)
 
     def fits(context: int) -> bool:
-        return bool(setting.footprint(shape, context).used(setting.users) <= budget)
+        return bool(setting.footprint(shape, context).used(setting.users_each) <= budget)
 
     if not fits(1):
         return 0
@@ -235,7 +245,7 @@ def _total_weights(shape: ModelShape, setting: Setting) -> float:
     """Over all devices of a replica: what the stages hold together, times the TP group."""
     split = setting.split
     per_rank = weight_bytes(shape, setting.dtypes.weight, split.tp, 1, split.ep)
-    return float(per_rank * np.float64(split.tp))
+    return float(per_rank * np.float64(int(split.tp) * setting.groups))
 
 
 def _stack(held: Footprint, users: int, device: Device) -> dict[str, float]:
@@ -257,13 +267,13 @@ def _per_device(held: Footprint, setting: Setting, device: Device) -> dict[str, 
         "kv_bytes_per_token": float(held.token_kv),
         "kv_bytes_per_user": float(held.user_kv),
         "state_bytes_per_user": float(held.user_state),
-        "activation_bytes": float(held.activations(setting.users)),
+        "activation_bytes": float(held.activations(setting.users_each)),
         "reserve_bytes": float(held.reserve),
         "os_reserve_bytes": float(device.os_reserve_bytes),
         "memory_bytes": budget + device.os_reserve_bytes,
         "budget_bytes": budget,
-        "used_bytes": float(held.used(setting.users)),
-        "free_bytes": float(budget - held.used(setting.users)),
+        "used_bytes": float(held.used(setting.users_each)),
+        "free_bytes": float(budget - held.used(setting.users_each)),
     }
 
 
@@ -300,7 +310,7 @@ def _relaxations(
             check_split(shape, other.split, device)
         except ImpossibleSplit:
             continue
-        users = int(other.footprint(shape).max_users(other.budget(device)))
+        users = int(other.footprint(shape).max_users(other.budget(device))) * other.groups
         if users > most:
             longest = max_context(shape, device, other)
             yield Relaxation(change=change, max_users=users, max_context=longest)

@@ -31,6 +31,11 @@ def dollars(value: float | None) -> str:
     return ABSENT if value is None else f"${value:.3g}"
 
 
+def parameters(number: int) -> str:
+    """A number of parameters as people say it: 70.6 B."""
+    return format_si(float(number), "").replace("G", "B")
+
+
 def interval(low: float, high: float) -> str:
     """Both ends of an interval of seconds."""
     return f"{seconds(low)} .. {seconds(high)}"
@@ -127,7 +132,7 @@ def capacity_shown(answer: CapacityAnswer) -> Shown:
 
 
 CAPACITY = (
-    Column(key="params", title="parameters", text=lambda n: format_si(float(n), "")),
+    Column(key="params", title="parameters", text=parameters),
     Column(key="weights_bytes", title="weights", text=format_binary),
     Column(key="kv_bytes_per_token", title="KV per token", text=format_binary),
     Column(key="kv_bytes_per_user", title="KV per user", text=format_binary),
