@@ -12,6 +12,16 @@ from perfmodel.errors import BadValue
 
 T = TypeVar("T")
 
+Subject: TypeAlias = Annotated[
+    str, typer.Argument(help="An operator (gemm, attention, ...) or a model.")
+]
+Fields: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FIELD=VALUE]...", help="The operator's fields, as m=4096."),
+]
+Model: TypeAlias = Annotated[
+    str, typer.Argument(help="A model: name, alias or path of a config.json.")
+]
 On: TypeAlias = Annotated[
     str, typer.Option("--on", metavar="DEVICE", help="A device: name, alias or spec file.")
 ]
@@ -49,8 +59,9 @@ Price: TypeAlias = Annotated[
     float | None, typer.Option("--price", help="US dollars per device-hour, instead of the spec's.")
 ]
 Reserve: TypeAlias = Annotated[
-    str, typer.Option("--reserve", help="What the framework keeps per device.")
+    str | None, typer.Option("--reserve", help="What the framework keeps per device (1.5 GB).")
 ]
+Users: TypeAlias = Annotated[str, typer.Option("--users", help="Users that must fit.")]
 Memory: TypeAlias = Annotated[
     str | None,
     typer.Option("--memory", help="Memory per device instead of the spec's, as '80 GB'."),
@@ -117,7 +128,7 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def apply(parse: Callable[[str, str], T], **texts: str | None) -> dict[str, T]:
+def each(parse: Callable[[str, str], T], **texts: str | None) -> dict[str, T]:
     """``parse(text, field)`` of every text that was given, by field."""
     return {name: parse(text, name) for name, text in texts.items() if text is not None}
 

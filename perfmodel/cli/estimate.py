@@ -13,30 +13,28 @@ from perfmodel.cli._options import (
     Dtype,
     Ep,
     Explain,
+    Fields,
     KvDtype,
     On,
     Phase,
     Pp,
     Prompt,
+    Subject,
     Tp,
     WeightDtype,
-    apply,
     count,
+    each,
     given,
     optional_count,
 )
-from perfmodel.cli._output import Csv, Json, Specs, emit
-
-Subject = Annotated[str, typer.Argument(help="An operator (gemm, attention, ...) or a model.")]
-Fields = Annotated[
-    list[str] | None, typer.Argument(help="An operator's fields as name=value.", metavar="FIELD=VALUE")
-]
+from perfmodel.cli._output import Csv, Json, Specs, show
 
 
 def command(
     subject: Subject,
     fields: Fields = None,
-    on: On = "",
+    *,
+    on: On,
     phase: Phase = None,
     batch: Batch = "1",
     context: Context = None,
@@ -52,10 +50,10 @@ def command(
         str | None, typer.Option("--kernel", help="An operator's implementation by name.")
     ] = None,
     launch: Annotated[
-        str, typer.Option("--launch", help="graph, stream or eager (operators).")
+        str, typer.Option("--launch", help="How an operator starts: graph, stream or eager.")
     ] = "graph",
     engine: Annotated[
-        str | None, typer.Option("--engine", help="Add the host overhead of this serving engine.")
+        str | None, typer.Option("--engine", help="Add this serving engine's host overhead.")
     ] = None,
     explain: Explain = False,
     json: Json = False,
@@ -65,33 +63,20 @@ def command(
     """Estimate an operator (gemm m=4096 n=4096 k=4096) or a model's step (--phase decode)."""
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
-    from perfmodel.cli._subjects import op_named, require, workload
-    from perfmodel.report.verdicts import estimate_shown
+    from perfmodel.cli._subjects import model_named, op_named, phase_of, workload
+    from perfmodel.report.times import estimate_shown
 
-    where = require(on, "--on", "a device, for example h100-sxm-80gb")
-    if op_named(subject):
-        found = api.estimate(
-            workload(subject, fields or []), where, kernel=kernel, launch=launch  # type: ignore[arg-type]  # checked where it is used
-        )
+    op = op_named(subject)
+    if op is not None:
+        work = workload(op, fields or [])
+        started: Any = launch  # checked where it is used
+        found = api.estimate(work, on, kernel=kernel, launch=started)
     else:
-        sizes: dict[str, Any] = apply(
-            count, batch=batch, context=context, prompt=prompt, tp=tp, pp=pp, ep=ep
-        )
-        found = model_step(
-            subject,
-            fields or [],
-            where,
-            phase,
-            sizes
-            | given(
-                dtype=dtype,
-                weight_dtype=weight_dtype,
-                kv_dtype=kv_dtype,
-                engine=engine,
-                chunk=optional_count(chunk, "chunk"),
-            ),
-        )
-    tables, notes = estimate_shown(found)
-    notes = [*api.explain(found).splitlines(), *notes] if explain else notes
-    emit(found.to_dict(), tables, as_json=json, as_csv=csv, notes=notes)
+        shape = model_named(subject, fields or [])
+        sizes = each(count, batch=batch, context=context, prompt=prompt, tp=tp, pp=pp, ep=ep)
+        types = given(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+        more = given(engine=engine, chunk=optional_count(chunk, "chunk"))
+        found = api.step(shape, on, phase=phase_of(shape, phase), **types, **sizes, **more)
+    told = api.explain(found) if explain else None
+    show(found.to_dict(), estimate_shown(found), as_json=json, as_csv=csv, told=told)
     return 0

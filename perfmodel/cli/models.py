@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perfmodel.cli._output import Csv, Json, Specs, emit
+from perfmodel.cli._output import Csv, Json, Specs, emit, show
 
 
 def command(
@@ -24,8 +24,7 @@ def command(
     from perfmodel.report.sheets import model_shown
 
     shape = api.model(name)
-    tables, notes = model_shown(shape)
-    emit(model_sheet(shape), tables, as_json=json, as_csv=csv, notes=notes)
+    show(model_sheet(shape), model_shown(shape), as_json=json, as_csv=csv)
     return 0
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from perfmodel.answer import Source
-from perfmodel.models.parallel import Split
 from perfmodel.models.flow import Dtypes
+from perfmodel.models.parallel import Split
 from perfmodel.planning.cost import HourlyPrice
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.serving import Span
@@ -98,11 +98,13 @@ class Plan:
     resource: str
     """The resource that the mean step waits for."""
     limit: str
-    """What forbids doing it with fewer devices."""
+    """What forbids doing it with fewer devices; "nothing" where fewer serve too."""
     steps: Steps
     mixed_share: float
     saturated: bool
     pareto: bool
+    assumptions: tuple[str, ...]
+    """What the step times take for granted."""
     source: Source
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +140,7 @@ class Plan:
             "mixed_share": self.mixed_share,
             "prefill_saturated": self.saturated,
             "pareto": self.pareto,
+            "assumptions": list(self.assumptions),
             "source": self.source,
         }  # fmt: skip
 

@@ -79,6 +79,7 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         mixed_share=float(_grid(trial, serving.mixed_share)[at]),
         saturated=bool(_grid(trial, serving.saturated)[at]),
         pareto=pareto,
+        assumptions=tuple(dict.fromkeys((*serving.decode.assumptions, *serving.mixed.assumptions))),
         source=merge_sources((serving.decode.source, serving.mixed.source)),
     )
 
@@ -148,7 +149,7 @@ def _limit(trial: Trial, at: tuple[int, int]) -> str:
         code = int(trial.verdict[row - 1, column])
     else:
         code = FITS
-    return LIMITS.get(code, "none found")
+    return LIMITS.get(code, "nothing")
 
 
 def why_not(trial: Trial, demand: Demand, search: Search) -> Iterator[str]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from perfmodel.models.cache import kv_bytes, kv_bytes_per_token, state_bytes
+from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
 from perfmodel.models.parameters import weight_bytes
-from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.activations import live_bytes_per_token, logit_bytes_per_sequence
 from perfmodel.workload import Array

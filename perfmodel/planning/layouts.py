@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
-from perfmodel.models.parallel import Split, check_split, possible_tp
 from perfmodel.models.flow import Dtypes
+from perfmodel.models.parallel import Split, check_split, possible_tp
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.footprint import Footprint, footprint
@@ -27,6 +27,9 @@ from perfmodel.workload import Array
 
 MOST_USERS = 4096
 """Users per replica beyond which no plan is sought."""
+
+MOST_DEVICES = 256
+"""Devices that a plan may have in all, unless said."""
 
 FITS, NO_MEMORY, TTFT, TPOT, DEVICES = range(5)
 """Why a point of a trial is no plan; the first that applies."""
@@ -40,7 +43,7 @@ class Search:
     pp: tuple[int, ...] = (1, 2, 4)
     ep: int = 1
     dtypes: tuple[Wish, ...] = (Wish(),)
-    max_devices: int | None = None
+    max_devices: int = MOST_DEVICES
     chunk: int | None = PREFILL_CHUNK
     page_size: int | None = PAGE_SIZE
     reserve_bytes: float = RESERVE_BYTES
@@ -193,7 +196,7 @@ def _verdict(
         (serving.batch > most, NO_MEMORY),
         (serving.ttft.value > (demand.ttft_s or np.inf), TTFT),
         (serving.tpot.value > (demand.tpot_s or np.inf), TPOT),
-        (devices > (search.max_devices or np.inf), DEVICES),
+        (devices > search.max_devices, DEVICES),
     ]
     where = [np.broadcast_to(c, devices.shape) for c, _ in checks]
     return np.select(where, [code for _, code in checks], FITS)

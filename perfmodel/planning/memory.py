@@ -10,10 +10,9 @@ import numpy as np
 
 from perfmodel.errors import BadValue, ImpossibleSplit
 from perfmodel.hw.device import Device
-from perfmodel.models.parallel import Split, check_split
-from perfmodel.models.parameters import parameter_count
-from perfmodel.models.parameters import weight_bytes
 from perfmodel.models.flow import Dtypes
+from perfmodel.models.parallel import Split, check_split
+from perfmodel.models.parameters import parameter_count, weight_bytes
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.workload import dtype_bytes

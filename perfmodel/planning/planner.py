@@ -87,7 +87,7 @@ def plan(
         found=len(found),
         infeasible=tuple(reasons),
         relax=(),
-        assumptions=_assumptions(shape, demand, search, plans, devices),
+        assumptions=_assumptions(shape, demand, search, plans),
     )
     if not relax:
         return answer
@@ -253,26 +253,22 @@ def _easier(
 
 
 def _assumptions(
-    shape: ModelShape,
-    demand: Demand,
-    search: Search,
-    plans: Sequence[Plan],
-    devices: Sequence[Device],
+    shape: ModelShape, demand: Demand, search: Search, plans: Sequence[Plan]
 ) -> tuple[str, ...]:
-    used = {p.device for p in plans} or {d.name for d in devices}
     prefill = f"chunks of {search.chunk} tokens" if search.chunk else "one step per prompt"
     notes = [
         "TTFT and TPOT are means over requests, without queueing",
         "users are requests in flight with staggered arrivals",
         f"prefill in {prefill}, mixed into the decode steps of the others",
-        f"memory holds prompt + output = {demand.peak_context} tokens for every user; "
-        f"decode attends to {demand.mean_context} on average",
+        f"memory holds {demand.peak_context} tokens for every user (prompt and output), "
+        f"of which decode attends to {demand.mean_context} on average",
         f"framework reserve {search.reserve_bytes / 1e9:g} GB per device",
+        f"at most {search.max_devices} devices",
         "energy: every device at its TDP, host and cooling not counted",
     ]
     if demand.prefix_hit:
         notes.append(f"{demand.prefix_hit:.0%} of each prompt is found in the prefix cache")
-    if any(p.split.pp > 1 for p in plans):
+    if any(int(p.split.pp) > 1 for p in plans):
         notes.append("layers are spread evenly over pipeline stages")
-    doubts = [n for d in devices if d.name in used for n in d.unverified]
-    return (*notes, *shape.assumptions, *dict.fromkeys(doubts))
+    best = plans[0].assumptions if plans else shape.assumptions
+    return tuple(dict.fromkeys((*notes, *best)))

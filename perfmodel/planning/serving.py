@@ -27,8 +27,8 @@ import numpy as np
 
 from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
-from perfmodel.models.parallel import Split
 from perfmodel.models.flow import Dtypes
+from perfmodel.models.parallel import Split
 from perfmodel.models.phases import step
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.demand import Demand

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 
 from perfmodel.answer import Estimate
 from perfmodel.errors import BadValue
 from perfmodel.planning.answers import Plan, PlanAnswer
 from perfmodel.planning.memory import CapacityAnswer
-from perfmodel.report.verdicts import dollars, interval, plan_verdict, seconds
+from perfmodel.report.derivation import derive
+from perfmodel.report.plans import plan_verdict
+from perfmodel.report.shown import dollars, seconds
 from perfmodel.units import format_binary, format_si
 
 
@@ -26,10 +28,7 @@ def explain(answer: object) -> str:
 
 @explain.register
 def _(answer: Estimate) -> str:
-    if answer.shape:
-        msg = f"explains one point, got a grid of {answer.shape}"
-        raise BadValue(msg, field="answer", fix="estimate a single point")
-    return "\n".join(_estimate_lines(answer))
+    return derive(answer)
 
 
 @explain.register
@@ -40,28 +39,6 @@ def _(answer: CapacityAnswer) -> str:
 @explain.register
 def _(answer: PlanAnswer) -> str:
     return "\n".join(_plan_lines(answer))
-
-
-def _estimate_lines(e: Estimate, indent: str = "") -> Iterator[str]:
-    yield f"{indent}{e.name}: {seconds(float(e.time_s))} [{e.source}]"
-    numbers = " + ".join(seconds(float(t)) for t in e.terms.values())
-    yield f"{indent}  time = {e.formula}"
-    yield f"{indent}  terms: " + ", ".join(
-        f"{name} {seconds(float(t))}" for name, t in e.terms.items()
-    )
-    if e.formula == " + ".join(e.terms):
-        yield f"{indent}       = {numbers}"
-    yield f"{indent}  interval {interval(float(e.low_s), float(e.high_s))}" + (
-        "" if e.coverage is None else f", coverage {e.coverage:.0%}"
-    )
-    yield f"{indent}  lower bound {seconds(float(e.lower_bound_s))}, bound by {e.bound}"
-    for part in sorted(e.parts, key=lambda p: -float(p.count * p.estimate.time_s)):
-        total = float(part.count * part.estimate.time_s)
-        each = seconds(float(part.estimate.time_s))
-        yield (
-            f"{indent}  {part.group}/{part.estimate.name}: {float(part.count):g} x {each} "
-            f"= {seconds(total)} ({total / float(e.time_s):.1%}), bound by {part.estimate.bound}"
-        )
 
 
 def _capacity_lines(a: CapacityAnswer) -> Iterator[str]:
@@ -117,7 +94,7 @@ def _best_lines(a: PlanAnswer, p: Plan) -> Iterator[str]:
     yield from _money_lines(p)
 
 
-def _term_lines(name: str, terms: dict[str, float], total: float) -> Iterator[str]:
+def _term_lines(name: str, terms: Mapping[str, float], total: float) -> Iterator[str]:
     inside = ", ".join(
         f"{k} {seconds(v)} ({v / total:.0%})" for k, v in sorted(terms.items(), key=lambda t: -t[1])
     )

@@ -8,8 +8,8 @@ from typing import Any
 from perfmodel.models.describe import model_sheet
 from perfmodel.models.hf import load_model
 from perfmodel.models.shape import ModelShape
+from perfmodel.report.shown import Shown, assumed, parameters
 from perfmodel.report.tables import Column, Table
-from perfmodel.report.verdicts import Shown, assumed, parameters
 from perfmodel.units import format_binary
 
 MODELS = (
@@ -43,13 +43,14 @@ def models_table(names: Sequence[str]) -> Table:
 def model_shown(shape: ModelShape) -> Shown:
     """Totals, and a row per kind of layer."""
     sheet = model_sheet(shape)
+    totals = Table(title="totals", columns=MODELS, rows=(_row(sheet),))
     layers = Table(title="layers", columns=LAYERS, rows=tuple(sheet["layers"]))
-    title = f"{shape.name}: {sheet['params']['total']:,} parameters"
-    known = [f"also known as {', '.join(shape.aliases)}"] if shape.aliases else []
-    return [Table(title=title, columns=MODELS, rows=(_row(sheet),)), layers], [
-        *known,
-        *assumed(shape.assumptions),
-    ]
+    known = (f"also known as {', '.join(shape.aliases)}",) if shape.aliases else ()
+    return Shown(
+        lead=(f"{shape.name}: {sheet['params']['total']:,} parameters",),
+        tables=(totals, layers),
+        notes=(*known, *assumed(shape.assumptions)),
+    )
 
 
 def _row(sheet: dict[str, Any]) -> dict[str, Any]:
