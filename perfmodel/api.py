@@ -191,7 +191,7 @@ def compare(
 
     devices = [device(d) for d in on]
     if isinstance(of, Workload):
-        return comparing.compare(of.op, devices, lambda d: estimate(of, d, **question), price=price)
+        return comparing.compare(of, devices, price=price, **question)
     names = ("dtype", "weight_dtype", "kv_dtype")
     wish = Wish(**{n: question.pop(n) for n in names if n in question})
     return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)

@@ -69,8 +69,7 @@ class SweepResult:
         for place, (name, values) in enumerate(self.axes.items()):
             columns[name] = _column(pd, place, values, self.time_s.shape)
         columns |= {name: getattr(self, name).ravel() for name in QUANTITIES}
-        codes, names = _coded(self.bound.ravel())
-        columns["bound"] = pd.Categorical.from_codes(codes, names)
+        columns["bound"] = _category(pd, self.bound.ravel())
         return pd.DataFrame(columns)
 
 
@@ -286,14 +285,13 @@ def _column(pd: Any, place: int, values: NDArray[Any], shape: tuple[int, ...]) -
     return pd.Categorical.from_codes(codes[spread], names.tolist())
 
 
-def _coded(values: NDArray[np.str_]) -> tuple[NDArray[np.int8], list[str]]:
+def _category(pd: Any, values: NDArray[np.str_]) -> Any:
     """Few distinct names as codes: one comparison per name, where sorting millions is slow."""
     codes = np.full(values.shape, -1, dtype=np.int8)
     names: list[str] = []
     left = np.flatnonzero(codes < 0)[:1]
     while left.size:
-        name = str(values[left[0]])
-        codes[values == name] = len(names)
-        names.append(name)
+        names.append(str(values[left[0]]))
+        codes[values == names[-1]] = len(names) - 1
         left = np.flatnonzero(codes < 0)[:1]
-    return codes, names
+    return pd.Categorical.from_codes(codes, names)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from perfmodel.errors import BadValue
-
-T = TypeVar("T")
 
 Subject: TypeAlias = Annotated[
     str, typer.Argument(help="An operator (gemm, attention, ...) or a model.")
@@ -128,7 +126,7 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def each(parse: Callable[[str, str], T], **texts: str | None) -> dict[str, T]:
+def each(parse: Callable[[str, str], Any], **texts: str | None) -> dict[str, Any]:
     """``parse(text, field)`` of every text that was given, by field."""
     return {name: parse(text, name) for name, text in texts.items() if text is not None}
 

@@ -74,6 +74,7 @@ def command(
     """Find what serves the load. Exit code 1, with the reasons, when nothing does."""
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
+    from perfmodel.planning.memory import PREFILL_CHUNK
     from perfmodel.report.plans import plan_shown
 
     ranked: Any = rank  # checked where it is used
@@ -94,7 +95,7 @@ def command(
             memory_bytes=quantity(memory, "bytes", "memory"),
             reserve_bytes=quantity(reserve, "bytes", "reserve"),
         ),
-        **({} if chunk is None else {"chunk": optional_count(chunk, "chunk")}),
+        chunk=PREFILL_CHUNK if chunk is None else optional_count(chunk, "chunk"),
         page_size=optional_count(page, "page"),
     )
     told = api.explain(answer) if explain else None

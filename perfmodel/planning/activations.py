@@ -50,15 +50,17 @@ def logit_bytes_per_sequence(shape: ModelShape) -> Array:
 
 def _live_width(hidden: int, group: LayerGroup, tp: Array, ep: Array | float) -> Array:
     """Elements per token: residual + normalised input or block output + the block's own peak."""
-    inner = [np.float64(0.0)]
+    inner: list[Array] = [np.float64(0.0)]
     if group.mixer is not None:
         inner.append(_mixer_width(group.mixer) / tp)
     if isinstance(group.ffn, Mlp):
         inner.append(_mlp_width(group.ffn.width, group.ffn.gated) / tp)
     if isinstance(group.ffn, Moe):
         inner.append(_moe_width(hidden, group.ffn, tp, ep))
-    peak = sum(inner) if group.parallel else np.maximum.reduce(np.broadcast_arrays(*inner))
-    return 2.0 * hidden + peak
+    peak: Array = np.float64(0.0)
+    for width in inner:
+        peak = peak + width if group.parallel else np.maximum(peak, width)
+    return np.float64(2.0 * hidden) + peak
 
 
 def _mlp_width(width: int, gated: bool) -> float:

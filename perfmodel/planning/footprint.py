@@ -94,7 +94,7 @@ def footprint(
         user_kv=kv * stage,
         user_state=ZERO if whole else state_bytes(shape, split.tp) * stage,
         user_logits=logit_bytes_per_sequence(shape),
-        user_live=live * context if whole else ZERO,
+        user_live=live * np.asarray(context, dtype=np.float64)[()] if whole else ZERO,
         live=ZERO if whole else live,
         chunk=np.minimum(np.float64(chunk), context),
     )

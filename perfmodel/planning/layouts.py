@@ -96,7 +96,7 @@ def trials(shape: ModelShape, device: Device, demand: Demand, search: Search) ->
 
 
 def degrees(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...]:
-    """Tensor-parallel degrees to try: those asked for, else powers of two inside one link domain."""
+    """Tensor-parallel degrees to try: as asked, else powers of two inside one link domain."""
     if search.tp is not None:
         for tp in search.tp:
             check_split(shape, Split(tp=tp, ep=search.ep), device)

@@ -330,8 +330,7 @@ def _alternatives(setting: Setting) -> Iterator[tuple[str, Setting]]:
 def _assumptions(shape: ModelShape, device: Device, setting: Setting) -> tuple[str, ...]:
     notes = [
         f"framework reserve {setting.reserve_bytes / 1e9:g} GB per device",
-        f"activations: the largest live set of one layer at {setting.prefill_chunk} tokens, "
-        "and fp32 logits of the last position",
+        f"activations: largest live set of a layer at {setting.prefill_chunk} tokens, fp32 logits",
     ]
     if setting.memory_bytes is not None:
         notes.append(f"memory {setting.memory_bytes:.0f} bytes per device, as given")

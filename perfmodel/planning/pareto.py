@@ -14,7 +14,8 @@ def pareto_mask(costs: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     mine, other = costs[:, None, :], costs[None, :, :]
     unknown = np.isnan(mine) | np.isnan(other)
-    nowhere_better = (unknown | (mine >= other)).all(axis=2)
-    somewhere_worse = (mine > other).any(axis=2)
-    dominated: NDArray[np.bool_] = (nowhere_better & somewhere_worse).any(axis=1)
-    return ~dominated
+    nowhere_better = np.all(unknown | (mine >= other), axis=2)
+    somewhere_worse = np.any(mine > other, axis=2)
+    dominated = np.any(nowhere_better & somewhere_worse, axis=1)
+    beaten: NDArray[np.bool_] = np.asarray(dominated)
+    return ~beaten

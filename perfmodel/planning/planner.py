@@ -29,7 +29,7 @@ from perfmodel.planning.demand import Demand
 from perfmodel.planning.detail import Candidate, build_plan, why_not
 from perfmodel.planning.layouts import FITS, Search, Trial, check_search, trials
 from perfmodel.planning.pareto import pareto_mask
-from perfmodel.workload import dtype_bytes
+from perfmodel.workload import Array, dtype_bytes
 
 Rank: TypeAlias = Literal["cost", "devices", "latency", "energy"]
 
@@ -140,8 +140,8 @@ def _candidates(
 
 def _feasible(trial: Trial, demand: Demand, price: HourlyPrice) -> Iterator[Candidate]:
     tokens_per_s = trial.requests_per_s * demand.output
-    nothing = np.full_like(tokens_per_s, np.nan)
-    usd, joules = nothing, nothing
+    usd: Array = np.full_like(tokens_per_s, np.nan)
+    joules: Array = usd
     if price.usd_per_hour is not None:
         usd = usd_per_million_tokens(price.usd_per_hour, trial.devices, tokens_per_s)
     if trial.device.tdp_w is not None:
@@ -153,10 +153,10 @@ def _feasible(trial: Trial, demand: Demand, price: HourlyPrice) -> Iterator[Cand
             row=int(row),
             column=int(column),
             price=price,
-            usd=float(usd[row, column]),
+            usd=float(np.asarray(usd)[row, column]),
             devices=float(trial.devices[row, column]),
-            latency_s=float(trial.serving.latency.value[row, column]),
-            joules=float(joules[row, column]),
+            latency_s=float(np.asarray(trial.serving.latency.value)[row, column]),
+            joules=float(np.asarray(joules)[row, column]),
         )
 
 
@@ -260,8 +260,8 @@ def _assumptions(
         "TTFT and TPOT are means over requests, without queueing",
         "users are requests in flight with staggered arrivals",
         f"prefill in {prefill}, mixed into the decode steps of the others",
-        f"memory holds {demand.peak_context} tokens for every user (prompt and output), "
-        f"of which decode attends to {demand.mean_context} on average",
+        f"memory holds {demand.peak_context} tokens for every user: prompt and output",
+        f"decode attends to {demand.mean_context} tokens on average",
         f"framework reserve {search.reserve_bytes / 1e9:g} GB per device",
         f"at most {search.max_devices} devices",
         "energy: every device at its TDP, host and cooling not counted",

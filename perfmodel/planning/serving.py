@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
@@ -50,11 +51,13 @@ class Span:
 
     def scaled(self, factor: Array | float) -> Span:
         """The span times a factor of at least 0."""
-        return Span(value=self.value * factor, low=self.low * factor, high=self.high * factor)
+        by = np.asarray(factor, dtype=np.float64)[()]
+        return Span(value=self.value * by, low=self.low * by, high=self.high * by)
 
     def at(self, index: Any) -> Span:
         """One point of a grid."""
-        return Span(value=self.value[index], low=self.low[index], high=self.high[index])
+        value, low, high = (np.asarray(x)[index] for x in (self.value, self.low, self.high))
+        return Span(value=value, low=low, high=high)
 
     def to_dict(self) -> dict[str, float]:
         """JSON-ready, for a single point."""
@@ -78,7 +81,7 @@ class Serving:
     requests_per_s: Array
     mixed_share: Array
     """Share of a decoding request's steps that carry a prefill chunk."""
-    saturated: Array
+    saturated: NDArray[np.bool_]
     """Whether prefill alone fills every step."""
     slots: Array
     """Slots from arrival to first token."""
@@ -136,7 +139,7 @@ def serve(
         latency=latency,
         requests_per_s=batch / latency.value,
         mixed_share=phi,
-        saturated=slots > n + pp - 1.0,
+        saturated=np.asarray(slots > n + pp - 1.0),
         slots=slots,
         chunks=n,
         chunk=size,

@@ -38,7 +38,8 @@ DEVICES = (
     *TIMES,
     Column(key="times_fastest", title="x fastest"),
     Column(key="max_users", title="max users"),
-    Column(key="usd_per_million", title="$ per million", text=dollars),
+    Column(key="act", title="dtype", right=False),
+    Column(key="usd_per_million", title="$/M", text=dollars),
     SOURCE,
     Column(key="refused", title="no answer because", right=False),
 )
@@ -119,7 +120,8 @@ def comparison_shown(found: Comparison) -> Shown:
     best = found.fastest
     lead = f"{found.question}: {best.device} is fastest" if best is not None else found.question
     rows = tuple(_contender(found, row) for row in found.rows)
-    table = Table(title="devices, fastest first", columns=DEVICES, rows=rows)
+    title = f"devices, fastest first ($/M: per million {found.per})"
+    table = Table(title=title, columns=DEVICES, rows=rows)
     return Shown(lead=(lead,), tables=(table,), notes=assumed(tuple(_doubts(found))))
 
 
@@ -129,6 +131,7 @@ def _contender(found: Comparison, row: Contender) -> dict[str, Any]:
         "device": row.device,
         "times_fastest": found.ratio(row),
         "max_users": row.max_users,
+        "act": None if row.dtypes is None else row.dtypes.act,
         "usd_per_million": row.usd_per_million,
         "refused": row.refused,
     }
@@ -143,7 +146,7 @@ def sweep_answer(found: SweepResult) -> dict[str, Any]:
     """JSON-ready: axes, one row per point, and what was refused."""
     return {
         "axes": {name: values.tolist() for name, values in found.axes.items()},
-        "rows": found.to_frame().to_dict("records"),
+        "rows": _records(found.to_frame()),
         "refused": _refused(found),
     }
 
@@ -153,7 +156,7 @@ def sweep_shown(found: SweepResult, most: int) -> Shown:
     frame = found.to_frame()
     axes = tuple(Column(key=name, title=name, right=False) for name in found.axes)
     part, whole = (
-        Table(title="predictions", columns=(*axes, *TIMES), rows=tuple(f.to_dict("records")))
+        Table(title="predictions", columns=(*axes, *TIMES), rows=_records(f))
         for f in (frame.head(most), frame)
     )
     hidden = found.size - len(part.rows)
@@ -161,6 +164,10 @@ def sweep_shown(found: SweepResult, most: int) -> Shown:
     notes += [f"no answer for {key}: {why}" for key, why in _refused(found).items()]
     lead = (f"{found.size:,} predictions",)
     return Shown(lead=lead, tables=(part,), notes=tuple(notes), rows=whole)
+
+
+def _records(frame: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(frame.to_dict("records"))
 
 
 def _refused(found: SweepResult) -> dict[str, str]:
