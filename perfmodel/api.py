@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from perfmodel.planning.planner import Rank
     from perfmodel.sweeps import Progress, SweepResult
 
+PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES = 16, 2048, 1.5e9
 DeviceLike: TypeAlias = Device | str | Path
 ModelLike: TypeAlias = ModelShape | str | Path
 
@@ -68,20 +69,45 @@ def step(
     of: ModelLike,
     on: DeviceLike,
     *,
-    phase: Literal["prefill", "decode", "mixed", "encode"],
+    phase: Phase,
+    batch: Size = 1,
+    prompt: Size | None = None,
+    context: Size | None = None,
+    tp: Size = 1,
+    pp: Size = 1,
+    ep: Size = 1,
+    sequence_parallel: bool = False,
     dtype: str | None = None,
     weight_dtype: str | None = None,
     kv_dtype: str | None = None,
-    **sizes: Any,
+    chunk: Size | None = None,
+    engine: str | None = None,
 ) -> Estimate:
-    """How long a model step takes; sizes as :func:`perfmodel.models.phases.step` names them."""
+    """How long one step of a model takes, or a whole prefill; sizes may be arrays.
+
+    See :func:`perfmodel.models.phases.step` for what they mean, and
+    :class:`perfmodel.planning.running.Wish` for the data types when none are named.
+    """
     from perfmodel.models import phases
     from perfmodel.planning.running import Wish
 
     shape, where = model(of), device(on)
     wish = Wish(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-    types = wish.on(shape, where)
-    return phases.step(shape, where, phase=phase, dtypes=types, **sizes)
+    return phases.step(
+        shape,
+        where,
+        phase=phase,
+        batch=batch,
+        prompt=prompt,
+        context=context,
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        sequence_parallel=sequence_parallel,
+        dtypes=wish.on(shape, where),
+        chunk=chunk,
+        engine=engine,
+    )
 
 
 def capacity(
@@ -89,24 +115,37 @@ def capacity(
     on: DeviceLike,
     *,
     context: int,
+    users: int = 1,
     tp: int = 1,
     pp: int = 1,
     ep: int = 1,
     dtype: str | None = None,
     weight_dtype: str | None = None,
     kv_dtype: str | None = None,
-    **settings: Any,
+    page_size: int | None = PAGE_SIZE,
+    reserve_bytes: float = RESERVE_BYTES,
+    memory_bytes: float | None = None,
+    prefill_chunk: int = PREFILL_CHUNK,
 ) -> CapacityAnswer:
-    """How many users fit; settings as :func:`perfmodel.planning.memory.capacity` names them."""
+    """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
     from perfmodel.models.parallel import Split
     from perfmodel.planning import memory
     from perfmodel.planning.running import Wish
 
     shape, where = model(of), device(on)
     wish = Wish(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-    types = wish.on(shape, where)
-    split = Split(tp=tp, pp=pp, ep=ep)
-    return memory.capacity(shape, where, context=context, split=split, dtypes=types, **settings)
+    return memory.capacity(
+        shape,
+        where,
+        context=context,
+        users=users,
+        split=Split(tp=tp, pp=pp, ep=ep),
+        dtypes=wish.on(shape, where),
+        page_size=page_size,
+        reserve_bytes=reserve_bytes,
+        memory_bytes=memory_bytes,
+        prefill_chunk=prefill_chunk,
+    )
 
 
 def plan(
@@ -123,16 +162,29 @@ def plan(
     dtype: str | Sequence[str] | None = None,
     weight_dtype: str | Sequence[str] | None = None,
     kv_dtype: str | Sequence[str] | None = None,
+    tp: int | Sequence[int] | None = None,
+    pp: int | Sequence[int] | None = None,
+    ep: int = 1,
+    max_devices: int = MOST_DEVICES,
+    chunk: int | None = PREFILL_CHUNK,
+    page_size: int | None = PAGE_SIZE,
+    reserve_bytes: float = RESERVE_BYTES,
+    memory_bytes: float | None = None,
     rank: Rank = "cost",
     price: float | None = None,
-    **search: Any,
 ) -> PlanAnswer:
-    """What serves the load; ``search`` as :class:`perfmodel.planning.layouts.Search` names it."""
+    """What serves the load within its service levels, best by ``rank`` first.
+
+    See :class:`perfmodel.planning.demand.Demand` for the load,
+    :class:`perfmodel.planning.layouts.Search` for what may be chosen (a sequence of data types
+    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`.
+    """
     from perfmodel.planning import planner
     from perfmodel.planning.demand import Demand
-    from perfmodel.planning.layouts import Search
+    from perfmodel.planning.layouts import DEPTHS, Search
     from perfmodel.planning.running import Wish
 
+    types = itertools.product(*(_several(d) or [None] for d in (dtype, weight_dtype, kv_dtype)))
     demand = Demand(
         users=users,
         rate=rate,
@@ -142,19 +194,19 @@ def plan(
         tpot_s=tpot_s,
         prefix_hit=prefix_hit,
     )
-    lists = [_several(d) or [None] for d in (dtype, weight_dtype, kv_dtype)]
-    wishes = tuple(
-        Wish(dtype=act, weight_dtype=weight, kv_dtype=kv)
-        for act, weight, kv in itertools.product(*lists)
+    search = Search(
+        dtypes=tuple(Wish(dtype=a, weight_dtype=w, kv_dtype=kv) for a, w, kv in types),
+        tp=None if tp is None else tuple(_several(tp)),
+        pp=DEPTHS if pp is None else tuple(_several(pp)),
+        ep=ep,
+        max_devices=max_devices,
+        chunk=chunk,
+        page_size=page_size,
+        reserve_bytes=reserve_bytes,
+        memory_bytes=memory_bytes,
     )
-    return planner.plan(
-        model(of),
-        [device(d) for d in _several(on)],
-        demand,
-        search=Search(dtypes=wishes, **search),
-        rank=rank,
-        price=price,
-    )
+    devices = [device(d) for d in _several(on)]
+    return planner.plan(model(of), devices, demand, search=search, rank=rank, price=price)
 
 
 def sweep(
@@ -208,5 +260,5 @@ def _several(values: Any) -> list[Any]:
     """One value or many, as a list; none for None."""
     if values is None:
         return []
-    single = isinstance(values, str | Path | Device | ModelShape | Workload)
+    single = isinstance(values, str | int | Path | Device | ModelShape | Workload)
     return [values] if single else list(values)

@@ -14,7 +14,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,32 @@ def compile_kernel(
         resources=parse_resources(text),
         warnings=tuple(m.strip() for m in _SLOW.findall(text)),
     )
+
+
+def compile_all(sources: Iterable[Path]) -> None:
+    """Compile every variant of ``sources`` for the current device, side by side, into the cache.
+
+    Sources written for other devices are left out; raises as :func:`compile_kernel`.
+    """
+    capability = device_capability()
+    jobs = [
+        (source, pick_arch(spec.archs, capability), dict(variant))
+        for source in sources
+        if _runs_on((spec := read_spec(source)).archs, capability)
+        for variant in spec.variants
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = [pool.submit(compile_kernel, s, arch=a, defines=d) for s, a, d in jobs]
+        for job in waiting:
+            job.result()
+
+
+def _runs_on(archs: tuple[str, ...], capability: str) -> bool:
+    try:
+        pick_arch(archs, capability)
+    except BadValue:
+        return False
+    return True
 
 
 def pick_arch(archs: tuple[str, ...], capability: str) -> str:

@@ -138,7 +138,8 @@ def software() -> dict[str, str | None]:
     driver = cuda = None
     if "cupy" in sys.modules:
         runtime = sys.modules["cupy"].cuda.runtime
-        driver, cuda = str(_driver_version()), str(runtime.runtimeGetVersion())
+        if runtime.driverGetVersion() > 0:
+            driver, cuda = _driver_version(), str(runtime.runtimeGetVersion())
     return {
         "driver": driver,
         "cuda": cuda,

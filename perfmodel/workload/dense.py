@@ -59,6 +59,7 @@ class Norm(Workload):
     SIZES: ClassVar[dict[str, int]] = {"rows": 1, "cols": 1}
     DTYPES: ClassVar[tuple[str, ...]] = ("dtype",)
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"kind": ("rms", "layer", "softmax")}
+    FLAGS: ClassVar[tuple[str, ...]] = ("residual",)
 
     rows: Size
     cols: Size

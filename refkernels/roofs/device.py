@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from refkernels._compile import Compiled, compile_kernel
+from refkernels._compile import Compiled, compile_all, compile_kernel
 from refkernels._launch import Kernel, launch, load_kernel, params_struct
 from refkernels._occupancy import blocks_per_sm
 from refkernels._record import roof
-from refkernels._sources import kernel_source
+from refkernels._sources import all_sources, kernel_source
 from refkernels._timing import Timing, rotation_sets, time_kernel
 from refkernels.roofs.operands import tensor_operands
 
@@ -80,6 +80,7 @@ class Probe:
 
     def all(self) -> Iterator[Roof]:
         """Every roof, cheap ones first."""
+        compile_all(source for source in all_sources() if source.parent.name == "roofs")
         yield from self.launches()
         yield from self.latencies()
         yield from self.dram()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,68 +40,78 @@ class EventClock:
 CLOCK = EventClock()
 
 
-def record(
-    benchmark,
-    *,
-    workload: Workload,
-    kernel: str,
-    timing: Timing,
-    gate: Gate | None,
-    framework: str | None = None,
-    launch: str = "graph",
-):
-    """Hand a timing to pytest-benchmark, one round per sample, with all that qualifies it."""
-    from perfmodel.ops import count
+def pytest_addoption(parser):
+    parser.addoption("--device-name", help="the spec that the device's figures belong to")
 
-    cost = count(workload)
-    entry = kernel_time(
-        workload,
-        kernel,
-        timing,
-        flops=float(cost.flops_total),
-        moved_bytes=float(cost.bytes_total),
-        gate=gate,
-        framework=framework,
-        launch=launch,
-    )
-    device = host_device() if launch == "host" else gpu_device()
-    benchmark.group = workload.op
-    benchmark.extra_info.update(entry, device=device["name"], kernel_revision=kernel_revision())
-    samples = iter(timing.samples_s)
-    benchmark.pedantic(
-        lambda: CLOCK.advance(next(samples)), rounds=timing.samples, iterations=1, warmup_rounds=0
-    )
+
+def device_of(config: pytest.Config, launch: str) -> dict[str, object]:
+    """What was timed: this processor, or the CUDA device under its spec's name."""
+    if launch == "host":
+        return host_device()
+    return gpu_device(config.getoption("--device-name", default=None))
+
+
+@pytest.fixture
+def record(benchmark, pytestconfig) -> Callable[..., None]:
+    """Hands a timing to pytest-benchmark, one round per sample, with all that qualifies it."""
+
+    def hand_over(
+        workload: Workload,
+        kernel: str,
+        timing: Timing,
+        *,
+        gate: Gate | None,
+        framework: str | None = None,
+        launch: str = "graph",
+    ) -> None:
+        from perfmodel.ops import count
+
+        cost = count(workload)
+        entry = kernel_time(
+            workload,
+            kernel,
+            timing,
+            flops=float(cost.flops_total),
+            moved_bytes=float(cost.bytes_total),
+            gate=gate,
+            framework=framework,
+            launch=launch,
+        )
+        device = device_of(pytestconfig, launch)["name"]
+        benchmark.group = workload.op
+        benchmark.extra_info.update(entry, device=device, kernel_revision=kernel_revision())
+        samples = iter(timing.samples_s)
+        benchmark.pedantic(
+            lambda: CLOCK.advance(next(samples)), rounds=timing.samples, iterations=1
+        )
+
+    return hand_over
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    from importlib.util import find_spec
+    import cupy
 
-    if find_spec("cupy"):
-        import cupy
-
-        if cupy.cuda.is_available():
-            machine_info["device"] = gpu_device()
+    if cupy.cuda.is_available():
+        machine_info["device"] = device_of(config, "graph")
     machine_info["software"] = software()
     machine_info["kernel_revision"] = kernel_revision()
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     """Beside the benchmark JSON, one measurement file per device that took part."""
-    path = Path(config.getoption("benchmark_json").name)
-    for where, device in (
-        ("device", output_json["machine_info"].get("device")),
-        ("host", host_device()),
-    ):
-        entries = [
-            b["extra_info"]
-            for b in output_json["benchmarks"]
-            if b["extra_info"].get("kind") == "kernel"
-            and (b["extra_info"]["launch"] == "host") == (where == "host")
-        ]
-        if entries and device:
-            write_json(
-                path.with_suffix(f".{where}.measured.json"), measurement_file(device, entries)
-            )
+    given = config.getoption("benchmark_json")
+    path = Path(given if isinstance(given, str | Path) else given.name)
+    kernels = [
+        b["extra_info"]
+        for b in output_json["benchmarks"]
+        if b["extra_info"].get("kind") == "kernel"
+    ]
+    for where in ("host", "device"):
+        entries = [k for k in kernels if (k["launch"] == "host") == (where == "host")]
+        if entries:
+            device = device_of(config, entries[0]["launch"])
+            content = measurement_file(device, entries)
+            write_json(path.with_suffix(f".{where}.measured.json"), content)
 
 
 @pytest.fixture(scope="session")

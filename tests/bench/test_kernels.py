@@ -11,7 +11,7 @@ import pytest
 from refkernels._registry import OPERATORS, pairs
 from refkernels._timing import rotation_sets, time_host, time_kernel
 
-from .conftest import CLOCK, record
+from .conftest import CLOCK
 from .peers import HAVE_TORCH, capture_torch, peers
 
 HOST = list(pairs("host", small=False))
@@ -36,21 +36,18 @@ def moved(workload) -> float:
 
 @pytest.mark.benchmark(timer=CLOCK.now)
 @pytest.mark.parametrize(("variant", "workload"), HOST, ids=names(HOST))
-def test_host_kernel(benchmark, variant, workload):
+def test_host_kernel(record, variant, workload):
     """A host kernel passes its gate and is timed by the wall clock."""
     problem = variant.build(workload, 1, 2)
     gate = problem.gate()
     assert gate.passed, gate
-    timing = time_host(problem.run, sets=2)
-    record(
-        benchmark, workload=workload, kernel=variant.kernel, timing=timing, gate=gate, launch="host"
-    )
+    record(workload, variant.kernel, time_host(problem.run, sets=2), gate=gate, launch="host")
 
 
 @pytest.mark.gpu
 @pytest.mark.benchmark(timer=CLOCK.now)
 @pytest.mark.parametrize(("variant", "workload"), DEVICE, ids=names(DEVICE))
-def test_device_kernel(benchmark, capability, variant, workload):
+def test_device_kernel(record, capability, variant, workload):
     """A device kernel passes its gate and is timed by events around graph replays."""
     if variant.capability > capability:
         pytest.skip(f"needs compute capability {variant.capability}, this device has {capability}")
@@ -58,24 +55,15 @@ def test_device_kernel(benchmark, capability, variant, workload):
     problem = variant.build(workload, 1, sets)
     gate = problem.gate()
     assert gate.passed, gate
-    timing = time_kernel(problem.run, sets=sets)
-    record(benchmark, workload=workload, kernel=variant.kernel, timing=timing, gate=gate)
+    record(workload, variant.kernel, time_kernel(problem.run, sets=sets), gate=gate)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAVE_TORCH, reason="the peers need torch")
 @pytest.mark.benchmark(timer=CLOCK.now)
 @pytest.mark.parametrize("peer", PEERS, ids=[f"{p.kernel}-{size(p.workload)}" for p in PEERS])
-def test_peer(benchmark, peer):
+def test_peer(record, peer):
     """What people would call instead, timed the same way in the same run."""
     sets = rotation_sets(moved(peer.workload))
-    call = peer.build(sets)
-    timing = time_kernel(call, sets=sets, capture=capture_torch)
-    record(
-        benchmark,
-        workload=peer.workload,
-        kernel=peer.kernel,
-        framework=peer.framework,
-        timing=timing,
-        gate=None,
-    )
+    timing = time_kernel(peer.build(sets), sets=sets, capture=capture_torch)
+    record(peer.workload, peer.kernel, timing, gate=None, framework=peer.framework)

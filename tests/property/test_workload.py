@@ -89,6 +89,22 @@ def test_sizes_are_counts(field, value):
     assert refusal.value.field == field
 
 
+@pytest.mark.parametrize("value", ["no", 1, None, [], np.array([True, False])])
+def test_flags_are_true_or_false(value):
+    """A truth value is not guessed from a word, a number or nothing."""
+    with pytest.raises(BadValue, match="must be true or false") as refusal:
+        Attention(**SMALL["attention"] | {"causal": value})
+    assert refusal.value.field == "causal"
+
+
+@pytest.mark.parametrize("value", ["relu", 1, None, [], np.array(["softmax", "sigmoid"])])
+def test_choices_are_listed(value):
+    """A choice that does not exist is refused with those that do."""
+    with pytest.raises(BadValue, match="softmax, sigmoid") as refusal:
+        Attention(**SMALL["attention"] | {"score": value})
+    assert refusal.value.field == "score"
+
+
 @given(heads=st.integers(1, 300), kv_heads=st.integers(1, 300))
 def test_kv_heads_divide_heads(heads, kv_heads):
     """Grouped queries come in whole groups: accepted exactly where KV heads divide heads."""
