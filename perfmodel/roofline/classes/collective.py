@@ -101,4 +101,49 @@ def _choose(
     return np.where(first, one[0], other[0])[()], np.where(first, one[1], other[1])[()]
 
 
+CUSTOM_PARAMETERS = (
+    _seconds("custom_start_s", 1e-4, 5e-6, "peer-to-peer kernel: launch and first barrier"),
+    _seconds("custom_hop_s", 1e-5, 5e-7, "peer-to-peer kernel: flag of one peer"),
+    _seconds("custom_barrier_s", 5e-5, 4e-6, "second barrier of the two-shot form"),
+    _fraction("custom_fraction", 0.6, "peer-to-peer kernel: share of the link"),
+    _seconds("bandwidth_start_s", 2e-4, 4e-5, "ring above it: launch and set-up"),
+    _seconds("bandwidth_hop_s", 1e-5, 1e-6, "ring above it: one step"),
+    _fraction("bandwidth_fraction", 0.7, "ring above it: share of the link"),
+    _fraction("copy_fraction", 0.8, "share of main memory of the copy into the shared buffer"),
+    EAGER_S,
+)
+
+
+def predict_custom(w: Collective, device: Device, values: Values, run: Run) -> Terms:
+    """``max(launch + transfer, host) + copy``: an all-reduce by kernels that read peers directly.
+
+    One shot: every device reads all others' buffers, ``(n - 1) S`` bytes and one barrier. Two shot:
+    reduce-scatter and all-gather, ring bytes and a second barrier. A ring above them; the fastest
+    counts. An eager call waits for the host and first copies its buffer to where peers see it.
+    """
+    n, size = f64(w.ranks), f64(w.bytes)
+    link = node_peer_bandwidth(w, device)
+    flags = np.float64(values["custom_start_s"]) + np.float64(values["custom_hop_s"]) * (n - 1.0)
+    reach = np.float64(values["custom_fraction"]) * link
+    one = flags, (n - 1.0) * size / reach
+    two = flags + np.float64(values["custom_barrier_s"]), link_bytes(w) / reach
+    ring = _protocol("bandwidth", values, link_bytes(w), ring_steps(w), link)
+    fixed, moving = _choose(sum(one) <= sum(two), one, two)
+    fixed, moving = _choose(fixed + moving <= sum(ring), (fixed, moving), ring)
+    active = np.where(n > 1.0, 1.0, 0.0)[()]
+    eager = active * np.float64(1.0 if run.launch == "eager" else 0.0)
+    memory = np.float64(values["copy_fraction"]) * np.float64(device.memory.bandwidth_bytes_per_s)
+    copy, host = eager * (2.0 * size) / memory, eager * np.float64(values["eager_s"])
+    fixed, moving = active * fixed, active * moving
+    return Terms(
+        time_s=np.maximum(fixed + moving, host) + copy,
+        terms={"launch": fixed, "transfer": moving, "host": host, "copy": copy},
+        formula="max(launch + transfer, host) + copy",
+        details={},
+    )
+
+
 COLLECTIVE = ClassModel(name="collective", parameters=PARAMETERS, predict=predict_collective)
+CUSTOM = ClassModel(
+    name="collective_custom", parameters=CUSTOM_PARAMETERS, predict=predict_custom
+)

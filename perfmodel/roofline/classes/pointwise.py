@@ -84,7 +84,7 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     ceil(cols / 1024) pass)`` cycles, the latency chain of thread blocks that hold one row each.
     """
     cost = count(w)
-    traffic = cost.bytes_total * np.float64(_passes(w, values))
+    traffic = cost.bytes_total * _passes(w, values)
     memory = memory_s(traffic, cost.bytes_total, device, values, run)
     rows, passes = _rows(w)
     held = np.float64(values["blocks_per_unit"]) * np.float64(device.compute.units)
@@ -99,11 +99,12 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     )
 
 
-def _passes(w: Norm | Elementwise, values: Values) -> float:
+def _passes(w: Norm | Elementwise, values: Values) -> Array:
     if isinstance(w, Norm):
-        return values["softmax_passes" if w.kind == "softmax" else "norm_passes"]
-    plain = bool(np.all(np.asarray(w.flops) <= 1.0)) and not bool(np.any(w.special))
-    return 1.0 if plain else values["mix_passes"]
+        return np.float64(values["softmax_passes" if w.kind == "softmax" else "norm_passes"])
+    mixes = (f64(w.flops) > 1.0) | (f64(w.special) > 0.0)
+    passes: Array = np.where(mixes, np.float64(values["mix_passes"]), 1.0)[()]
+    return passes
 
 
 def _rows(w: Norm | Elementwise) -> tuple[Array, Array]:
