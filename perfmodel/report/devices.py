@@ -101,6 +101,7 @@ def _rate_row(device: Device, unit: str, dtype: str, acc: str) -> dict[str, Any]
     path = f"compute.{unit}.{dtype}.{acc}"
     per_clk, quoted = device.figures.get(f"{path}.per_clk"), device.figures.get(f"{path}.peak")
     bandwidth = device.memory.main.bandwidth_bytes_per_s
+    power = device.tdp_w or device.active_w
     sustained = device.compute.sustained.get(dtype) if unit == "tensor" else None
     return {
         "unit": unit,
@@ -110,7 +111,7 @@ def _rate_row(device: Device, unit: str, dtype: str, acc: str) -> dict[str, Any]
         "quoted_per_s": quoted.value if quoted else None,
         "per_clk": _whole(per_clk.value) if per_clk else None,
         "ridge_per_byte": peak / bandwidth if bandwidth else None,
-        "least_j_per_op": device.tdp_w / peak if device.tdp_w else None,
+        "least_j_per_op": power / peak if power else None,
         "sustained_fraction": sustained,
         "provenance": "; ".join(provenance(f) for f in (per_clk, quoted) if f),
     }
