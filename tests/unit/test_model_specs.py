@@ -28,9 +28,6 @@ NOT_SHIPPED = {
     "ResNet8-CIFAR10",
     # full configurations that no public source gives
     "nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4",
-    "Qwen/Qwen3.5-122B-A10B",
-    "Qwen/Qwen3.5-2B",
-    "Qwen/Qwen3.5-4B",
 }
 
 
