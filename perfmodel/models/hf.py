@@ -125,11 +125,11 @@ def _text_part(
     kind = _kind(config, name)
     if kind in ADAPTERS:
         return kind, config, ()
-    inner = config.get("text_config")
-    if not isinstance(inner, dict):
-        raise UnknownName("model_type", kind, {*ADAPTERS, *SAME_AS, *TEXT_PART})
     default = TEXT_PART.get(kind)
-    if inner.get("model_type") is None and default is not None:
+    inner = config.get("text_config", config if default is not None else None)
+    if not isinstance(inner, Mapping):
+        raise UnknownName("model_type", kind, {*ADAPTERS, *SAME_AS, *TEXT_PART})
+    if default is not None and (inner is config or inner.get("model_type") is None):
         inner = {**inner, "model_type": default}
     inner_kind = _kind(inner, name)
     if inner_kind not in ADAPTERS:

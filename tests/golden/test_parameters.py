@@ -99,12 +99,15 @@ GPT = {
 MOE = {
     "mixtral-8x7b": 46_702_792_704,
     "mixtral-8x22b": 140_620_634_112,
+    "gpt-oss-20b": 20_914_757_184,
+    "gpt-oss-120b": 116_829_156_672,
     "qwen1.5-moe-a2.7b": 14_315_784_192,
     "qwen3-30b-a3b": 30_532_122_624,
     "deepseek-v2-lite": 15_706_484_224,
     "deepseek-v3": 671_026_404_352 + 58 * 256,
 }
 
+# gpt-oss: biases on every matrix, router and experts included, and a sink per head.
 # mamba-2.8b: i = 5120: h*2i + 5i (taps and bias) + i(160 + 32) + 160i + i (step bias) + 16i + i +
 #   ih + h = 41,244,160; x 64; + 50280h (tied) + h.
 # mamba2-2.7b: h(2i + 256 + 80) + 5(i + 256) + 3*80 + i + ih + h = 40,216,560;
@@ -121,6 +124,9 @@ RECURRENT = {
     "nemotron-3-super-120b-a12b": 120_668_687_360 + 40 * 512,
     "qwen3-next-80b-a3b": 79_674_391_296,
     "qwen3.5-0.8b": 752_393_024,
+    "qwen3.5-2b": 1_881_825_088,
+    "qwen3.5-4b": 4_205_751_296,
+    "qwen3.5-122b-a10b": 122_111_526_912,
     "qwen3.5-9b": 8_953_803_264,
     "qwen3.5-27b": 26_895_998_464,
     "qwen3.5-35b-a3b": 34_660_610_688,

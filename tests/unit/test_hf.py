@@ -119,6 +119,22 @@ def test_wrapped_text_model():
     assert parameter_count(found).total == parameter_count(shape(tie_word_embeddings=True)).total
 
 
+def test_wrapper_without_a_section():
+    """Qwen2-VL puts its language model's keys beside the vision part's."""
+    flat = {**LLAMA, "model_type": "qwen2_vl", "vision_config": {"depth": 32}}
+    found = shape_from_config(flat, "vl.json")
+    assert found.layers[0].mixer.qkv_bias
+    assert parameter_count(found) == parameter_count(shape(model_type="qwen2"))
+
+
+def test_unknown_wrapper_is_refused():
+    """A wrapper around a text model that is not supported names that model's type."""
+    with pytest.raises(UnknownName, match="novel_text"):
+        shape_from_config({"model_type": "x", "text_config": {"model_type": "novel_text"}}, "x")
+    with pytest.raises(BadValue, match="missing"):
+        shape_from_config({"model_type": "x", "text_config": {}}, "x")
+
+
 def test_gated_attention_hybrid():
     """Qwen3.5: three delta layers to one attention layer whose query projection has a gate."""
     found = load_model("qwen3.5-27b")
