@@ -44,7 +44,7 @@ fp32 onnx_safe softmax_in_fp32 attn_implementation _attn_implementation
 _flash_attn_2_enabled cache_implementation
 position_embedding_type gradient_checkpointing_use_reentrant use_mamba_kernels
 num_logits_to_keep is_decoder qkv_bias_init chunk_size_feed_forward rope_ratio
-mamba_ssm_dtype mamba_ssm_cache_dtype attn_cfg rms_norm fused_add_norm norm_type mlp_type
+mamba_ssm_dtype mamba_ssm_cache_dtype attn_cfg rms_norm fused_add_norm norm_type mlp_type vision_config audio_config
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """Keys that change neither a size nor a count; every other unread key is reported."""
