@@ -5,25 +5,33 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
 from perfmodel.models.shape import ModelShape
-from perfmodel.workload import Workload
+from perfmodel.planning.defaults import (
+    DEPTHS,
+    MOST_DEVICES,
+    PAGE_SIZE,
+    PREFILL_CHUNK,
+    RESERVE_BYTES,
+)
+from perfmodel.workload import Size, Workload
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
 
+    from perfmodel.models.phases import Phase
     from perfmodel.planning.answers import PlanAnswer
     from perfmodel.planning.compare import Comparison
     from perfmodel.planning.memory import CapacityAnswer
     from perfmodel.planning.planner import Rank
+    from perfmodel.roofline.model import Launch
     from perfmodel.sweeps import Progress, SweepResult
 
-PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES = 16, 2048, 1.5e9
 DeviceLike: TypeAlias = Device | str | Path
 ModelLike: TypeAlias = ModelShape | str | Path
 
@@ -57,7 +65,7 @@ def estimate(
     on: DeviceLike,
     *,
     kernel: str | None = None,
-    launch: Literal["graph", "stream", "eager"] = "graph",
+    launch: Launch = "graph",
 ) -> Estimate:
     """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`."""
     from perfmodel.roofline import time
@@ -181,7 +189,7 @@ def plan(
     """
     from perfmodel.planning import planner
     from perfmodel.planning.demand import Demand
-    from perfmodel.planning.layouts import DEPTHS, Search
+    from perfmodel.planning.layouts import Search
     from perfmodel.planning.running import Wish
 
     types = itertools.product(*(_several(d) or [None] for d in (dtype, weight_dtype, kv_dtype)))

@@ -74,7 +74,7 @@ def command(
     """Find what serves the load. Exit code 1, with the reasons, when nothing does."""
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
-    from perfmodel.planning.memory import PREFILL_CHUNK
+    from perfmodel.planning.defaults import PREFILL_CHUNK
     from perfmodel.report.plans import plan_shown
 
     ranked: Any = rank  # checked where it is used

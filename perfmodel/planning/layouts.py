@@ -18,18 +18,21 @@ from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split, check_split, possible_tp
 from perfmodel.models.shape import ModelShape
+from perfmodel.planning.defaults import (
+    DEPTHS,
+    MOST_DEVICES,
+    PAGE_SIZE,
+    PREFILL_CHUNK,
+    RESERVE_BYTES,
+)
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.footprint import Footprint, footprint
-from perfmodel.planning.memory import PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES
 from perfmodel.planning.running import Wish
 from perfmodel.planning.serving import Serving, serve
 from perfmodel.workload import Array
 
 MOST_USERS = 4096
 """Users per replica beyond which no plan is sought."""
-
-MOST_DEVICES = 256
-"""Devices that a plan may have in all, unless said."""
 
 FITS, NO_MEMORY, TTFT, TPOT, DEVICES = range(5)
 """Why a point of a trial is no plan; the first that applies."""
@@ -40,7 +43,7 @@ class Search:
     """What a plan may choose from. None leaves the choice to what model and device allow."""
 
     tp: tuple[int, ...] | None = None
-    pp: tuple[int, ...] = (1, 2, 4)
+    pp: tuple[int, ...] = DEPTHS
     ep: int = 1
     dtypes: tuple[Wish, ...] = (Wish(),)
     max_devices: int = MOST_DEVICES

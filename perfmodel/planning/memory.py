@@ -14,18 +14,10 @@ from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.parameters import parameter_count, weight_bytes
 from perfmodel.models.shape import ModelShape
+from perfmodel.planning.defaults import PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES
 from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.workload import dtype_bytes
 from perfmodel.workload.base import check_real, check_size
-
-RESERVE_BYTES = 1.5e9
-"""What a serving framework keeps per device besides the model: context, graphs, workspaces."""
-
-PREFILL_CHUNK = 2048
-"""Tokens per prefill chunk (Agrawal et al., "Sarathi-Serve", 2024, section 5)."""
-
-PAGE_SIZE = 16
-"""Tokens per KV page (Kwon et al., "PagedAttention", 2023, section 7.2)."""
 
 LONGEST = 2**40
 """Contexts beyond this are told as unbounded."""

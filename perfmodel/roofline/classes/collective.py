@@ -144,6 +144,4 @@ def predict_custom(w: Collective, device: Device, values: Values, run: Run) -> T
 
 
 COLLECTIVE = ClassModel(name="collective", parameters=PARAMETERS, predict=predict_collective)
-CUSTOM = ClassModel(
-    name="collective_custom", parameters=CUSTOM_PARAMETERS, predict=predict_custom
-)
+CUSTOM = ClassModel(name="collective_custom", parameters=CUSTOM_PARAMETERS, predict=predict_custom)
