@@ -26,6 +26,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
     "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
     "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
+    "models": ("perfmodel.cli.models", "List models, or show one: layers, parameters, cache."),
+    "estimate": ("perfmodel.cli.estimate", "How long an operator or a model step takes."),
+    "capacity": ("perfmodel.cli.capacity", "Does it fit, for how many users, what would help."),
+    "plan": ("perfmodel.cli.plan", "What serves a load within its service levels, ranked."),
+    "compare": ("perfmodel.cli.compare", "One question on several devices, side by side."),
+    "sweep": ("perfmodel.cli.sweep", "A grid of predictions as a table, CSV or JSON."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""

@@ -278,5 +278,5 @@ def _end_bytes(
     copy = shape.vocab * (shape.embedding_width or shape.hidden) if shape.tied else 0
     head = head_parameters(shape) + (0 if shared else copy)
     first = np.float64(embedding_parameters(shape)) * wide / tp
-    last = np.float64(head) * wide / tp + np.float64(other_parameters(shape)) * wide
+    last = np.float64(head) * wide / tp + other_parameters(shape) * np.float64(_vector_bytes(dtype))
     return first, last

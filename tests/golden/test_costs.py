@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -196,7 +198,7 @@ def test_grouped_keys_share_their_products():
 
 
 def test_selective_scan_is_bound_by_exponentials():
-    """N = 16, gated: 20 special functions, 75 issue slots (150 FLOP) and 8 B a token and channel."""
+    """N = 16, gated, a token and channel: 20 special functions, 75 issue slots (150 FLOP), 8 B."""
     cost = count(SelectiveScan(batch=1, seq_len=1000, channels=512))
     per = 1000 * 512
     assert cost.special == 20 * per
@@ -316,7 +318,7 @@ def test_mobilenet_v1_quarter_of_mlperf_tiny():
 def test_autoencoder_of_mlperf_tiny():
     """640-128-128-128-128-8-128-128-128-128-640: 2 (81,920 + 3 * 16,384 + 1024) = 264,192."""
     widths = [640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640]
-    assert network_macs([dense(k, n) for k, n in zip(widths, widths[1:], strict=False)]) == 264_192
+    assert network_macs([dense(k, n) for k, n in pairwise(widths)]) == 264_192
 
 
 @pytest.mark.parametrize(

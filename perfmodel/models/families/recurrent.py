@@ -92,6 +92,7 @@ def state_spaces(c: Reader) -> ModelShape:
             state=state or 128,
             groups=ssm.size("ngroups", default=1),
             conv=conv,
+            gate_norm=ssm.flag("rmsnorm", default=True),
         )
     else:
         rank = auto_rank(ssm, "dt_rank", hidden)
@@ -122,7 +123,7 @@ def nemotron_kinds(c: Reader) -> list[str]:
         c.fail("hybrid_override_pattern", "is missing", fix='one of "M*-E" per layer')
     table = NEMOTRON_KINDS if c.items("layers_block_type") else PATTERN
     for kind in listed:
-        if kind not in table:
+        if not isinstance(kind, str) or kind not in table:
             c.fail("hybrid_override_pattern", f"unknown layer {kind!r}", fix=" ".join(table))
     depth = c.layers("num_hidden_layers") if "num_hidden_layers" in c.config else len(listed)
     if depth != len(listed):
