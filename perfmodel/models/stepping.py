@@ -54,8 +54,9 @@ def combine(
 ) -> Estimate:
     """The step's Estimate: ``time_s = sum of count x time`` over its operators, and host overhead.
 
-    ``tokens`` are read or made, in ``steps`` engine steps. The interval adds the operators' intervals. Attention is added last: it alone may vary over
-    every axis of a grid, so all other sums stay small arrays.
+    ``tokens`` are read or made, in ``steps`` engine steps. The interval adds the operators'
+    intervals. Attention is added last: it alone may vary over every axis of a grid, so all other
+    sums stay small arrays.
     """
     timed = list(time_ops(attention_last(ops), device))
     per_step, host_note = host_overhead(engine)
