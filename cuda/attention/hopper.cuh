@@ -85,7 +85,11 @@ __device__ __forceinline__ u8* swizzled(u16* panel, int row, int unit) {
 __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work,
                                               int first_row, QueryTile& staging,
                                               const float (&o)[kOutputs]) {
-    const int lane = lane_index(), warp_row = warp_index() % 4 * 16;
+    int lane = lane_index();
+    // Hides from the compiler that the addresses below are the same for every tile: kept in
+    // registers through the main loop they would cost more than computing them again.
+    asm volatile("" : "+r"(lane));
+    const int warp_row = warp_index() % 4 * 16;
 #pragma unroll
     for (int j = 0; j < kOutputs / 4; j += 2) {
         const int column = 8 * (j + lane / 16);

@@ -8,11 +8,6 @@
 #pragma once
 #include "attention/problem.cuh"
 
-struct RowState {
-    float max[2] = {minus_infinity(), minus_infinity()};  // of the raw scores q . k
-    float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish()
-};
-
 // Scores of keys that a row does not see become -inf. `first_row` is the query of this thread's
 // row g, `first_key` the key of column 0.
 template <int Count>
@@ -44,35 +39,6 @@ __device__ __forceinline__ float quad_sum(float x) {
     return x + __shfl_xor_sync(kFullMask, x, 2);
 }
 
-// One block of scores becomes weights in place; `rescale` is what earlier sums must be multiplied
-// by. The weights enter the sum before they are rounded to 16 bits.
-template <int Count>
-__device__ __forceinline__ void soften(float (&s)[Count], RowState& row, float scale_log2,
-                                       float (&rescale)[2]) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        float top = row.max[half];
-#pragma unroll
-        for (int j = 0; j < Count / 4; ++j)
-            top = fmaxf(top, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
-        top = quad_max(top);
-        // A row that has seen no key yet: any finite reference keeps -inf - reference at -inf.
-        const float reference = top == minus_infinity() ? 0.f : top * scale_log2;
-        rescale[half] = exp2_approx(fmaf(row.max[half], scale_log2, -reference));
-        row.max[half] = top;
-        float sum = 0.f;
-#pragma unroll
-        for (int j = 0; j < Count / 4; ++j)
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                float& x = s[4 * j + 2 * half + i];
-                x = exp2_approx(fmaf(x, scale_log2, -reference));
-                sum += x;
-            }
-        row.sum[half] = fmaf(row.sum[half], rescale[half], sum);
-    }
-}
-
 template <int Count>
 __device__ __forceinline__ void scale_rows(float (&o)[Count], const float (&factor)[2]) {
 #pragma unroll
@@ -90,25 +56,68 @@ __device__ __forceinline__ void pack_rows(u32 (&packed)[Count / 8][4], const flo
             packed[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
 }
 
-// Sums over all columns; returns 1 / sum, 0 for a row that saw no key, whose output is 0.
-__device__ __forceinline__ void finish(RowState& row, float (&inverse)[2]) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        row.sum[half] = quad_sum(row.sum[half]);
-        inverse[half] = row.sum[half] > 0.f ? reciprocal_approx(row.sum[half]) : 0.f;
-    }
-}
+// A policy of the main loops: how a row's scores become weights, what earlier outputs are multiplied
+// by when that changes, and what is left to do at the end.
+struct SoftmaxRows {
+    float max[2] = {minus_infinity(), minus_infinity()};  // of the raw scores q . k
+    float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish()
+    float rescale[2];
 
-__device__ __forceinline__ void store_lse(const Problem& p, const Work& work, int first_row,
-                                          const RowState& row) {
-    if (p.lse == nullptr || lane_index() % 4 != 0) return;
+    __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
+
+    // One block of scores becomes weights in place. The weights enter the sum before they are
+    // rounded to 16 bits.
+    template <int Count>
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const int i = first_row + 8 * half;
-        const float top = row.max[half] * p.scale_log2;
-        const float value = row.sum[half] > 0.f ? (top + log2_approx(row.sum[half])) * kLn2
-                                                : minus_infinity();
-        if (i < work.q_len)
-            p.lse[static_cast<size_t>(work.head) * p.tokens + work.q_start + i] = value;
+        for (int half = 0; half < 2; ++half) {
+            float top = max[half];
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+                top = fmaxf(top, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
+            top = quad_max(top);
+            // A row that has seen no key yet: any finite reference keeps -inf - reference at -inf.
+            const float reference = top == minus_infinity() ? 0.f : top * p.scale_log2;
+            rescale[half] = exp2_approx(fmaf(max[half], p.scale_log2, -reference));
+            max[half] = top;
+            float block_sum = 0.f;
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    float& x = s[4 * j + 2 * half + i];
+                    x = exp2_approx(fmaf(x, p.scale_log2, -reference));
+                    block_sum += x;
+                }
+            sum[half] = fmaf(sum[half], rescale[half], block_sum);
+        }
     }
-}
+
+    // Earlier outputs are multiplied only when a row's maximum has grown: late in a long row it
+    // rarely does, and the vote costs less than the products.
+    template <int Count>
+    __device__ __forceinline__ void rescale_outputs(float (&o)[Count]) const {
+        if (__any_sync(kFullMask, rescale[0] != 1.f || rescale[1] != 1.f)) scale_rows(o, rescale);
+    }
+
+    // Sums over all columns. `first_row` is the query of this thread's row g.
+    __device__ __forceinline__ void finish(const Problem& p, const Work& work, int first_row) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            sum[half] = quad_sum(sum[half]);
+            const int row = first_row + 8 * half;
+            if (p.lse != nullptr && lane_index() % 4 == 0 && row < work.q_len)
+                p.lse[static_cast<size_t>(work.head) * p.tokens + work.q_start + row] =
+                    sum[half] > 0.f ? fmaf(max[half], p.scale_log2, log2_approx(sum[half])) * kLn2
+                                    : minus_infinity();
+        }
+    }
+
+    // Divides by the sums; a row that saw no key has the output 0.
+    template <int Count>
+    __device__ __forceinline__ void normalise(float (&o)[Count]) const {
+        const float inverse[2] = {sum[0] > 0.f ? reciprocal_approx(sum[0]) : 0.f,
+                                  sum[1] > 0.f ? reciprocal_approx(sum[1]) : 0.f};
+        scale_rows(o, inverse);
+    }
+};
