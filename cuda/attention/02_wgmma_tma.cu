@@ -4,6 +4,7 @@
 // dynamic_smem: 230400
 // defines: HEAD_DIM=128
 #include "attention/hopper.cuh"
+#include "attention/softmax.cuh"
 
 constexpr int kStages = 2;
 constexpr int kThreads = kWarpgroup * kConsumers;
@@ -71,7 +72,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         issue_scores(scores, s.q[group], s.k[ring.stage]);
         ptx::wgmma_wait<0>();
         ptx::pin(scores);
-        if (work.blocks.masked(block)) mask_scores(scores, p, work, row, block * kTileN);
+        if (work.blocks.masked(block))
+            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
         rows.weigh(scores, p);
         scale_rows(o, rows.rescale);
         pack_rows(weights, scores);

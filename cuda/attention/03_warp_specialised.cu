@@ -4,6 +4,7 @@
 // dynamic_smem: 230400
 // defines: HEAD_DIM=128
 #include "attention/pipes.cuh"
+#include "attention/softmax.cuh"
 
 struct Shared {
     Pipes pipes;
@@ -32,7 +33,8 @@ __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& w
         ptx::wgmma_wait<0>();
         ptx::pin(scores);
         free_stage(&s.k_empty[ring.stage]);
-        if (work.blocks.masked(block)) mask_scores(scores, p, work, row, block * kTileN);
+        if (work.blocks.masked(block))
+            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
         rows.weigh(scores, p);
         scale_rows(o, rows.rescale);
         pack_rows(weights, scores);

@@ -4,6 +4,7 @@
 // dynamic_smem: 230400
 // defines: HEAD_DIM=128
 #include "attention/overlap.cuh"
+#include "attention/softmax.cuh"
 
 struct Shared {
     Pipes pipes;

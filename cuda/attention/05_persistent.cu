@@ -8,6 +8,7 @@
 // defines: HEAD_DIM=256
 // defines: HEAD_DIM=128 FP16=1
 #include "attention/persistent.cuh"
+#include "attention/softmax.cuh"
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_forward(const __grid_constant__ Problem p, const __grid_constant__ TensorMap map_q,

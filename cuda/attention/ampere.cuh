@@ -3,6 +3,7 @@
 // A tile of R rows and D columns lies in shared memory as rows of 2 D bytes whose 16-byte units are
 // stored at unit ^ (row % 8): the 8 rows of an ldmatrix then meet 8 different groups of banks.
 #pragma once
+#include "attention/problem.cuh"
 #include "attention/rows.cuh"
 #include "common/async_copy.cuh"
 #include "common/mma.cuh"
@@ -25,14 +26,6 @@ struct Shared {
 
 extern __shared__ __align__(128) u8 shared_bytes[];
 
-// As lane_index(), but the compiler must not know: addresses made from it are computed where they
-// are used instead of staying in registers through the main loop, whose sums need them.
-__device__ __forceinline__ int fresh_lane() {
-    int lane = lane_index();
-    asm volatile("" : "+r"(lane));
-    return lane;
-}
-
 __device__ __forceinline__ u8* swizzled(u16* tile, int row, int unit) {
     return reinterpret_cast<u8*>(tile + row * kHeadDim) + ((unit ^ (row % 8)) << 4);
 }
@@ -41,7 +34,7 @@ __device__ __forceinline__ u8* swizzled(u16* tile, int row, int unit) {
 template <int Rows>
 __device__ __forceinline__ void load_rows(u16* tile, const u16* base, int start, int first,
                                           int length, int heads, int head) {
-    const int thread = warp_index() * kWarp + fresh_lane();
+    const int thread = warp_index() * kWarp + opaque(lane_index());
 #pragma unroll
     for (int i = 0; i < Rows * kUnits / kThreads; ++i) {
         const int part = i * kThreads + thread;
@@ -62,7 +55,7 @@ __device__ __forceinline__ void multiply(float* d, const u32 (&a)[4], u32 b0, u3
 
 // s = q k^T of the warp's strips.
 __device__ __forceinline__ void score(Shared& s, float (&scores)[kStrips][kScores]) {
-    const int lane = fresh_lane();
+    const int lane = opaque(lane_index());
     const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16 * kStrips;
 #pragma unroll
     for (int step = 0; step < kHeadDim / 16; ++step) {
@@ -89,7 +82,7 @@ __device__ __forceinline__ void score(Shared& s, float (&scores)[kStrips][kScore
 // o += p v. v is transposed on its way: a lane gets two neighbouring keys of one column.
 __device__ __forceinline__ void accumulate(Shared& s, float (&o)[kStrips][kOutputs],
                                            const u32 (&weights)[kStrips][kTileN / 16][4]) {
-    const int lane = fresh_lane();
+    const int lane = opaque(lane_index());
 #pragma unroll
     for (int step = 0; step < kTileN / 16; ++step)
 #pragma unroll
@@ -132,7 +125,7 @@ __device__ __forceinline__ void store_outputs(Shared& s, const Problem& p, const
 
 // This thread's row g of a strip, as a query of the sequence.
 __device__ __forceinline__ int thread_row(const Work& work, int strip) {
-    return work.first_row + (warp_index() * kStrips + strip) * 16 + fresh_lane() / 4;
+    return work.first_row + (warp_index() * kStrips + strip) * 16 + opaque(lane_index()) / 4;
 }
 
 // One buffer each for keys and values: values arrive while scores are computed, the next keys
@@ -173,7 +166,8 @@ __device__ __forceinline__ void ampere_attention(const Problem& p) {
 #pragma unroll
         for (int strip = 0; strip < kStrips; ++strip) {
             if (work.blocks.masked(block))
-                mask_scores(scores[strip], p, work, thread_row(work, strip), block * kTileN);
+                mask_scores(scores[strip], thread_row(work, strip), block * kTileN, work.q_len,
+                            work.kv_len, p.causal, p.window);
             rows[strip].weigh(scores[strip], p);
             rows[strip].rescale_outputs(o[strip]);
             pack_rows(weights[strip], scores[strip]);

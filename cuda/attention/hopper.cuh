@@ -4,6 +4,7 @@
 // bytes, as one TMA load with a 128-byte swizzle writes it from a map of (panels, heads, tokens,
 // 64). Panels start at multiples of 1024 bytes because R is a multiple of 8.
 #pragma once
+#include "attention/problem.cuh"
 #include "attention/rows.cuh"
 #include "common/barrier.cuh"
 #include "common/mma.cuh"
@@ -85,10 +86,7 @@ __device__ __forceinline__ u8* swizzled(u16* panel, int row, int unit) {
 __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work,
                                               int first_row, QueryTile& staging,
                                               const float (&o)[kOutputs]) {
-    int lane = lane_index();
-    // Hides from the compiler that the addresses below are the same for every tile: kept in
-    // registers through the main loop they would cost more than computing them again.
-    asm volatile("" : "+r"(lane));
+    const int lane = opaque(lane_index());  // the addresses below, kept across tiles, would spill
     const int warp_row = warp_index() % 4 * 16;
 #pragma unroll
     for (int j = 0; j < kOutputs / 4; j += 2) {

@@ -49,7 +49,8 @@ struct Attender {
         ptx::pin(scores);
         free_stage(&s.k_empty[k.stage]);
         k.advance();
-        if (blocks.masked(block)) mask_scores(scores, p, work, row, block * kTileN);
+        if (blocks.masked(block))
+            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
         rows.weigh(scores, p);
         pack_rows(weights, scores);
         if (blocks.count() > 1) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
@@ -67,7 +68,8 @@ struct Attender {
             ptx::pin(scores);
             free_stage(&s.k_empty[k.stage]);
             k.advance();
-            if (blocks.masked(block)) mask_scores(scores, p, work, row, block * kTileN);
+            if (blocks.masked(block))
+                mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
             rows.weigh(scores, p);
             ptx::pin(scores);
             // Waiting for the next keys here and not at the top also keeps ptxas, which moves waits

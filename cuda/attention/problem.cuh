@@ -8,18 +8,8 @@
 // Sequences are packed one after another; `q_starts` and `kv_starts` (sequences + 1 cumulative
 // token counts) are null where all have the lengths q_len and kv_len.
 #pragma once
+#include "attention/numbers.cuh"
 #include "attention/schedule.cuh"
-#include "common/types.cuh"
-
-#ifndef HEAD_DIM
-#define HEAD_DIM 128
-#endif
-#ifndef FP16
-#define FP16 0
-#endif
-
-constexpr int kHeadDim = HEAD_DIM;
-static_assert(kHeadDim == 64 || kHeadDim == 128 || kHeadDim == 256, "head dimension");
 
 struct Problem {
     const u16* q;
@@ -85,31 +75,4 @@ __device__ __forceinline__ Work work_of_block(const Problem& p, int block_rows, 
                         {static_cast<int>(gridDim.x - 1 - blockIdx.x),
                          static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.z)},
                         block_rows, block_keys);
-}
-
-__device__ __forceinline__ u32 pack_pair(float low, float high) {
-    return FP16 ? pack_f16(low, high) : pack_bf16(low, high);
-}
-
-constexpr float kLog2e = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
-
-__device__ __forceinline__ float minus_infinity() { return __int_as_float(0xff800000); }
-
-__device__ __forceinline__ float exp2_approx(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ __forceinline__ float reciprocal_approx(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ __forceinline__ float log2_approx(float x) {
-    float y;
-    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }

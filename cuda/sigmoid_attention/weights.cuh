@@ -14,6 +14,7 @@
 //                 the multipliers (128 a clock) then take about as long as each other.
 // Both halves are accurate to a few 2^-15, well inside the rounding to 16 bits that follows.
 #pragma once
+#include "attention/problem.cuh"
 #include "attention/rows.cuh"
 
 #define FORM_ACCURATE 0
@@ -25,12 +26,6 @@
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
 constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kSeriesBelow = -4.f;
-
-__device__ __forceinline__ float tanh_approx(float x) {
-    float y;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
 
 // P: the polynomial of degree 5 with the least relative error on [0, 1], 5.1e-5.
 __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
