@@ -48,8 +48,7 @@ __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& w
     }
     rows.finish(p, work, row);
     rows.normalise(o);
-    ptx::named_barrier_sync(1 + group, kWarpgroup);  // every warp's products have read q
-    store_outputs(p, work, first_row, s.q[group], o);
+    store_outputs(p, work, first_row, o);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)

@@ -75,44 +75,45 @@ __device__ __forceinline__ void issue_values(float (&o)[kOutputs], const u32 (&p
     ptx::wgmma_commit();
 }
 
-// Byte address of 16-byte unit `unit` of `row` in a panel with the 128-byte swizzle.
-__device__ __forceinline__ u8* swizzled(u16* panel, int row, int unit) {
-    return reinterpret_cast<u8*>(panel) + row * 128 + ((unit ^ (row % 8)) << 4);
-}
-
-// A warpgroup's 64 x D outputs: registers -> `staging` (its own query tile, read by now) -> rows of
-// 16-byte stores, of which those beyond the sequence's end are left out: the next sequence's
-// queries may follow there. Each warp stages and stores its own 16 rows.
-__device__ __forceinline__ void store_outputs(const Problem& p, const Work& work,
-                                              int first_row, QueryTile& staging,
-                                              const float (&o)[kOutputs]) {
-    const int lane = opaque(lane_index());  // the addresses below, kept across tiles, would spill
-    const int warp_row = warp_index() % 4 * 16;
+// In a quad, lane t hands lane i its x[i] and gets lane i's x[t]: a 4 x 4 transpose.
+__device__ __forceinline__ void transpose_quad(u32 (&x)[4]) {
+    const int t = lane_index() % 4;
 #pragma unroll
-    for (int j = 0; j < kOutputs / 4; j += 2) {
-        const int column = 8 * (j + lane / 16);
-        ptx::stmatrix_x4(
-            swizzled(staging.panel[column / kPanelCols], warp_row + lane % 16,
-                     column % kPanelCols / 8),
-            pack_pair(o[4 * j], o[4 * j + 1]), pack_pair(o[4 * j + 2], o[4 * j + 3]),
-            pack_pair(o[4 * j + 4], o[4 * j + 5]), pack_pair(o[4 * j + 6], o[4 * j + 7]));
-    }
-    __syncwarp();
-    constexpr int kUnits = kHeadDim / 8;      // of 16 bytes per row
-    constexpr int kUnitsAtOnce = least(kUnits, kWarp);
-    constexpr int kRowsAtOnce = kWarp / kUnitsAtOnce;
-    const int unit = lane % kUnitsAtOnce;
+    for (int step = 1; step <= 2; step *= 2) {
+        const bool upper = t & step;
 #pragma unroll
-    for (int i = 0; i < 16; i += kRowsAtOnce) {
-        const int row = warp_row + i + lane / kUnitsAtOnce;
-        const uint4 value =
-            *reinterpret_cast<uint4*>(swizzled(staging.panel[unit / 8], row, unit % 8));
-        if (first_row + row < work.q_len) {
-            const size_t token = work.q_start + first_row + row;
-            *reinterpret_cast<uint4*>(p.out + (token * p.heads + work.head) * kHeadDim +
-                                      unit * 8) = value;
+        for (int i = 0; i < 4; ++i) {
+            if (i & step) continue;
+            const u32 given = __shfl_xor_sync(kFullMask, upper ? x[i] : x[i | step], step);
+            if (upper) x[i] = given;
+            else x[i | step] = given;
         }
     }
+}
+
+// A warpgroup's 64 x D outputs, straight from registers: of every 32 columns a lane has 2 in each
+// of 4 groups of 8; after the transpose it has one group whole, a store of 16 bytes. Rows beyond
+// the sequence's end are left out: the next sequence's queries may follow there. No staging, so
+// that the next tile's queries can arrive while this one's outputs leave.
+__device__ __forceinline__ void store_outputs(const Problem& p, const Work& work, int first_row,
+                                              const float (&o)[kOutputs]) {
+    const int lane = opaque(lane_index());  // the addresses below, kept across tiles, would spill
+    const int row = first_row + warp_index() % 4 * 16 + lane / 4;
+    const size_t token = work.q_start + row;
+    u16* out = p.out + (token * p.heads + work.head) * kHeadDim + lane % 4 * 8;
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int j = 0; j < kHeadDim / 32; ++j) {
+            u32 x[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                x[i] = pack_pair(o[16 * j + 4 * i + 2 * half], o[16 * j + 4 * i + 2 * half + 1]);
+            transpose_quad(x);
+            if (row + 8 * half < work.q_len)
+                *reinterpret_cast<uint4*>(out + half * 8 * p.heads * kHeadDim + 32 * j) =
+                    make_uint4(x[0], x[1], x[2], x[3]);
+        }
 }
 
 // The outputs of a tile whose queries see no key at all.

@@ -82,6 +82,7 @@ struct Attender {
             rows.rescale_outputs(o);
             pack_rows(weights, scores);
         }
+        free_stage(&s.q_empty[group]);
         ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
         issue_values(o, weights, s.v[v.stage], accumulate);
         rows.finish(p, work, row);
@@ -90,11 +91,6 @@ struct Attender {
         free_stage(&s.v_empty[v.stage]);
         v.advance();
         rows.normalise(o);
-        // All four warps' products have read the queries before any warp overwrites them.
-        ptx::named_barrier_sync(1 + kConsumers + group, kWarpgroup);
-        store_outputs(p, work, first_row, s.q[group], o);
-        ptx::fence_async_shared();  // the next queries arrive here through the async proxy
-        __syncwarp();
-        free_stage(&s.q_empty[group]);
+        store_outputs(p, work, first_row, o);
     }
 };

@@ -3,7 +3,7 @@
 #pragma once
 #include "attention/hopper.cuh"
 
-constexpr int kStages = 2;
+constexpr int kStages = kHeadDim == 64 ? 4 : 2;
 
 struct Pipes {
     QueryTile q[kConsumers];
@@ -43,26 +43,30 @@ __device__ __forceinline__ void load_keys(KeyTile (&tiles)[kStages], u64* full, 
 }
 
 // Producer, one thread: the loads of one tile, in the order in which the consumers need them. Keys
-// run one block ahead of values.
+// run one block ahead of values; the first keys go before the queries, whose place the consumers
+// may still be reading for the tile before.
 struct Loader {
     Ring k, v;
     u32 q_parity = 0;
 
     __device__ __forceinline__ void load(Pipes& s, const Maps& maps, const Work& work) {
+        const attention::Range needed = work.blocks.needed;
+        int token = work.kv_start + needed.last * kTileN;
+        for (int block = needed.last; block >= needed.first; --block, token -= kTileN) {
+            if (block > needed.first)
+                load_keys(s.k, s.k_full, s.k_empty, k, maps.k, token - kTileN, work.kv_head);
+            if (block == needed.last) load_queries(s, maps, work);
+            else load_keys(s.v, s.v_full, s.v_empty, v, maps.v, token, work.kv_head);
+        }
+    }
+
+    __device__ __forceinline__ void load_queries(Pipes& s, const Maps& maps, const Work& work) {
         for (int group = 0; group < kConsumers; ++group) {
             ptx::mbarrier_wait(&s.q_empty[group], q_parity ^ 1);
             load_tile(&s.q[group], maps.q, &s.q_full[group], kQueryBytes,
                       work.q_start + work.first_row + 64 * group, work.head);
         }
         q_parity ^= 1;
-        const attention::Range needed = work.blocks.needed;
-        int token = work.kv_start + needed.last * kTileN;
-        for (int block = needed.last; block >= needed.first; --block, token -= kTileN) {
-            if (block > needed.first)
-                load_keys(s.k, s.k_full, s.k_empty, k, maps.k, token - kTileN, work.kv_head);
-            if (block < needed.last)
-                load_keys(s.v, s.v_full, s.v_empty, v, maps.v, token, work.kv_head);
-        }
     }
 };
 
