@@ -159,6 +159,8 @@ struct Row {
 // ---------------------------------------------------------------- loads
 
 // Wide heads leave no registers for addresses kept from one tile to the next.
+constexpr int kLoadsUnrolled = kHeadDim == 256 ? 4 : kTile * kUnits / kWarp;
+
 __device__ __forceinline__ int address_lane() {
     return kHeadDim == 256 ? opaque(lane_index()) : lane_index();
 }
@@ -201,7 +203,7 @@ struct Loader {
             const int inner = p.table == nullptr ? key : key % p.page_size;
             const s64 base = outer * p.outer_bytes + inner * p.token_bytes +
                              list.kv_head * p.head_bytes;
-#pragma unroll
+#pragma unroll kLoadsUnrolled
             for (int first = 0; first < kTile * kUnits; first += kWarp) {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < tiles.end;
