@@ -6,7 +6,7 @@
 // own starting point, so that a buffer which fits in L2 measures L2.
 //
 // arch: sm_80 sm_90
-// registers: 64
+// registers: 40
 // threads: 512
 #include "common/types.cuh"
 #include "roofs/stopwatch.cuh"
