@@ -180,12 +180,14 @@ def plan(
     memory_bytes: float | None = None,
     rank: Rank = "cost",
     price: float | None = None,
+    relax: bool = True,
 ) -> PlanAnswer:
     """What serves the load within its service levels, best by ``rank`` first.
 
     See :class:`perfmodel.planning.demand.Demand` for the load,
     :class:`perfmodel.planning.layouts.Search` for what may be chosen (a sequence of data types
-    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`.
+    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`. ``relax`` asks easier
+    questions too.
     """
     from perfmodel.planning import planner
     from perfmodel.planning.demand import Demand
@@ -213,8 +215,15 @@ def plan(
         reserve_bytes=reserve_bytes,
         memory_bytes=memory_bytes,
     )
-    devices = [device(d) for d in _several(on)]
-    return planner.plan(model(of), devices, demand, search=search, rank=rank, price=price)
+    return planner.plan(
+        model(of),
+        [device(d) for d in _several(on)],
+        demand,
+        search=search,
+        rank=rank,
+        price=price,
+        relax=relax,
+    )
 
 
 def sweep(

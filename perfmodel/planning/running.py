@@ -36,7 +36,7 @@ class Wish:
         published = shape.dtype if self.dtype is None else act
         narrow = dtype_bytes(published) < dtype_bytes(act)
         weight = self.weight_dtype or (published if narrow else act)
-        kv = self.kv_dtype or Dtypes(act=act).wide
+        kv = self.kv_dtype or Dtypes(act=act, weight=act).wide
         return Dtypes(act=act, weight=weight, kv=kv)
 
 
