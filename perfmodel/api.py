@@ -11,7 +11,6 @@ from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import (
-    DEPTHS,
     MOST_DEVICES,
     PAGE_SIZE,
     PREFILL_CHUNK,
@@ -207,7 +206,7 @@ def plan(
     search = Search(
         dtypes=tuple(Wish(dtype=a, weight_dtype=w, kv_dtype=kv) for a, w, kv in types),
         tp=None if tp is None else tuple(_several(tp)),
-        pp=DEPTHS if pp is None else tuple(_several(pp)),
+        pp=None if pp is None else tuple(_several(pp)),
         ep=ep,
         max_devices=max_devices,
         chunk=chunk,

@@ -13,9 +13,7 @@ PREFILL = (
     "estimate llama-2-70b --on a100-sxm-80gb --tp 4 --phase prefill --prompt 2048 --batch 1 "
     "--dtype fp16"
 )
-DECODE = (
-    "estimate llama-2-70b --on a100-sxm-80gb --tp 4 --phase decode --context 2048 --batch 16"
-)
+DECODE = "estimate llama-2-70b --on a100-sxm-80gb --tp 4 --phase decode --context 2048 --batch 16"
 GEMM = "estimate gemm m=4096 n=4096 k=4096 dtype=int8 --on h200-sxm"
 PLAN = (
     "plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 --ttft 2s "

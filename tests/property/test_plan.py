@@ -106,7 +106,9 @@ def test_easier_questions_have_plans_at_least_as_good(of, **load):
 
     if base.best is not None:
         for easier in looser:
-            assert easier.best.usd_per_million_tokens <= base.best.usd_per_million_tokens * (1 + 1e-12)
+            assert easier.best.usd_per_million_tokens <= base.best.usd_per_million_tokens * (
+                1 + 1e-12
+            )
 
 
 @FEW

@@ -97,9 +97,7 @@ def test_dask_executor(grid):
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        again = pm.sweep(
-            MODELS, "h100-sxm-80gb", lean=True, executor=client.get_executor(), **GRID
-        )
+        again = pm.sweep(MODELS, "h100-sxm-80gb", lean=True, executor=client.get_executor(), **GRID)
 
     assert np.array_equal(again.time_s, grid.time_s)
 
