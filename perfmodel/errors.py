@@ -24,6 +24,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class PerfModelError(Exception):
@@ -31,16 +32,18 @@ class PerfModelError(Exception):
 
     Args:
         message: what is wrong, naming what was asked.
-        field: the input it is about (``"batch"``, ``"compute.clock_hz"``), if one.
+        field: the input it is about (``"batch"``, ``"compute.clock_hz"``); the class's
+            ``about`` where none is named.
         fix: what to try instead; printed after ``try:``.
     """
 
     exit_code = 2
+    about: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, field: str | None = None, fix: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.field = field
+        self.field = field or self.about
         self.fix = fix
 
     def __str__(self) -> str:
@@ -97,13 +100,19 @@ class UnknownName(BadInput, LookupError):
 class UnsupportedDtype(BadInput):
     """The device has no rate for this data type."""
 
+    about = "dtype"
+
 
 class ImpossibleSplit(BadInput):
     """A parallel split that the model's shape or the node forbids."""
 
+    about = "split"
+
 
 class MalformedFile(BadInput):
     """A file that cannot be read as what it should be."""
+
+    about = "file"
 
 
 class MissingData(PerfModelError):
@@ -115,17 +124,25 @@ class MissingData(PerfModelError):
 class MissingFile(MissingData):
     """A named file does not exist or cannot be opened."""
 
+    about = "file"
+
 
 class MissingFigure(MissingData):
     """A spec lacks a figure that the question needs."""
+
+    about = "device"
 
 
 class MissingCalibration(MissingData):
     """No fitted parameters for this kernel class."""
 
+    about = "calibration"
+
 
 class MissingExtra(MissingData):
     """An optional dependency is not installed; ``fix`` is the install line."""
+
+    about = "extra"
 
 
 def nearest_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:

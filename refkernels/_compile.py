@@ -219,7 +219,7 @@ def _run_nvrtc(source: Path, options: list[str], cubin: Path, log: Path) -> None
 def _refused(
     source: Path, options: list[str], run: subprocess.CompletedProcess[str], partial: Any
 ) -> MalformedFile:
-    logs = [p for p in partial.values() if p.is_file() and p.suffix != ".cubin"]
+    logs = [path for final, path in partial.items() if final.suffix == ".log" and path.is_file()]
     text = "".join(p.read_text() for p in logs) or run.stderr
     for path in partial.values():
         path.unlink(missing_ok=True)

@@ -80,12 +80,13 @@ def time_kernel(
     sets: int,
     budget_s: float = 0.5,
     capture: Capture = capture_cupy,
-    stream: Any = None,
+    after_warm_up: Callable[[], None] | None = None,
 ) -> Timing:
     """Time ``call(i)``, which launches the kernel on input set ``i`` of ``sets``.
 
     ``budget_s`` is the device time to spend on timed replays; as much again, at most, warms up
-    (clocks settle under the load that is then timed).
+    (clocks settle under the load that is then timed). ``after_warm_up`` is called between the
+    two, with the timing stream current.
 
     Raises:
         BadValue: a rotation of fewer than one set.
@@ -96,7 +97,7 @@ def time_kernel(
         msg = f"must be at least 1, got {sets}"
         raise BadValue(msg, field="sets")
     cupy.cuda.Device().synchronize()  # inputs may still be in the making on another stream
-    stream = stream or cupy.cuda.Stream(non_blocking=True)
+    stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         rough_s = _stream_time(call, sets, stream)
         launches = max(1, -(-int(2e-3 / rough_s) // sets)) * sets
@@ -107,9 +108,11 @@ def time_kernel(
 
         replay = capture(body, stream)
         replays = max(5, min(200, int(budget_s / (rough_s * launches))))
-        _elapsed(replay, max(1, replays // 2), stream)
+        elapsed_times(replay, max(1, replays // 2), stream)
+        if after_warm_up is not None:
+            after_warm_up()
         with LoadMonitor() as monitor:
-            times = [t / launches for t in _elapsed(replay, replays, stream)]
+            times = [t / launches for t in elapsed_times(replay, replays, stream)]
     return _timing(times, rough_s, monitor.load())
 
 
@@ -153,10 +156,10 @@ def _stream_time(call: Callable[[int], None], sets: int, stream: Any) -> float:
         for i in range(count):
             call(i % sets)
 
-    return statistics.median(_elapsed(body, 5, stream)) / count
+    return statistics.median(elapsed_times(body, 5, stream)) / count
 
 
-def _elapsed(body: Replay, repeats: int, stream: Any) -> list[float]:
+def elapsed_times(body: Callable[[], object], repeats: int, stream: Any) -> list[float]:
     """Event seconds of each of ``repeats`` runs of ``body``; all are queued before the wait."""
     import cupy
 

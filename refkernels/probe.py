@@ -67,18 +67,18 @@ def _cuda_visible() -> bool:
 
 
 def _gpu_roofs(budget_s: float) -> Iterator[dict[str, Any]]:
-    from refkernels.roofs.device import Probe
+    from refkernels.roofs.device import device_roofs
 
-    return Probe(budget_s).all()
+    return device_roofs(budget_s)
 
 
 def _host_roofs(budget_s: float) -> Iterator[dict[str, Any]]:
     try:
-        from refkernels.roofs.host import all_roofs
+        from refkernels.roofs.host import host_roofs
     except ImportError:
         msg = "numba is not installed"
         raise MissingExtra(msg, fix="pip install 'perfmodel[host]'") from None
-    return all_roofs(budget_s)
+    return host_roofs(budget_s)
 
 
 if __name__ == "__main__":

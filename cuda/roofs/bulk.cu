@@ -1,8 +1,9 @@
-// Bandwidth as the copy engine sees it: bulk copies into shared memory, nothing read back.
+// Bandwidth as the copy engine sees it: bulk copies into shared memory, and from there back.
 //
-// One thread a block keeps kStages copies of kChunk bytes in flight (192 KB a multiprocessor).
+// read_bulk: one thread a block keeps kStages copies of kChunk bytes in flight (192 KB a multiprocessor).
 // With `rounds` = 1 the blocks share the buffer between them (device memory); with more, each
 // block walks the whole buffer from its own starting point (L2, if it fits there).
+// copy_bulk: half the stages load ahead while the other half drain to memory.
 //
 // arch: sm_90
 // registers: 40
@@ -13,6 +14,7 @@
 
 struct BulkParams {
     const u8* in;
+    u8* out;
     u64 bytes;
     int rounds;
     Elapsed* elapsed;
@@ -55,4 +57,37 @@ extern "C" __global__ void __launch_bounds__(32, 1) read_bulk(const BulkParams p
         }
     }
     watch.stop(p.elapsed);
+}
+
+extern "C" __global__ void __launch_bounds__(32, 1) copy_bulk(const BulkParams p) {
+    extern __shared__ __align__(1024) u8 buffer[];
+    __shared__ u64 full[kStages];
+    if (threadIdx.x != 0) return;
+    for (int s = 0; s < kStages; ++s) ptx::mbarrier_init(full + s, 1);
+    ptx::fence_mbarrier_init();
+    constexpr u32 kLead = kStages / 2;
+    const u32 chunks = static_cast<u32>(p.bytes / kChunk);
+    const u32 mine = (chunks - blockIdx.x + gridDim.x - 1) / gridDim.x;
+    ptx::Ring<kStages> fill;
+    ptx::Ring<kStages> drain;
+    for (u32 i = 0; i < mine + kLead; ++i) {
+        if (i < mine) {
+            // Chunk i - kStages left from this stage; i - kLead stores were committed since then,
+            // so all but the newest kStages - kLead - 1 must have read their stage.
+            ptx::bulk_wait_read<kStages - kLead - 1>();
+            ptx::mbarrier_arrive_expect(full + fill.stage, kChunk);
+            ptx::bulk_load(buffer + fill.stage * kChunk,
+                           p.in + static_cast<u64>(blockIdx.x + i * gridDim.x) * kChunk, kChunk,
+                           full + fill.stage, ptx::Evict::kFirst);
+            fill.advance();
+        }
+        if (i >= kLead) {
+            ptx::mbarrier_wait(full + drain.stage, drain.parity);
+            ptx::bulk_store(p.out + static_cast<u64>(blockIdx.x + (i - kLead) * gridDim.x) * kChunk,
+                            buffer + drain.stage * kChunk, kChunk);
+            ptx::bulk_commit();
+            drain.advance();
+        }
+    }
+    ptx::bulk_wait<0>();
 }

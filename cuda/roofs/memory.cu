@@ -145,7 +145,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) read_shared(const MemoryP
 #pragma unroll
         for (u32 i = 0; i < kInFlight; ++i) {
             uint4 v;
-            asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+            // volatile to the assembler too, which would merge loads of an address
+            asm volatile("ld.volatile.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                          : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                          : "r"(base + (i % 4) * 8192));
             sum ^= folded(v);

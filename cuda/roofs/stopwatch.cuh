@@ -1,4 +1,5 @@
-// True clock under load: cycles and nanoseconds of the first block, from one thread of it.
+// True clock under load: cycles and nanoseconds of the first block, from one thread of it, added
+// up over launches (the host sets them to zero). Their ratio is the mean clock.
 #pragma once
 #include "common/types.cuh"
 
@@ -30,7 +31,7 @@ struct Stopwatch {
 
     __device__ __forceinline__ void stop(Elapsed* elapsed) const {
         if (threadIdx.x != 0 || blockIdx.x != 0) return;
-        elapsed->cycles = cycle() - cycles;
-        elapsed->nanoseconds = nanosecond() - nanoseconds;
+        elapsed->cycles += cycle() - cycles;
+        elapsed->nanoseconds += nanosecond() - nanoseconds;
     }
 };

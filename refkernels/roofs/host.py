@@ -105,7 +105,7 @@ def tanh_rows(data: Any, repeats: int, out: Any) -> None:
                 out[t, i] = np.tanh(data[t, i])
 
 
-def all_roofs(budget_s: float = 0.2) -> Iterator[Roof]:
+def host_roofs(budget_s: float = 0.2) -> Iterator[Roof]:
     """Every host roof, on one core and on all of them."""
     cores = get_num_threads()
     for threads in dict.fromkeys((1, cores)):

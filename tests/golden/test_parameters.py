@@ -5,6 +5,9 @@ head_dim, L layers. The totals were checked against the tensors that Hugging Fac
 builds for the same configurations (nothing allocated), except where a line says otherwise.
 """
 
+import json
+from pathlib import Path
+
 import pytest
 
 from perfmodel.models.hf import load_model, shape_from_config
@@ -184,7 +187,6 @@ def test_active_parameters(name, active):
     assert parameter_count(load_model(name)).active == active
 
 
-# Counts of transformers 5.23 for small configurations that turn on what the shipped ones leave off.
 SMALL = [
     (
         {
@@ -227,6 +229,17 @@ SMALL = [
         124_645_632,
     ),
 ]
+
+
+VARIANTS = json.loads(Path(__file__).with_name("variants.json").read_text())
+"""Small configurations that turn options on and off, with the number of parameters (and routing
+corrections) that transformers 5.23 builds for each."""
+
+
+@pytest.mark.parametrize("case", VARIANTS, ids=lambda case: case["config"]["model_type"])
+def test_total_of_a_small_variant(case):
+    """Biases, norms, tying, windows, sparse steps and ranks change totals as the family does."""
+    assert parameter_count(shape_from_config(case["config"], "variant")).total == case["total"]
 
 
 @pytest.mark.parametrize(("config", "total"), SMALL)

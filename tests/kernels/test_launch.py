@@ -22,6 +22,7 @@ from refkernels._launch import (
     params_struct,
     tensor_map,
 )
+from refkernels._sources import kernel_source
 from refkernels.roofs.operands import e4m3_bits
 
 WRAPPERS = Path(__file__).with_name("wrappers.cu")
@@ -232,3 +233,24 @@ def test_wrappers_multiply(kernel, kind, n):
     limit = 1e-3 if kind == "e4m3" else 1e-6
     error = np.abs(out.get() - expected).max() / np.abs(expected).max()
     assert error <= limit
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("chunks", [1, 7, 132, 1000, 5001])
+def test_bulk_copy_moves_every_byte(chunks):
+    """The ring of bulk loads and stores delivers each chunk once, whatever the count."""
+    import cupy
+
+    if int(cupy.cuda.Device().compute_capability) < 90:
+        pytest.skip("bulk copies came with Hopper")
+    size = chunks * 16384
+    source = cupy.random.default_rng(chunks).integers(0, 2**31, size=size // 4).astype(cupy.uint32)
+    target = cupy.zeros_like(source)
+    kernel = load_kernel(compile_kernel(kernel_source("roofs/bulk.cu")), "copy_bulk")
+    params = params_struct(
+        source=source, target=target, bytes=np.uint64(size), rounds=1, elapsed=np.uint64(0)
+    )
+
+    launch(kernel, (132,), (32,), params, smem=196608)
+
+    assert bool((source == target).all())

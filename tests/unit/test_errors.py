@@ -19,6 +19,12 @@ def test_field_is_not_said_twice():
     assert str(BadValue("must be positive", field="m")) == "m: must be positive"
 
 
+def test_every_error_is_about_something():
+    """Where no field is named, the class says what it is about."""
+    assert MissingFile("no such file: x").field == "file"
+    assert str(MissingFile("cannot read x")) == "file: cannot read x"
+
+
 def test_unknown_name_offers_the_nearest():
     """What was meant is offered, whatever the case and separators."""
     error = UnknownName("device", "H100_SXM 80gb", ["h100-sxm-80gb", "t4"])

@@ -1,6 +1,8 @@
 """Configurations become shapes: what each key means, and what is refused."""
 
 import json
+import sys
+import types
 
 import pytest
 
@@ -319,17 +321,23 @@ def test_unknown_name_offers_the_nearest():
 
 def test_hub_id_without_the_extra(monkeypatch):
     """A hub id that is not shipped names the install line where the extra is absent."""
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match="hub") as caught:
         load_model("some-org/some-model")
     assert "perfmodel[hub]" in caught.value.fix
 
 
+def stub_hub(monkeypatch, download):
+    hub = types.ModuleType("huggingface_hub")
+    hub.hf_hub_download = download
+    errors = types.ModuleType("huggingface_hub.errors")
+    errors.HfHubHTTPError = errors.LocalEntryNotFoundError = ConnectionError
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+
+
 def test_hub_id_is_fetched_as_config_alone(monkeypatch, tmp_path):
     """With the extra, config.json and nothing else is fetched."""
-    import sys
-    import types
-
     path = tmp_path / "some-model" / "config.json"
     path.parent.mkdir()
     path.write_text(json.dumps(LLAMA))
@@ -339,14 +347,21 @@ def test_hub_id_is_fetched_as_config_alone(monkeypatch, tmp_path):
         asked.append((repository, filename))
         return str(path)
 
-    hub = types.ModuleType("huggingface_hub")
-    hub.hf_hub_download = download
-    errors = types.ModuleType("huggingface_hub.errors")
-    errors.HfHubHTTPError = errors.LocalEntryNotFoundError = OSError
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    stub_hub(monkeypatch, download)
     assert load_model("some-org/some-model").name == "some-model"
     assert asked == [("some-org/some-model", "config.json")]
+
+
+def test_unreachable_hub(monkeypatch):
+    """Without a network the answer is a missing file, with what to do instead."""
+
+    def download(repository, filename):
+        raise ConnectionError("no route\nto host")
+
+    stub_hub(monkeypatch, download)
+    with pytest.raises(MissingFile, match="no route") as caught:
+        load_model("some-org/some-model")
+    assert "path" in caught.value.fix
 
 
 def test_folded_names_are_distinct():

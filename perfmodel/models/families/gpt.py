@@ -129,7 +129,8 @@ def falcon(c: Reader) -> ModelShape:
     )
     if "tie_word_embeddings" not in c.config:
         c.note("the head is tied, as the family's default; checkpoints may store a copy of it")
-    return uniform(c, block, hidden=hidden, tied=True)
+    context = c.size("max_position_embeddings", default=2048)
+    return uniform(c, block, hidden=hidden, tied=True, max_context=context)
 
 
 def phi(c: Reader) -> ModelShape:

@@ -92,6 +92,7 @@ def state_spaces(c: Reader) -> ModelShape:
             state=state or 128,
             groups=ssm.size("ngroups", default=1),
             conv=conv,
+            gate_norm=ssm.flag("rmsnorm", default=True),
         )
     else:
         rank = auto_rank(ssm, "dt_rank", hidden)

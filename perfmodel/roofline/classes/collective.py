@@ -49,7 +49,9 @@ PARAMETERS = (
     _fraction("send_fraction", 0.9, "send/recv: share of the link"),
     _seconds("node_start_s", 5e-4, 4e-5, "between nodes: launch and network set-up"),
     _seconds("node_hop_s", 5e-5, 2e-6, "between nodes: one ring step"),
-    _fraction("node_fraction", 0.5, "between nodes: share of the node's network links"),
+    _fraction("node_fraction", 0.4, "between nodes: share of the network links in use"),
+    _seconds("node_send_start_s", 5e-4, 2e-5, "between nodes, send/recv: launch and set-up"),
+    _fraction("node_send_fraction", 0.4, "between nodes, send/recv: share of the network link"),
     EAGER_S,
 )
 
@@ -58,8 +60,8 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
     """``launch + transfer + host`` of the faster protocol; nothing for one rank.
 
     Each protocol: launch = ``start + hop * steps``, transfer = ``bytes / (fraction * link)``, steps
-    and bytes those of a ring. Between nodes the ``g`` devices of a node share the bytes over their
-    ``g`` network links, if that takes longer than the links inside.
+    and bytes those of a ring. Between nodes the rings of the ``g`` devices of a node are taken to
+    fill ``sqrt(g)`` of their network links, if that takes longer than the links inside.
     """
     sent, steps = link_bytes(w), ring_steps(w)
     link = node_peer_bandwidth(w, device)
@@ -71,8 +73,10 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
         fixed, moving = _choose(sum(quick) <= sum(steady), quick, steady)
     across = crosses_nodes(w, device)
     if bool(np.any(across)):
-        together = np.float64(1.0) if w.kind == "send_recv" else ranks_in_node(w, device)
-        network = _protocol("node", values, sent, steps, together * node_bandwidth(device))
+        alone = w.kind == "send_recv"
+        rings = np.float64(1.0) if alone else np.sqrt(ranks_in_node(w, device))
+        kind = "node_send" if alone else "node"
+        network = _protocol(kind, values, sent, steps, rings * node_bandwidth(device))
         slower = across & (sum(network) > fixed + moving)
         fixed, moving = _choose(slower, network, (fixed, moving))
     active = np.where(f64(w.ranks) > 1.0, 1.0, 0.0)[()]

@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
-from perfmodel.ops.numbers import f64
+from perfmodel.ops.numbers import ceil_div, f64
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -109,13 +109,12 @@ def predict_step(w: Workload, device: Device, values: Values, run: Run) -> Terms
 def _layout(w: Workload) -> tuple[Array, Array, Array]:
     """Independent walkers, the dependent chunks that each of them takes, and tokens of a chunk."""
     if isinstance(w, SelectiveScan):
-        walkers = f64(w.batch) * np.ceil(f64(w.channels) / SCAN_CHANNELS)
-        return walkers, np.ceil(f64(w.seq_len) / SCAN_TOKENS), SCAN_TOKENS
+        walkers = f64(w.batch) * ceil_div(w.channels, SCAN_CHANNELS)
+        return walkers, ceil_div(w.seq_len, SCAN_TOKENS), SCAN_TOKENS
     assert isinstance(w, LinearAttention | DeltaRule | Ssd)
     heads = w.value_heads if isinstance(w, DeltaRule) else w.heads
     assert heads is not None
-    walkers, tokens = f64(w.batch) * f64(heads), f64(w.chunk)
-    return walkers, np.ceil(f64(w.seq_len) / tokens), tokens
+    return f64(w.batch) * f64(heads), ceil_div(w.seq_len, w.chunk), f64(w.chunk)
 
 
 def _arithmetic_s(cost: Cost, device: Device) -> Array:
