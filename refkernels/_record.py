@@ -1,0 +1,182 @@
+"""Measurement files: what was measured, on what, with which software, as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from perfmodel.workload import Workload
+from refkernels._check import Gate
+from refkernels._sources import all_sources, source_digest
+from refkernels._timing import Timing
+
+SCHEMA = 1
+
+
+def roof(
+    quantity: str,
+    value: float,
+    unit: str,
+    *,
+    spread: float,
+    sm_clock_hz: float | None = None,
+    power_w: float | None = None,
+    **condition: object,
+) -> dict[str, Any]:
+    """One roof: a rate or a latency that a device reached under the named condition."""
+    return {
+        "kind": "roof",
+        "quantity": quantity,
+        "value": value,
+        "unit": unit,
+        "condition": condition,
+        "spread": spread,
+        "sm_clock_hz": sm_clock_hz,
+        "power_w": power_w,
+    }
+
+
+def kernel_time(
+    workload: Workload,
+    kernel: str,
+    timing: Timing,
+    *,
+    flops: float,
+    moved_bytes: float,
+    gate: Gate | None,
+    framework: str | None = None,
+    launch: str = "graph",
+) -> dict[str, Any]:
+    """One kernel's time at one size; ``gate`` is None for others' kernels, which we do not gate."""
+    return {
+        "kind": "kernel",
+        "workload": workload.to_dict(),
+        "kernel": kernel,
+        "framework": framework,
+        "launch": launch,
+        "time_s": timing.time_s,
+        "p25_s": timing.p25_s,
+        "p75_s": timing.p75_s,
+        "samples": timing.samples,
+        "stream_time_s": timing.stream_time_s,
+        "flops": flops,
+        "bytes": moved_bytes,
+        "sm_clock_hz": timing.sm_clock_hz,
+        "power_w": timing.power_w,
+        "gate": gate.to_dict() if gate else None,
+    }
+
+
+def measurement_file(
+    device: Mapping[str, object], measurements: Sequence[Mapping[str, object]]
+) -> dict[str, Any]:
+    """A whole file: schema, device, software, date, revision of the kernels, measurements."""
+    return {
+        "schema": SCHEMA,
+        "device": dict(device),
+        "software": software(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "kernel_revision": kernel_revision(),
+        "measurements": [dict(m) for m in measurements],
+    }
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write ``content`` readably; the folder is made if absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def kernel_revision() -> str:
+    """A digest of every CUDA source: the same kernels give the same revision in any checkout."""
+    digest = hashlib.sha256()
+    for source in all_sources():
+        digest.update(source_digest(source).encode())
+    return digest.hexdigest()[:12]
+
+
+def gpu_device(name: str | None = None) -> dict[str, object]:
+    """The current CUDA device; ``name`` is its spec's name (default: made from the product's)."""
+    import cupy
+
+    device = cupy.cuda.Device()
+    properties = cupy.cuda.runtime.getDeviceProperties(device.id)
+    product = properties["name"].decode()
+    return {
+        "name": name or _slug(product),
+        "product": product,
+        "uuid_digest": hashlib.sha256(bytes(properties["uuid"])).hexdigest()[:12],
+        "sm_count": int(properties["multiProcessorCount"]),
+        "memory_bytes": int(properties["totalGlobalMem"]),
+    }
+
+
+def host_device(name: str | None = None) -> dict[str, object]:
+    """This machine's processor, in the same shape."""
+    import os
+
+    product = _cpu_product()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "name": name or _slug(product),
+        "product": product,
+        "uuid_digest": None,
+        "sm_count": len(os.sched_getaffinity(0)),
+        "memory_bytes": pages,
+    }
+
+
+def software() -> dict[str, str | None]:
+    """Versions of what ran; None where it is absent."""
+    driver = cuda = None
+    if "cupy" in sys.modules:
+        runtime = sys.modules["cupy"].cuda.runtime
+        driver, cuda = str(_driver_version()), str(runtime.runtimeGetVersion())
+    return {
+        "driver": driver,
+        "cuda": cuda,
+        "cupy": _version("cupy-cuda13x"),
+        "torch": _version("torch"),
+        "triton": _version("triton"),
+        "numba": _version("numba"),
+        "python": platform.python_version(),
+    }
+
+
+def _driver_version() -> str:
+    """The driver's own number ("580.159.04") if the driver library tells, else its CUDA level."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        answer = pynvml.nvmlSystemGetDriverVersion()
+    except Exception:  # noqa: BLE001 -- any failure of an optional library means: ask CUDA
+        return str(sys.modules["cupy"].cuda.runtime.driverGetVersion())
+    return answer.decode() if isinstance(answer, bytes) else str(answer)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_product() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _slug(product: str) -> str:
+    return "-".join(product.lower().replace("(r)", "").replace("(tm)", "").split())
