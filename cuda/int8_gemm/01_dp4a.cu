@@ -19,7 +19,7 @@
 //
 // Registers: 8 x 8 sums, 16 operand words, 4 words of the next block: about 100; 2 CTAs per SM.
 // Shared memory: 2 buffers * 2 operands * 8 words of k * 132 (128 rows + 4 against bank conflicts
-//   of the transposing store) * 4 bytes = 33,792.
+//   of the transposing store) * 4 bytes = 16,896.
 //
 // Schedule: load block k+1 from global memory into registers | 8 x 64 dp4a on block k | store
 // block k+1 to the other buffer | sync.

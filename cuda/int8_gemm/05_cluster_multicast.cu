@@ -143,7 +143,7 @@ __device__ __forceinline__ void produce(Shared& s, const Maps& maps, const Work&
         const Origin at(work, tile);
         for (int block = 0; block < work.k_blocks + work.outlier_blocks; ++block) {
             const int outlier = block - work.k_blocks;
-            ptx::mbarrier_wait_cluster(&s.empty[ring.stage], ring.parity ^ 1);
+            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
             if (outlier < 0) {
                 load_stage(s, ring.stage, maps.a, maps.b, block * kTileK, at.row, at.col);
             } else {
@@ -238,9 +238,14 @@ struct Finisher {
     }
 };
 
+template <bool Bias>
+__device__ __forceinline__ float2 bias_pair(const Problem& p, int col) {
+    return Bias ? load_pair(p.bias, col, p.n) : make_float2(0.f, 0.f);
+}
+
 // Chunk by chunk: registers -> swizzled staging -> TMA store, two buffers in turn.
-template <typename Accumulator>
-__device__ __forceinline__ void store_tile(Shared& s, const TensorMap* map_out,
+template <bool Bias, typename Accumulator>
+__device__ __forceinline__ void store_chunks(Shared& s, const TensorMap* map_out,
                                            const Finisher<Accumulator>& f,
                                            Accumulator (&sums)[kAccumulators], Origin at,
                                            int group, int thread) {
@@ -258,8 +263,8 @@ __device__ __forceinline__ void store_tile(Shared& s, const TensorMap* map_out,
                 const Accumulator* d = &sums[local / 8 * 4];
                 const float2 s0 = *reinterpret_cast<const float2*>(&f.col_scale[local]);
                 const float2 s1 = *reinterpret_cast<const float2*>(&f.col_scale[local + 8]);
-                const float2 b0 = load_pair(f.p.bias, at.col + local, f.p.n);
-                const float2 b1 = load_pair(f.p.bias, at.col + local + 8, f.p.n);
+                const float2 b0 = bias_pair<Bias>(f.p, at.col + local);
+                const float2 b1 = bias_pair<Bias>(f.p, at.col + local + 8);
                 ptx::stmatrix_x4(
                     swizzled(mine, lane % 16, 2 * j + lane / 16),
                     pack_out(f.finish(d[0], 0, s0.x, b0.x), f.finish(d[1], 0, s0.y, b0.y)),
@@ -273,7 +278,7 @@ __device__ __forceinline__ void store_tile(Shared& s, const TensorMap* map_out,
                 const int local = chunk * kChunkCols + 8 * j + 2 * t;
                 const Accumulator* d = &sums[local / 8 * 4];
                 const float2 scale = *reinterpret_cast<const float2*>(&f.col_scale[local]);
-                const float2 bias = load_pair(f.p.bias, at.col + local, f.p.n);
+                const float2 bias = bias_pair<Bias>(f.p, at.col + local);
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
                     const int r = warp * 16 + lane / 4 + 8 * half;
@@ -297,6 +302,15 @@ __device__ __forceinline__ void store_tile(Shared& s, const TensorMap* map_out,
             ptx::bulk_commit();
         }
     }
+}
+
+template <typename Accumulator>
+__device__ __forceinline__ void store_tile(Shared& s, const TensorMap* map_out,
+                                           const Finisher<Accumulator>& f,
+                                           Accumulator (&sums)[kAccumulators], Origin at,
+                                           int group, int thread) {
+    if (f.p.bias == nullptr) store_chunks<false>(s, map_out, f, sums, at, group, thread);
+    else store_chunks<true>(s, map_out, f, sums, at, group, thread);
 }
 
 __device__ __forceinline__ void consume(Shared& s, const TensorMap* map_out, const Problem& p,
