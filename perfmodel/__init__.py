@@ -1,1 +1,94 @@
-"""perfmodel: how fast, how many, what binds, at what cost, and how sure."""
+"""perfmodel: how fast, how many, what binds, at what cost, and how sure.
+
+>>> import perfmodel as pm
+>>> gemm = pm.Gemm(m=4096, n=4096, k=4096, dtype="bf16")
+>>> pm.estimate(gemm, pm.device("h100-sxm-80gb")).bound.item()
+'compute'
+
+Names are imported when first used, so that ``import perfmodel`` costs nothing.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perfmodel.answer import Estimate as Estimate
+    from perfmodel.errors import BadInput as BadInput
+    from perfmodel.errors import BadValue as BadValue
+    from perfmodel.errors import ImpossibleSplit as ImpossibleSplit
+    from perfmodel.errors import MalformedFile as MalformedFile
+    from perfmodel.errors import MissingCalibration as MissingCalibration
+    from perfmodel.errors import MissingData as MissingData
+    from perfmodel.errors import MissingExtra as MissingExtra
+    from perfmodel.errors import MissingFigure as MissingFigure
+    from perfmodel.errors import MissingFile as MissingFile
+    from perfmodel.errors import PerfModelError as PerfModelError
+    from perfmodel.errors import UnknownName as UnknownName
+    from perfmodel.errors import UnsupportedDtype as UnsupportedDtype
+    from perfmodel.workload import Attention as Attention
+    from perfmodel.workload import Collective as Collective
+    from perfmodel.workload import Conv as Conv
+    from perfmodel.workload import DeltaRule as DeltaRule
+    from perfmodel.workload import Elementwise as Elementwise
+    from perfmodel.workload import Gemm as Gemm
+    from perfmodel.workload import LinearAttention as LinearAttention
+    from perfmodel.workload import Norm as Norm
+    from perfmodel.workload import SelectiveScan as SelectiveScan
+    from perfmodel.workload import Ssd as Ssd
+
+_EXPORTS = {
+    "perfmodel.answer": ("Estimate",),
+    "perfmodel.errors": (
+        "BadInput",
+        "BadValue",
+        "ImpossibleSplit",
+        "MalformedFile",
+        "MissingCalibration",
+        "MissingData",
+        "MissingExtra",
+        "MissingFigure",
+        "MissingFile",
+        "PerfModelError",
+        "UnknownName",
+        "UnsupportedDtype",
+    ),
+    "perfmodel.workload": (
+        "Attention",
+        "Collective",
+        "Conv",
+        "DeltaRule",
+        "Elementwise",
+        "Gemm",
+        "LinearAttention",
+        "Norm",
+        "SelectiveScan",
+        "Ssd",
+    ),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605 - one list of names, kept in _EXPORTS
+
+
+def __getattr__(name: str) -> Any:
+    """The public name or version, imported on first use (PEP 562)."""
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        msg = f"module 'perfmodel' has no attribute {name!r}"
+        raise AttributeError(msg)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    try:
+        return metadata.version("perfmodel")
+    except metadata.PackageNotFoundError:  # run from a source tree that nobody installed
+        return "0.0.0+source"

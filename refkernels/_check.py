@@ -205,8 +205,7 @@ def generator(seed: int, xp: ModuleType = np) -> Any:
 
 def random_int8(rng: Any, shape: Sequence[int]) -> Any:
     """Uniform bytes over [-127, 127], the symmetric range of quantised values."""
-    drawn = rng.integers(0, 255, size=tuple(shape), dtype=np.int16)
-    return (drawn - 127).astype(np.int8)
+    return rng.integers(-127, 128, size=tuple(shape)).astype(np.int8)
 
 
 def random_normal(rng: Any, shape: Sequence[int], *, scale: float = 1.0) -> Any:

@@ -14,7 +14,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,32 @@ def compile_kernel(
         resources=parse_resources(text),
         warnings=tuple(m.strip() for m in _SLOW.findall(text)),
     )
+
+
+def compile_all(sources: Iterable[Path]) -> None:
+    """Compile every variant of ``sources`` for the current device, side by side, into the cache.
+
+    Sources written for other devices are left out; raises as :func:`compile_kernel`.
+    """
+    capability = device_capability()
+    jobs = [
+        (source, pick_arch(spec.archs, capability), dict(variant))
+        for source in sources
+        if _runs_on((spec := read_spec(source)).archs, capability)
+        for variant in spec.variants
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = [pool.submit(compile_kernel, s, arch=a, defines=d) for s, a, d in jobs]
+        for job in waiting:
+            job.result()
+
+
+def _runs_on(archs: tuple[str, ...], capability: str) -> bool:
+    try:
+        pick_arch(archs, capability)
+    except BadValue:
+        return False
+    return True
 
 
 def pick_arch(archs: tuple[str, ...], capability: str) -> str:
@@ -192,7 +219,7 @@ def _run_nvrtc(source: Path, options: list[str], cubin: Path, log: Path) -> None
 def _refused(
     source: Path, options: list[str], run: subprocess.CompletedProcess[str], partial: Any
 ) -> MalformedFile:
-    logs = [p for p in partial.values() if p.is_file() and p.suffix != ".cubin"]
+    logs = [path for final, path in partial.items() if final.suffix == ".log" and path.is_file()]
     text = "".join(p.read_text() for p in logs) or run.stderr
     for path in partial.values():
         path.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ def roof(
     spread: float,
     sm_clock_hz: float | None = None,
     power_w: float | None = None,
-    **condition: object,
+    condition: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """One roof: a rate or a latency that a device reached under the named condition."""
     return {
@@ -36,7 +36,7 @@ def roof(
         "quantity": quantity,
         "value": value,
         "unit": unit,
-        "condition": condition,
+        "condition": dict(condition or {}),
         "spread": spread,
         "sm_clock_hz": sm_clock_hz,
         "power_w": power_w,
@@ -138,7 +138,8 @@ def software() -> dict[str, str | None]:
     driver = cuda = None
     if "cupy" in sys.modules:
         runtime = sys.modules["cupy"].cuda.runtime
-        driver, cuda = str(_driver_version()), str(runtime.runtimeGetVersion())
+        if runtime.driverGetVersion() > 0:
+            driver, cuda = _driver_version(), str(runtime.runtimeGetVersion())
     return {
         "driver": driver,
         "cuda": cuda,

@@ -7,13 +7,15 @@ data of another set. *Stream time* is the same launches issued one by one. Both 
 
 from __future__ import annotations
 
+import itertools
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from perfmodel.errors import BadValue
-from refkernels._clocks import LoadMonitor
+from refkernels._clocks import Load, LoadMonitor
 
 Replay = Callable[[], None]
 Capture = Callable[[Callable[[], None], Any], Replay]
@@ -27,10 +29,15 @@ class Timing:
     time_s: float
     p25_s: float
     p75_s: float
-    samples: int
+    samples_s: tuple[float, ...]
     stream_time_s: float | None
     sm_clock_hz: float | None
     power_w: float | None
+
+    @property
+    def samples(self) -> int:
+        """How many samples the quartiles are over."""
+        return len(self.samples_s)
 
     @property
     def spread(self) -> float:
@@ -38,14 +45,17 @@ class Timing:
         return (self.p75_s - self.p25_s) / self.time_s
 
 
-def rotation_sets(bytes_per_set: float, *, most: int = 64) -> int:
+def rotation_sets(bytes_per_set: float, *, most: int = 512) -> int:
     """How many input sets to cycle through so that a set is gone from L2 when its turn returns.
 
-    Twice the cache: after that many bytes of other sets, nothing of this one is left.
+    Twice the cache: after that many bytes of other sets, nothing of this one is left. Sets smaller
+    than 1/256 of the cache would need more than ``most`` and stay resident: such kernels are bound
+    by their launch.
     """
     import cupy
 
-    l2_bytes = int(cupy.cuda.Device().attributes["L2CacheSize"])
+    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    l2_bytes = int(properties["l2CacheSize"])
     return max(2, min(most, int(2 * l2_bytes / bytes_per_set) + 2))
 
 
@@ -70,12 +80,13 @@ def time_kernel(
     sets: int,
     budget_s: float = 0.5,
     capture: Capture = capture_cupy,
-    stream: Any = None,
+    after_warm_up: Callable[[], None] | None = None,
 ) -> Timing:
     """Time ``call(i)``, which launches the kernel on input set ``i`` of ``sets``.
 
     ``budget_s`` is the device time to spend on timed replays; as much again, at most, warms up
-    (clocks settle under the load that is then timed).
+    (clocks settle under the load that is then timed). ``after_warm_up`` is called between the
+    two, with the timing stream current.
 
     Raises:
         BadValue: a rotation of fewer than one set.
@@ -85,11 +96,11 @@ def time_kernel(
     if sets < 1:
         msg = f"must be at least 1, got {sets}"
         raise BadValue(msg, field="sets")
-    stream = stream or cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()  # inputs may still be in the making on another stream
+    stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         rough_s = _stream_time(call, sets, stream)
-        launches = max(1, min(100, int(2e-3 / rough_s)))
-        launches = -(-launches // sets) * sets if launches > 1 else sets
+        launches = max(1, -(-int(2e-3 / rough_s) // sets)) * sets
 
         def body() -> None:
             for i in range(launches):
@@ -97,17 +108,38 @@ def time_kernel(
 
         replay = capture(body, stream)
         replays = max(5, min(200, int(budget_s / (rough_s * launches))))
-        _elapsed(replay, max(1, replays // 2), stream)
+        elapsed_times(replay, max(1, replays // 2), stream)
+        if after_warm_up is not None:
+            after_warm_up()
         with LoadMonitor() as monitor:
-            times = [t / launches for t in _elapsed(replay, replays, stream)]
-    load = monitor.load()
+            times = [t / launches for t in elapsed_times(replay, replays, stream)]
+    return _timing(times, rough_s, monitor.load())
+
+
+def time_host(call: Callable[[int], None], *, sets: int, budget_s: float = 0.5) -> Timing:
+    """Time ``call(i)`` on the processor by the wall clock; the sets rotate as on a device."""
+    call(0)  # compiles
+    start = time.perf_counter()
+    call(1 % sets)
+    rough_s = max(time.perf_counter() - start, 1e-7)
+    calls = max(1, int(2e-3 / rough_s))
+    times = []
+    for sample in range(max(5, min(50, int(budget_s / (rough_s * calls))))):
+        start = time.perf_counter()
+        for i in range(calls):
+            call((sample + i) % sets)
+        times.append((time.perf_counter() - start) / calls)
+    return _timing(times, None, Load(sm_clock_hz=None, power_w=None))
+
+
+def _timing(times: list[float], stream_time_s: float | None, load: Load) -> Timing:
     p25, median, p75 = statistics.quantiles(times, n=4)
     return Timing(
         time_s=median,
         p25_s=p25,
         p75_s=p75,
-        samples=len(times),
-        stream_time_s=rough_s,
+        samples_s=tuple(times),
+        stream_time_s=stream_time_s,
         sm_clock_hz=load.sm_clock_hz,
         power_w=load.power_w,
     )
@@ -124,10 +156,10 @@ def _stream_time(call: Callable[[int], None], sets: int, stream: Any) -> float:
         for i in range(count):
             call(i % sets)
 
-    return statistics.median(_elapsed(body, 5, stream)) / count
+    return statistics.median(elapsed_times(body, 5, stream)) / count
 
 
-def _elapsed(body: Replay, repeats: int, stream: Any) -> list[float]:
+def elapsed_times(body: Callable[[], object], repeats: int, stream: Any) -> list[float]:
     """Event seconds of each of ``repeats`` runs of ``body``; all are queued before the wait."""
     import cupy
 
@@ -137,6 +169,4 @@ def _elapsed(body: Replay, repeats: int, stream: Any) -> list[float]:
         body()
         event.record(stream)
     events[-1].synchronize()
-    return [
-        cupy.cuda.get_elapsed_time(a, b) / 1e3 for a, b in zip(events, events[1:], strict=False)
-    ]
+    return [cupy.cuda.get_elapsed_time(a, b) / 1e3 for a, b in itertools.pairwise(events)]

@@ -22,4 +22,6 @@ class Board:
     flash_line_bytes: int | None = None
     external_ram_bytes: float | None = None
     external_flash_bytes: float | None = None
+    icache_bytes: float | None = None
+    dcache_bytes: float | None = None
     mac_per_cycle: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from perfmodel.errors import MissingFigure
 from perfmodel.hw.board import Board
 from perfmodel.hw.compute import Compute
 from perfmodel.hw.link import Link, Price
@@ -34,7 +35,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One device as sold (a GPU, a chip, a board). Built by :func:`perfmodel.catalog.load_device`.
+    """One device as sold (a GPU, a chip, a board). Built by :func:`perfmodel.hw.load.load_device`.
 
     ``figures`` holds every number by its dotted spec path with its provenance.
     """
@@ -64,6 +65,19 @@ class Device:
     os_reserve_bytes: float = 0.0
     """Unified memory that the operating system keeps (edge devices)."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
+
+    def figure(self, path: str) -> Figure:
+        """The figure at a dotted spec path such as ``"measured.dram_read_fraction"``.
+
+        Raises:
+            MissingFigure: the spec of this device lacks it.
+        """
+        if path in self.figures:
+            return self.figures[path]
+        msg = f"the spec of {self.name} states no {path}"
+        raise MissingFigure(
+            msg, field=path, fix="add the figure to a spec of your own (--specs DIR)"
+        )
 
     @property
     def unverified(self) -> tuple[str, ...]:

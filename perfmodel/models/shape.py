@@ -73,6 +73,8 @@ class Mamba2Mixer:
     groups: int
     conv: int
     chunk: int = 256
+    gate_norm: bool = True
+    """Whether a norm of ``inner`` elements follows the gate."""
     proj_bias: bool = False
     conv_bias: bool = True
 
@@ -125,6 +127,10 @@ class Moe:
     shared_gate: bool = False
     """Whether the shared expert has a one-output gate of its own (Qwen2-MoE)."""
     router_bias: bool = False
+    correction: bool = False
+    """Whether routing adds a learned bias per expert to the scores (DeepSeek-V3)."""
+    latent: int = 0
+    """Width that the routed experts work in where it is projected down from hidden (0: hidden)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +184,8 @@ class ModelShape:
     head_bias: bool = False
     norm_kind: Literal["rms", "layer"] = "rms"
     norm_bias: bool = False
+    norm_affine: bool = True
+    """Whether norms have elements of their own at all."""
     final_norm: bool = True
     embedding_norm: bool = False
     positions: int = 0
@@ -192,6 +200,8 @@ class ModelShape:
     """The published weights' data type."""
     decoder: bool = True
     """Whether it generates token by token (an encoder or a vision model does not)."""
+    order: tuple[int, ...] = ()
+    """Which entry of ``layers`` each layer is, in sequence (empty: one group after another)."""
     aliases: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = field(default_factory=tuple)
 
@@ -199,3 +209,10 @@ class ModelShape:
     def depth(self) -> int:
         """Number of layers."""
         return sum(g.count for g in self.layers)
+
+    @property
+    def sequence(self) -> tuple[LayerGroup, ...]:
+        """The group of every layer, first layer first."""
+        if self.order:
+            return tuple(self.layers[i] for i in self.order)
+        return tuple(g for g in self.layers for _ in range(g.count))

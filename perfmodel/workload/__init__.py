@@ -34,6 +34,7 @@ from perfmodel.workload.dtypes import (
     is_integer_dtype,
 )
 from perfmodel.workload.mixers import Attention, DeltaRule, LinearAttention, SelectiveScan, Ssd
+from perfmodel.workload.stack import stack, stack_key
 
 __all__ = [
     "DTYPE_BYTES",
@@ -59,6 +60,8 @@ __all__ = [
     "dtype_bytes",
     "dtype_name",
     "is_integer_dtype",
+    "stack",
+    "stack_key",
     "workload_from_dict",
 ]
 

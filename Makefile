@@ -1,0 +1,20 @@
+# Every target sets up what it needs in .venv first; only Python >= 3.11 and pip must be there.
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS ?= tests
+.PHONY: demo test check bench docs wheel
+
+# A first answer: can 64 people use this model on these GPUs, how fast, at what cost?
+demo: ; @$(PYTHON) tools/setup.py && $(BIN)/perfmodel plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 --ttft 2s --tpot 50ms --explain
+
+test: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(TESTS)
+
+# Everything, the slow tests and the long fuzzing runs too.
+check: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest -n auto --dist worksteal --hypothesis-profile=check $(TESTS)
+
+bench: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest tests/bench --benchmark-only
+
+# Paste what the program prints today into the documents.
+docs: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python tools/docs.py
+
+wheel: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m hatchling build

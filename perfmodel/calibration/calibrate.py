@@ -1,0 +1,147 @@
+"""Fit every kernel class on a folder of measurements and say how far to trust each fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perfmodel.calibration.dataset import Group, gather
+from perfmodel.calibration.files import rounded
+from perfmodel.calibration.fit import Fit, fit
+from perfmodel.calibration.heldback import SPLITS, held_back_ratios
+from perfmodel.calibration.intervals import ResidualQuantiles, conformal_quantiles
+from perfmodel.errors import MissingFile
+from perfmodel.measure import read_measurements
+from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.model import ClassModel
+
+COVERAGE = 0.9
+LEAST_ROWS = 20
+"""Rows below which an implementation gets no parameters of its own."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldBack:
+    """Residual quantiles by the way that rows were held back, mildest first."""
+
+    quantiles: Mapping[str, ResidualQuantiles]
+    factors: Mapping[str, float]
+
+    @property
+    def hardest(self) -> str:
+        """The widest-reaching way that the data allowed: device, else file, model, shape."""
+        return next(s for s in reversed(SPLITS) if s in self.quantiles)
+
+
+def read_folder(folders: Iterable[Path]) -> list[Group]:
+    """All single-operator measurements of every .csv and .json file in ``folders``.
+
+    Raises:
+        MissingFile: a folder does not exist or holds no such file.
+    """
+    files = [f for folder in folders for f in _files(folder)]
+    return gather([m for f in files for m in read_measurements(f)])
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(f for f in folder.glob("*") if f.suffix in (".csv", ".json"))
+    if not found:
+        msg = f"{folder} holds no .csv or .json file of measurements"
+        raise MissingFile(msg, field="data", fix="the folder of the measured tables")
+    return found
+
+
+def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The calibration table of each class that ``groups`` measure, as its TOML file holds it."""
+    for name, model in CLASS_MODELS.items():
+        own = [g for g in groups if g.kernel_class == name]
+        if own:
+            progress(name)
+            yield name, class_table(model, own)
+
+
+def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
+    """Pooled parameters, their held-back residuals, and the same for each implementation."""
+    pooled, held = fit(model, groups), held_back(model, groups)
+    return {
+        "fit": _fit_table(pooled, groups),
+        "residuals": _residual_table(held),
+        "held_back": {s: _split_table(held, s) for s in held.quantiles},
+        "parameters": _parameter_table(model, pooled),
+        "kernels": dict(_kernels(model, groups)),
+    }
+
+
+def held_back(model: ClassModel, groups: Sequence[Group]) -> HeldBack:
+    """Quantiles and factors of residuals held back in every way that the rows allow."""
+    ratios = {s: r for s in SPLITS if (r := held_back_ratios(model, groups, s)) is not None}
+    return HeldBack(
+        quantiles={s: conformal_quantiles(r, COVERAGE) for s, r in ratios.items()},
+        factors={s: float(np.exp(np.mean(np.abs(np.log(r))))) for s, r in ratios.items()},
+    )
+
+
+def _kernels(model: ClassModel, groups: Sequence[Group]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Tables of implementations, where the class has several or names its only one."""
+    names = sorted({g.implementation for g in groups} - {""})
+    for name in names:
+        own = [g for g in groups if g.implementation == name]
+        if sum(len(g.rows) for g in own) >= LEAST_ROWS:
+            found, held = fit(model, own), held_back(model, own)
+            yield (
+                name,
+                {
+                    "fit": _fit_table(found, own),
+                    "residuals": _residual_table(held),
+                    "parameters": _parameter_table(model, found),
+                },
+            )
+
+
+def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:
+    return {
+        "data": sorted({r.file for g in groups for r in g.rows}),
+        "rows": found.rows,
+        "devices": sorted({g.device.name for g in groups}),
+        "vendors": sorted({g.device.vendor for g in groups}),
+        "factor": rounded(found.factor),
+    }
+
+
+def _residual_table(held: HeldBack) -> dict[str, Any]:
+    q = held.quantiles[held.hardest]
+    return {
+        "held_back": held.hardest,
+        "coverage": q.coverage,
+        "low": rounded(q.low),
+        "high": rounded(q.high),
+        "rows": q.rows,
+    }
+
+
+def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
+    q = held.quantiles[split]
+    return {
+        "factor": rounded(held.factors[split]),
+        "low": rounded(q.low),
+        "high": rounded(q.high),
+        "rows": q.rows,
+    }
+
+
+def _parameter_table(model: ClassModel, found: Fit) -> dict[str, Any]:
+    return {
+        p.name: {
+            "value": min(max(rounded(found.values[p.name]), p.low), p.high),
+            "unit": p.unit,
+            "error": rounded(found.errors[p.name]) if found.identified[p.name] else 0.0,
+            "identified": found.identified[p.name],
+        }
+        for p in model.parameters
+    }

@@ -1,0 +1,87 @@
+"""Measurements of single operators, gathered so that one call predicts a whole group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.errors import PerfModelError
+from perfmodel.hw.device import Device
+from perfmodel.hw.load import load_device
+from perfmodel.measure import Measurement
+from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.model import Run
+from perfmodel.roofline.time import kernel_class
+from perfmodel.workload import Workload
+from perfmodel.workload.stack import stack, stack_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """Rows that one vectorised call predicts: one device, class, implementation and launch."""
+
+    device: Device
+    kernel_class: str
+    implementation: str
+    run: Run
+    workload: Workload
+    rows: tuple[Measurement, ...]
+
+    @property
+    def measured_s(self) -> NDArray[np.float64]:
+        """Measured times in seconds."""
+        return np.array([r.value for r in self.rows])
+
+    def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
+        """Predicted times under parameter ``values``."""
+        model = CLASS_MODELS[self.kernel_class]
+        time_s = model.predict(self.workload, self.device, values, self.run).time_s
+        return np.broadcast_to(np.asarray(time_s, np.float64), (len(self.rows),))
+
+    def select(self, keep: Callable[[Measurement], bool]) -> Group | None:
+        """The group's rows that ``keep`` wants; None where it wants none."""
+        rows = tuple(r for r in self.rows if keep(r))
+        return _group(self.device, self.kernel_class, rows) if rows else None
+
+
+def gather(measurements: Sequence[Measurement]) -> list[Group]:
+    """Groups of all rows that time one operator on a known device; others are left out."""
+    bins: dict[tuple[object, ...], list[Measurement]] = {}
+    devices: dict[str, Device | None] = {}
+    for m in measurements:
+        if m.workload is None or m.quantity != "latency" or m.refusal:
+            continue
+        if m.device not in devices:
+            devices[m.device] = _device(m.device)
+        device = devices[m.device]
+        if device is not None:
+            cls = kernel_class(m.workload)
+            key = (device.name, cls, m.implementation, m.launch, stack_key(m.workload), m.device)
+            bins.setdefault(key, []).append(m)
+    return [
+        _group(device, str(key[1]), tuple(rows))
+        for key, rows in bins.items()
+        if (device := devices[rows[0].device]) is not None
+    ]
+
+
+def _group(device: Device, cls: str, rows: tuple[Measurement, ...]) -> Group:
+    first = rows[0]
+    return Group(
+        device=device,
+        kernel_class=cls,
+        implementation=first.implementation,
+        run=Run(launch=first.launch),  # type: ignore[arg-type]  # tables name the same three ways
+        workload=stack([r.workload for r in rows if r.workload is not None]),
+        rows=rows,
+    )
+
+
+def _device(name: str) -> Device | None:
+    try:
+        return load_device(name)
+    except PerfModelError:
+        return None

@@ -1,0 +1,136 @@
+"""Least squares on log residuals: a kernel class's parameters from measurements of any devices.
+
+Residuals are ln(predicted / measured), weighted so that every file counts alike, under a soft-L1
+loss (outliers of other people's tables must not steer a physical parameter). Several neutral and
+displaced starts guard against local minima; all of it is deterministic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.calibration.dataset import Group
+from perfmodel.errors import MissingCalibration
+from perfmodel.roofline.model import ClassModel, Parameter
+
+SOFT = 0.15
+"""Log residual beyond which a row starts to count less than quadratically (about 15 %)."""
+
+STARTS = (None, 0.25, 0.75)
+"""The declared start, and points at these fractions of each parameter's range."""
+
+UNSEEN = 1e-6
+"""Relative singular value below which the data say nothing about a direction."""
+
+IDENTIFIED_SHARE = 0.5
+"""A parameter whose standard error exceeds this share of its range is not identified."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """Fitted values with their standard errors, and how well they describe what was fitted."""
+
+    values: dict[str, float]
+    errors: dict[str, float]
+    identified: dict[str, bool]
+    factor: float
+    rows: int
+
+    def ratios(self, groups: Sequence[Group]) -> NDArray[np.float64]:
+        """measured / predicted of every row of ``groups``."""
+        return ratios(groups, self.values)
+
+
+def ratios(groups: Sequence[Group], values: dict[str, float]) -> NDArray[np.float64]:
+    """measured / predicted of every row of ``groups`` under ``values``."""
+    return np.concatenate([g.measured_s / g.predicted_s(values) for g in groups])
+
+
+def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
+    """The parameters of ``model`` that describe ``groups`` best.
+
+    Raises:
+        MissingCalibration: no rows.
+    """
+    from scipy.optimize import least_squares
+
+    if not groups:
+        msg = f"no measured rows of class {model.name}"
+        raise MissingCalibration(msg, field="data", fix="another data folder")
+    scale = _Scale(model.parameters)
+    weights = _file_weights(groups)
+
+    def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        log: NDArray[np.float64] = -np.log(ratios(groups, scale.values(x))) * weights
+        return log
+
+    options = {"bounds": (0.0, 1.0), "loss": "soft_l1", "f_scale": SOFT * float(np.median(weights))}
+    solutions = [
+        least_squares(residuals, scale.start(s), diff_step=1e-4, max_nfev=60, **options)
+        for s in STARTS
+    ]
+    best = min(solutions, key=lambda s: float(s.cost))
+    values = scale.values(best.x)
+    log = np.log(ratios(groups, values))
+    spread = _standard_errors(best.jac, residuals(best.x))
+    return Fit(
+        values=values,
+        errors={
+            p.name: float(e * (p.high - p.low))
+            for p, e in zip(model.parameters, spread, strict=True)
+        },
+        identified={
+            p.name: bool(e < IDENTIFIED_SHARE)
+            for p, e in zip(model.parameters, spread, strict=True)
+        },
+        factor=float(np.exp(np.sum(np.abs(log) * weights**2) / np.sum(weights**2))),
+        rows=int(log.size),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Maps parameters to the unit cube, where bounds are 0 and 1 and steps are comparable."""
+
+    parameters: tuple[Parameter, ...]
+
+    def values(self, x: NDArray[np.float64]) -> dict[str, float]:
+        return {
+            p.name: float(p.low + u * (p.high - p.low))
+            for p, u in zip(self.parameters, x, strict=True)
+        }
+
+    def start(self, share: float | None) -> NDArray[np.float64]:
+        if share is not None:
+            return np.full(len(self.parameters), share)
+        x = [(p.start - p.low) / (p.high - p.low) for p in self.parameters]
+        inside: NDArray[np.float64] = np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
+        return inside
+
+
+def _file_weights(groups: Sequence[Group]) -> NDArray[np.float64]:
+    """Square roots of row weights: every file has the same total."""
+    files = [r.file for g in groups for r in g.rows]
+    sizes = Counter(files)
+    return np.array([sizes[f] ** -0.5 for f in files])
+
+
+def _standard_errors(
+    jac: NDArray[np.float64], residuals: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standard errors in unit-cube coordinates from the Gauss-Newton covariance; a direction that
+    the data do not see gets an infinite error."""
+    _, s, vt = np.linalg.svd(jac, full_matrices=False)
+    freedom = max(1, residuals.size - s.size)
+    variance = float(residuals @ residuals) / freedom
+    seen = s > s.max() * UNSEEN
+    directions = vt.T**2
+    squares = directions[:, seen] @ (1.0 / s[seen] ** 2)
+    lost = directions[:, ~seen].sum(axis=1) > UNSEEN
+    spread: NDArray[np.float64] = np.where(lost, np.inf, np.sqrt(variance * squares))
+    return spread

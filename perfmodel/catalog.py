@@ -1,0 +1,226 @@
+"""Finds and reads spec files: devices, models, calibration, measurements.
+
+A spec is ``<folder>/<kind>/<name>.<suffix>``. Folders are searched in this order, the first hit
+wins: those given with ``--specs DIR`` (:func:`using_specs`), those of the environment variable
+``PERFMODEL_SPECS`` (separated as PATH is), and the shipped one. ``<folder>/<kind>/aliases.toml``
+maps other spellings to names. Case, ``_``, ``-`` and spaces do not distinguish names.
+
+This module resolves names and reads files into plain dictionaries; what they mean is built
+above it (:func:`perfmodel.hw.load.load_device`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeAlias
+
+from perfmodel.errors import MalformedFile, MissingFile, UnknownName
+
+SpecKind: TypeAlias = Literal["hw", "models", "calibration", "measured", "energy", "reference"]
+
+SUFFIX: dict[SpecKind, str] = {
+    "hw": ".toml",
+    "models": ".json",
+    "calibration": ".toml",
+    "measured": ".json",
+    "energy": ".toml",
+    "reference": ".csv",
+}
+NOUN: dict[SpecKind, str] = {"hw": "device", "models": "model", "calibration": "calibration"}
+MAX_SPEC_BYTES = 2**20
+"""Longer spec files are refused unread."""
+
+_EXTRA: ContextVar[tuple[Path, ...]] = ContextVar("perfmodel_specs", default=())
+
+
+def shipped_dir(folder: Literal["specs", "cuda", "dashboards"] = "specs") -> Path:
+    """Where the package's own ``folder`` lies: in a wheel, an editable install or the repository.
+
+    Raises:
+        MissingFile: the package was installed without it.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "_data" / folder, package.parent / folder):
+        if candidate.is_dir():
+            return candidate
+    msg = f"the {folder} folder that belongs to perfmodel is missing"
+    raise MissingFile(msg, fix="reinstall perfmodel")
+
+
+def spec_dirs() -> tuple[Path, ...]:
+    """Folders searched for specs, the user's first.
+
+    Raises:
+        MissingFile: a folder named by ``PERFMODEL_SPECS`` does not exist.
+    """
+    named = os.environ.get("PERFMODEL_SPECS", "")
+    env = tuple(_folder(Path(p), "PERFMODEL_SPECS") for p in named.split(os.pathsep) if p)
+    return (*_EXTRA.get(), *env, shipped_dir())
+
+
+@contextmanager
+def using_specs(*folders: str | Path) -> Iterator[None]:
+    """Search ``folders`` before all others inside this context (the option ``--specs DIR``).
+
+    Raises:
+        MissingFile: one of them is not a folder.
+    """
+    token = _EXTRA.set((*(_folder(Path(f), "specs") for f in folders), *_EXTRA.get()))
+    try:
+        yield
+    finally:
+        _EXTRA.reset(token)
+
+
+def _folder(path: Path, field: str) -> Path:
+    if os.path.isdir(path):  # noqa: PTH112 (unlike Path.is_dir, False for any unusable path)
+        return path
+    msg = f"no such folder: {path}"
+    raise MissingFile(msg, field=field)
+
+
+def fold(name: str) -> str:
+    """``name`` as it is compared: lower case, runs of ``_``, ``-`` and spaces as one dash."""
+    return re.sub(r"[\s_-]+", "-", name.strip().lower())
+
+
+def names(kind: SpecKind) -> tuple[str, ...]:
+    """Every spec of ``kind`` by file name, sorted; aliases and files that start with ``_`` not."""
+    found = {p.stem for folder in spec_dirs() for p in (folder / kind).glob(f"*{SUFFIX[kind]}")}
+    return tuple(sorted(n for n in found if n != "aliases" and not n.startswith("_")))
+
+
+def aliases(kind: SpecKind) -> dict[str, str]:
+    """Other spellings of ``kind`` and the names they stand for; the user's folders win."""
+    merged: dict[str, str] = {}
+    for folder in reversed(spec_dirs()):
+        path = folder / kind / "aliases.toml"
+        if path.is_file():
+            merged |= _read_aliases(path)
+    return merged
+
+
+def aliases_of(kind: SpecKind, name: str) -> tuple[str, ...]:
+    """The aliases that stand for ``name``."""
+    return tuple(alias for alias, target in aliases(kind).items() if target == name)
+
+
+def find(kind: SpecKind, name: str | Path) -> Path:
+    """The file of the spec called ``name``: a name, an alias, or the path of a file.
+
+    Anything with a folder in it or the suffix of the kind is a path.
+
+    Raises:
+        MissingFile: a path that is not a readable file.
+        UnknownName: no spec and no alias of that name; offers the nearest.
+    """
+    text = os.fspath(name)
+    if isinstance(name, Path) or os.sep in text or text.endswith(SUFFIX[kind]):
+        return existing_file(Path(text))
+    known = {fold(n): n for n in names(kind)}
+    other = {fold(a): target for a, target in aliases(kind).items()}
+    stem = known.get(fold(text)) or other.get(fold(text))
+    path = _locate(kind, stem) if stem else None
+    if path is None:
+        noun = NOUN.get(kind, kind)
+        fix = f"a name from the list, or the path of a {SUFFIX[kind]} file"
+        raise UnknownName(noun, text[:80], {*names(kind), *aliases(kind)}, fix=fix)
+    return path
+
+
+def _locate(kind: SpecKind, stem: str) -> Path | None:
+    files = (folder / kind / f"{stem}{SUFFIX[kind]}" for folder in spec_dirs())
+    return next((f for f in files if f.is_file()), None)
+
+
+def existing_file(path: Path) -> Path:
+    """``path`` if it is a file; raises MissingFile otherwise."""
+    if os.path.isfile(path):  # noqa: PTH113 (unlike Path.is_file, False for any unusable path)
+        return path
+    kind = "is a folder, not a file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
+    msg = f"{kind}: {str(path)[:200]}"
+    raise MissingFile(msg)
+
+
+def read_toml(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> dict[str, Any]:
+    """A TOML file as a dictionary.
+
+    Raises:
+        MissingFile: it cannot be opened.
+        MalformedFile: larger than ``max_bytes``, not UTF-8 or not TOML; names line and file.
+    """
+    text = read_text(path, max_bytes=max_bytes)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        _refuse(path, "TOML", error)
+
+
+def read_json(path: Path, *, max_bytes: int = 16 * MAX_SPEC_BYTES) -> dict[str, Any]:
+    """A JSON file that holds an object, as a dictionary; NaN and infinities are refused.
+
+    Raises:
+        MissingFile: it cannot be opened.
+        MalformedFile: larger than ``max_bytes``, not UTF-8, not JSON, or not an object.
+    """
+    text = read_text(path, max_bytes=max_bytes)
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        _refuse(path, "JSON", error)
+    if not isinstance(value, dict):
+        msg = f"{path}: must hold a JSON object, got {type(value).__name__}"
+        raise MalformedFile(msg, fix="put the fields between { and }")
+    return value
+
+
+def read_text(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> str:
+    """A UTF-8 file of at most ``max_bytes``; raises as :func:`read_toml`."""
+    try:
+        with existing_file(path).open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise MissingFile(msg) from None
+    if len(data) > max_bytes:
+        msg = f"{path}: larger than {max_bytes} bytes"
+        raise MalformedFile(msg, fix="a spec file, not a data file")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _refuse(path, "UTF-8 text", error)
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not a number"
+    raise ValueError(msg)
+
+
+def _refuse(path: Path, what: str, error: Exception) -> NoReturn:
+    why = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+    msg = f"{path}: not valid {what}: {why}"
+    raise MalformedFile(msg, fix="check that the file is complete and its syntax") from None
+
+
+def _read_aliases(path: Path) -> Mapping[str, str]:
+    stat = path.stat()
+    return _cached_aliases(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _cached_aliases(path: Path, mtime_ns: int, size: int) -> Mapping[str, str]:
+    del mtime_ns, size  # part of the cache key: an edited file is read again
+    table = read_toml(path)
+    for alias, target in table.items():
+        if not isinstance(target, str):
+            msg = f"{path}: must be the name of a spec, got {target!r}"
+            raise MalformedFile(msg, field=alias, fix=f'{alias} = "name"')
+    return table

@@ -1,0 +1,164 @@
+"""The ``perfmodel`` command: one verb per module, imported only when it is asked for.
+
+A verb's module exposes ``command``, a typer-compatible function that returns the exit code:
+0 answered, 1 the answer is no. Badly posed questions (2) and absent data (3) are raised as
+errors of :mod:`perfmodel.errors` and end here, in one message; nothing else reaches a user.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from perfmodel.errors import BadValue, PerfModelError
+
+PROGRAM = "perfmodel"
+
+VERBS: dict[str, tuple[str, str]] = {
+    "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
+    "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
+    "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
+}
+"""verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
+
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+
+class _PipeClosed(Exception):
+    """The reader of our output went away; carried past typer, which would call it exit 1."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; ``argv`` defaults to the process's own."""
+    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        code = _answer(args)
+        sys.stdout.flush()
+    except PerfModelError as error:
+        return _refuse(error, args)
+    except (_PipeClosed, BrokenPipeError):
+        _drop_output()
+        return EXIT_PIPE_CLOSED
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
+        return _confess(error)
+    return code
+
+
+def _answer(args: list[str]) -> int:
+    app = _app(_asked_verb(args))
+    try:
+        code = app(args=args, prog_name=PROGRAM, standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # only typer's usage errors have it
+            raise
+        raise _usage_error(error, args) from None
+    return int(code or 0)
+
+
+def _app(asked: str | None) -> typer.Typer:
+    app = typer.Typer(
+        name=PROGRAM,
+        help="How fast, how many users, what binds, at what cost, and how sure.",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_top_level)
+    completing = f"_{PROGRAM.upper()}_COMPLETE" in os.environ
+    for verb, (module, line) in VERBS.items():
+        if completing or verb == asked:
+            app.command(verb)(_guarded(importlib.import_module(module).command))
+        else:
+            app.command(verb, help=line)(_listed)
+    return app
+
+
+def _asked_verb(args: list[str]) -> str | None:
+    return next((a for a in args if not a.startswith("-")), None)
+
+
+def _guarded(command: Callable[..., int]) -> Callable[..., int]:
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> int:
+        try:
+            return command(*args, **kwargs)
+        except BrokenPipeError as error:
+            raise _PipeClosed from error
+
+    return run
+
+
+def _listed() -> None:
+    """Stand for a verb that was not asked for: it is listed, its module stays unloaded."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from perfmodel import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _top_level(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Answers take --json and --csv. Exit codes: 0 answered, 1 the answer is no, 2 badly posed, 3 a file or calibration is absent."""  # noqa: E501 - typer joins no lines
+
+
+def _usage_error(error: Any, args: list[str]) -> BadValue:
+    """A wrong option or argument, told like every other refusal."""
+    verb = _asked_verb(args)
+    known = f"{PROGRAM} {verb} --help" if verb in VERBS else f"{PROGRAM} --help"
+    param = getattr(error, "param", None)
+    opts = param.opts if param is not None else ()
+    field = opts[0] if opts else getattr(error, "option_name", None) or "arguments"
+    message = error.message if opts and error.message else error.format_message()
+    return BadValue(message.rstrip("."), field=field, fix=known)
+
+
+def _refuse(error: PerfModelError, args: list[str]) -> int:
+    named = error.field is None or error.field in error.message
+    where = "" if named else f"{error.field}: "
+    print(f"error: {where}{error.message}", file=sys.stderr)
+    if error.fix:
+        print(f"  try: {error.fix}", file=sys.stderr)
+    if "--json" in args:
+        print(json.dumps(error.to_dict() | {"exit_code": error.exit_code}, indent=2))
+    if _wants_traceback():
+        raise error
+    return error.exit_code
+
+
+def _confess(error: Exception) -> int:
+    if _wants_traceback():
+        raise error
+    print(
+        f"internal error: {type(error).__name__}: {error}\n"
+        "  please report it; PERFMODEL_DEBUG=1 shows the traceback",
+        file=sys.stderr,
+    )
+    return EXIT_INTERNAL
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("PERFMODEL_DEBUG", "0") not in {"", "0"}
+
+
+def _drop_output() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush cannot fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,122 @@
+"""``perfmodel doctor``: what is installed, what is found, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib import metadata, util
+from typing import Any
+
+from perfmodel.cli._output import Csv, Json, Specs, emit
+from perfmodel.report.tables import Column, Table
+
+EXTRAS = {
+    "dash": ("streamlit", "plotly"),
+    "host": ("numba",),
+    "gpu": ("cupy", "ml_dtypes"),
+    "edge": ("onnx", "tflite"),
+    "hub": ("huggingface_hub",),
+    "dask": ("distributed",),
+}
+"""extra -> the modules it brings; looked for, never imported."""
+
+CORE = ("numpy", "scipy", "pandas", "pydantic", "typer", "rich")
+_NVIDIA_QUERY = ("name", "driver_version", "memory.total")
+
+
+def command(json: Json = False, csv: Csv = False, specs: Specs = None) -> int:
+    """Show versions, extras (or how to install them), spec folders and the devices seen."""
+    del specs  # in use already: the option's callback saw to it
+    facts = examine()
+    rows = tuple({"what": what, "found": found} for what, found in _lines(facts))
+    columns = (
+        Column(key="what", title="what", right=False),
+        Column(key="found", title="found", right=False),
+    )
+    table = Table(title="perfmodel doctor", columns=columns, rows=rows)
+    emit(facts, [table], as_json=json, as_csv=csv)
+    return 0
+
+
+def examine() -> dict[str, Any]:
+    """Everything the verb shows, as JSON-ready data."""
+    return {
+        "perfmodel": _version("perfmodel"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in CORE},
+        "extras": {extra: _extra(extra, modules) for extra, modules in EXTRAS.items()},
+        "specs": _specs(),
+        "gpus": _gpus(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extra(extra: str, modules: tuple[str, ...]) -> dict[str, Any]:
+    missing = [m for m in modules if util.find_spec(m) is None]
+    return {
+        "installed": not missing,
+        "install": f"pip install 'perfmodel[{extra}]'" if missing else None,
+    }
+
+
+def _specs() -> dict[str, Any]:
+    from perfmodel import catalog
+
+    return {
+        "folders": [str(folder) for folder in catalog.spec_dirs()],
+        "devices": len(catalog.names("hw")),
+        "models": len(catalog.names("models")),
+        "calibrated": _calibration_dates(),
+    }
+
+
+def _calibration_dates() -> dict[str, str]:
+    from perfmodel import catalog
+
+    dates = {}
+    for name in catalog.names("calibration"):
+        date = catalog.read_toml(catalog.find("calibration", name)).get("date")
+        dates[name] = "undated" if date is None else str(date)
+    return dates
+
+
+def _gpus() -> list[dict[str, str]]:
+    """The GPUs that NVIDIA's own tool lists; none where the tool is absent or fails."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, f"--query-gpu={','.join(_NVIDIA_QUERY)}", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(  # noqa: S603 - a fixed command line
+            query, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.split(", ") for line in listed.stdout.splitlines() if line.strip()]
+    return [dict(zip(_NVIDIA_QUERY, row, strict=False)) for row in rows]
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    specs = facts["specs"]
+    dates = specs["calibrated"]
+    return [
+        ("perfmodel", facts["perfmodel"] or "not installed (run from its source tree)"),
+        ("python", f"{facts['python']} on {facts['platform']}"),
+        *((name, version or "missing") for name, version in facts["packages"].items()),
+        *(
+            (f"extra {extra}", "installed" if state["installed"] else state["install"])
+            for extra, state in facts["extras"].items()
+        ),
+        ("spec folders", ", ".join(specs["folders"])),
+        ("specs", f"{specs['devices']} devices, {specs['models']} models"),
+        ("calibration", ", ".join(f"{n} ({d})" for n, d in dates.items()) or "none"),
+        ("GPUs", ", ".join(" ".join(g.values()) for g in facts["gpus"]) or "none seen"),
+    ]

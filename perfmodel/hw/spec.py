@@ -1,0 +1,385 @@
+"""The form of ``specs/hw/<device>.toml``: what a device file may say, checked field by field.
+
+A figure is a quantity (``"3.35 TB/s"``, ``132``) or a table ``{ value, source, condition,
+verified, reason }``. Without a ``source`` of its own it takes the file's. A figure that nobody
+could verify says ``verified = false`` and the ``reason``. Per-clock constants and clocks are
+stored and peaks derived from them; a quoted peak beside them must agree within 0.5 % or say why
+not, and a figure twice the derived one is refused as a 2:4-sparse one.
+
+``python -m perfmodel.hw.spec`` prints the JSON Schema (kept as ``specs/hw.schema.json``).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from perfmodel.errors import BadValue
+from perfmodel.hw.device import Figure, Kind
+from perfmodel.units import BASE_UNIT, Dimension, parse
+from perfmodel.workload import DTYPE_BYTES
+
+DIFFER = 0.005
+"""Relative difference of a quoted and a derived peak from which a reason must be recorded."""
+
+SPARSE = (1.9, 2.1)
+"""A quoted peak this many times the derived one counts structured sparsity."""
+
+MOST_FRACTION = 1.5
+"""A fraction of a peak above this was meant as a percentage or a rate."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
+
+
+Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class FigureSpec(_Strict):
+    """One figure with its provenance; a plain quantity stands for ``{ value = quantity }``."""
+
+    value: str | int | float
+    """The quantity with its unit, or a number in SI units."""
+    source: Text | None = None
+    """An id of sources.toml; the file's own ``source`` if absent."""
+    condition: Text | None = None
+    """Under what condition, or by which formula."""
+    verified: bool = True
+    """False where no public source was at hand; then ``reason`` says where it comes from."""
+    reason: Text | None = None
+
+    @model_validator(mode="after")
+    def _reasoned(self) -> FigureSpec:
+        if not self.verified and not self.reason:
+            msg = "an unverified figure needs a reason"
+            raise ValueError(msg)
+        if not self.verified and self.source:
+            msg = "a figure has either a source or verified = false"
+            raise ValueError(msg)
+        return self
+
+
+def _reader(dimension: Dimension, *, zero: bool = False) -> Callable[[Any], Figure]:
+    def read(raw: Any) -> Figure:
+        if isinstance(raw, Figure):
+            return raw
+        try:
+            spec = FigureSpec.model_validate(raw if isinstance(raw, dict) else {"value": raw})
+        except ValidationError as error:
+            raise ValueError(first_error(error)[1]) from None
+        return _figure(spec, dimension, zero=zero)
+
+    return read
+
+
+def _figure(spec: FigureSpec, dimension: Dimension, *, zero: bool) -> Figure:
+    value = parse(spec.value, dimension, "")
+    if value == 0 and not zero:
+        msg = "must be positive"
+        raise BadValue(msg)
+    if dimension == "count" and (value != int(value) or value > 2**53):
+        msg = f"must be a whole number, got {spec.value}"
+        raise BadValue(msg)
+    if dimension == "fraction" and value > MOST_FRACTION:
+        msg = f"is not a fraction: {spec.value}"
+        raise BadValue(msg, fix="0.87 or '87 %'")
+    return Figure(
+        value=value,
+        unit=BASE_UNIT[dimension],
+        text=str(spec.value),
+        source=spec.source,
+        condition=spec.condition,
+        verified=spec.verified,
+        reason=spec.reason,
+    )
+
+
+_INPUT: Any = str | int | float | FigureSpec
+Count = Annotated[Figure, PlainValidator(_reader("count"), _INPUT)]
+CountOrNone = Annotated[Figure, PlainValidator(_reader("count", zero=True), _INPUT)]
+Frequency = Annotated[Figure, PlainValidator(_reader("frequency"), _INPUT)]
+OpsPerClock = Annotated[Figure, PlainValidator(_reader("ops_per_clock"), _INPUT)]
+Rate = Annotated[Figure, PlainValidator(_reader("rate"), _INPUT)]
+Bytes = Annotated[Figure, PlainValidator(_reader("bytes"), _INPUT)]
+BytesPerClock = Annotated[Figure, PlainValidator(_reader("bytes_per_clock"), _INPUT)]
+Bandwidth = Annotated[Figure, PlainValidator(_reader("bandwidth"), _INPUT)]
+Time = Annotated[Figure, PlainValidator(_reader("time"), _INPUT)]
+Power = Annotated[Figure, PlainValidator(_reader("power"), _INPUT)]
+Fraction = Annotated[Figure, PlainValidator(_reader("fraction"), _INPUT)]
+HourlyPrice = Annotated[Figure, PlainValidator(_reader("price"), _INPUT)]
+
+MEASURED: dict[str, Dimension] = {
+    "_fraction": "fraction",
+    "_bandwidth": "bandwidth",
+    "_per_clk": "bytes_per_clock",
+    "_latency": "time",
+    "_cycles": "count",
+    "_clock": "frequency",
+    "_power": "power",
+    "_rate": "rate",
+    "_per_byte": "energy_per_byte",
+    "_per_op": "energy_per_op",
+    "_energy": "energy",
+    "_bytes": "bytes",
+}
+"""What the end of a measured figure's name says about its dimension."""
+
+
+def read_named(raw: Any) -> dict[str, Figure]:
+    """A table of figures whose names end in what they are (raises ValueError naming the figure)."""
+    if not isinstance(raw, dict):
+        msg = "must be a table of figures"
+        raise ValueError(msg)
+    return {name: _read_one(name, value) for name, value in raw.items()}
+
+
+def _read_one(name: str, value: Any) -> Figure:
+    dimension = next((d for end, d in MEASURED.items() if name.endswith(end)), None)
+    if dimension is None:
+        msg = f"{name}: the name must end in one of {', '.join(MEASURED)}"
+        raise ValueError(msg)
+    try:
+        return _reader(dimension)(value)
+    except ValueError as error:
+        msg = f"{name}: {error}"
+        raise ValueError(msg) from None
+
+
+def _known_dtype(name: Any) -> Any:
+    if name not in DTYPE_BYTES:
+        msg = f"unknown dtype; one of {', '.join(DTYPE_BYTES)}"
+        raise ValueError(msg)
+    return name
+
+
+Dtype = Annotated[str, BeforeValidator(_known_dtype)]
+NamedFigures = Annotated[
+    dict[str, Figure], PlainValidator(read_named, dict[str, str | int | float | FigureSpec])
+]
+
+
+class RateSpec(_Strict):
+    """One rate of one unit; 1 multiply-add counts as 2 operations, dense only."""
+
+    per_clk: OpsPerClock | None = None
+    """Operations per clock and multiprocessor."""
+    peak: Rate | None = None
+    """The peak that the vendor quotes."""
+    use: Literal["derived", "quoted"] = "derived"
+    """Which of the two holds where they differ."""
+    reason_differs: Text | None = None
+    """Why the quoted peak is not per_clk x units x clock."""
+
+    @model_validator(mode="after")
+    def _stated(self) -> RateSpec:
+        if self.per_clk is None and self.peak is None:
+            msg = "needs per_clk, peak or both"
+            raise ValueError(msg)
+        if self.use == "quoted" and self.peak is None:
+            msg = 'use = "quoted" needs a peak'
+            raise ValueError(msg)
+        return self
+
+
+Rates: TypeAlias = dict[Dtype, dict[Dtype, RateSpec]]
+
+
+class ComputeSpec(_Strict):
+    """Arithmetic units. ``tensor`` and ``vector`` map dtype, then accumulator, to a rate."""
+
+    units: Count
+    """Multiprocessors, compute units or cores."""
+    clock_vector: Frequency
+    """The clock of vector rates, caches and shared memory."""
+    clock_tensor: Frequency | None = None
+    """The clock at which the vendor rates the matrix unit; that of the vector unit if absent."""
+    special_per_clk: OpsPerClock | None = None
+    """Special-function results (exp2, rcp, rsqrt) per clock and multiprocessor."""
+    warps_per_unit: Count | None = None
+    threads_per_unit: Count | None = None
+    registers_per_unit: Count | None = None
+    tensor: Rates = Field(default_factory=dict)
+    vector: Rates = Field(default_factory=dict)
+    sustained: dict[Dtype, Fraction] = Field(default_factory=dict)
+    """Fraction of the tensor peak that the best library product was seen to reach."""
+
+    def clock_hz(self, unit: str) -> float:
+        """The clock of ``unit`` (``"tensor"`` or ``"vector"``)."""
+        if unit == "tensor" and self.clock_tensor is not None:
+            return self.clock_tensor.value
+        return self.clock_vector.value
+
+    def derived(self, unit: str, rate: RateSpec) -> float | None:
+        """``per_clk x units x clock`` in operations per second."""
+        if rate.per_clk is None:
+            return None
+        return rate.per_clk.value * self.units.value * self.clock_hz(unit)
+
+    def rates(self) -> list[tuple[tuple[str, str, str], RateSpec]]:
+        """Every rate with its key (unit, dtype, accumulator)."""
+        return [
+            ((unit, dtype, acc), rate)
+            for unit, table in (("tensor", self.tensor), ("vector", self.vector))
+            for dtype, by_acc in table.items()
+            for acc, rate in by_acc.items()
+        ]
+
+    @model_validator(mode="after")
+    def _peaks_agree(self) -> ComputeSpec:
+        for (unit, dtype, acc), rate in self.rates():
+            derived = self.derived(unit, rate)
+            if derived is None or rate.peak is None:
+                continue
+            reason = rate.reason_differs or rate.peak.reason
+            problem = _disagreement(rate.peak.value / derived, reason)
+            if problem:
+                msg = f"{unit}.{dtype}.{acc}: {problem}"
+                raise ValueError(msg)
+        return self
+
+
+def _disagreement(ratio: float, reason: str | None) -> str | None:
+    """What is wrong with a quoted peak ``ratio`` times the derived one, if anything."""
+    if SPARSE[0] < ratio < SPARSE[1]:
+        return f"the quoted peak is {ratio:.3g} x the derived one: a sparse figure? (dense only)"
+    if abs(ratio - 1) > DIFFER and not reason:
+        return f"the quoted peak is {ratio:.4g} x the derived one; record a reason_differs"
+    return None
+
+
+class LevelSpec(_Strict):
+    """One memory level."""
+
+    capacity: Bytes | None = None
+    """Over the whole device; or give ``per_unit``."""
+    per_unit: Bytes | None = None
+    """Of one multiprocessor."""
+    per_block: Bytes | None = None
+    """The most that one thread block can have."""
+    unified_per_unit: Bytes | None = None
+    """Shared memory and L1 cache together, where one memory serves both."""
+    bandwidth: Bandwidth | None = None
+    bandwidth_per_clk: BytesPerClock | None = None
+    """Over the whole device, at the vector clock."""
+    bandwidth_per_clk_unit: BytesPerClock | None = None
+    """Of one multiprocessor, at the vector clock."""
+
+
+class LinkSpec(_Strict):
+    """A link, one direction, per device."""
+
+    name: Text
+    bandwidth: Bandwidth
+    latency: Time | None = None
+    domain: Count | None = None
+    """How many devices it joins at this rate."""
+
+
+class PowerSpec(_Strict):
+    """Board power."""
+
+    tdp: Power | None = None
+    idle: Power | None = None
+    active: Power | None = None
+    """Under load, where it was measured (microcontrollers)."""
+
+
+class LaunchSpec(_Strict):
+    """Time per kernel of back-to-back dependent launches."""
+
+    stream: Time | None = None
+    graph: Time | None = None
+
+
+class PriceSpec(_Strict):
+    """What an hour of one device costs."""
+
+    usd_per_hour: HourlyPrice
+    provider: Text
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}(-\d{2}){0,2}$")]
+    kind: Text = "on-demand"
+
+
+class BoardSpec(_Strict):
+    """What a microcontroller board adds; its clock, rates and SRAM are in compute and memory."""
+
+    core: Text
+    flash: Bytes | None = None
+    flash_wait_states: CountOrNone | None = None
+    flash_line: Bytes | None = None
+    external_ram: Bytes | None = None
+    external_flash: Bytes | None = None
+    icache: Bytes | None = None
+    dcache: Bytes | None = None
+
+
+class DeviceSpec(_Strict):
+    """A device file. The file's name is the device's name."""
+
+    title: Text
+    kind: Kind
+    vendor: Text
+    architecture: Text
+    source: Text | None = None
+    """Where figures without a source of their own come from."""
+    os_reserve: Bytes | None = None
+    """Unified memory that the operating system keeps."""
+    compute: ComputeSpec
+    memory: Annotated[dict[str, LevelSpec], Field(min_length=1)]
+    """Levels from nearest to farthest; the last is the main memory."""
+    peer_link: LinkSpec | None = None
+    """Between devices of one node."""
+    node_link: LinkSpec | None = None
+    """Between nodes, per device."""
+    host_link: LinkSpec | None = None
+    power: PowerSpec | None = None
+    launch: LaunchSpec | None = None
+    price: list[PriceSpec] = Field(default_factory=list)
+    board: BoardSpec | None = None
+    measured: NamedFigures = Field(default_factory=dict)
+    """Published measurements; the end of a name says the unit (``_fraction``, ``_bandwidth``)."""
+    extra: NamedFigures = Field(default_factory=dict)
+    """Figures of parts that no formula uses: accelerators beside the main one, power modes."""
+
+    @model_validator(mode="after")
+    def _microcontroller(self) -> DeviceSpec:
+        if (self.kind == "mcu") != (self.board is not None):
+            msg = 'kind = "mcu" and a [board] table go together'
+            raise ValueError(msg)
+        if self.board is not None and list(self.memory.values())[-1].capacity is None:
+            msg = "the last memory level of a board is its SRAM and needs a capacity"
+            raise ValueError(msg)
+        return self
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """Field path and message of the first problem that pydantic found."""
+    details = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in details["loc"] if part != "[key]")
+    message = details["msg"].removeprefix("Value error, ")
+    return field, message[:1].lower() + message[1:]
+
+
+def json_schema() -> str:
+    """The JSON Schema of a device file, as kept in ``specs/hw.schema.json``."""
+    return json.dumps(DeviceSpec.model_json_schema(mode="validation"), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json_schema())

@@ -1,0 +1,199 @@
+"""Counted operators into the time of a step: sums of estimates, one roof for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from perfmodel.answer import Estimate, Part, merge_sources
+from perfmodel.hw.device import Device
+from perfmodel.models.flow import CountedOp, Dtypes
+from perfmodel.models.host import host_overhead
+from perfmodel.models.parallel import Split
+from perfmodel.models.parameters import parameter_count
+from perfmodel.models.shape import ModelShape, Moe
+from perfmodel.ops import Cost, count
+from perfmodel.ops.cost import ZERO
+from perfmodel.ops.numbers import f64
+from perfmodel.roofline.bounds import Bound, largest, lower_bound
+from perfmodel.roofline.time import estimate
+from perfmodel.workload import Array, Attention, Collective, RateKey
+
+BALANCED = "tokens choose experts evenly and independently of each other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Timed:
+    """An operator's estimate and its share of the step: seconds with the count applied."""
+
+    op: CountedOp
+    estimate: Estimate
+    time_s: Array
+    low_s: Array
+    high_s: Array
+    lower_bound_s: Array
+
+
+def combine(
+    ops: Sequence[CountedOp],
+    device: Device,
+    *,
+    name: str,
+    shape: ModelShape,
+    split: Split,
+    dtypes: Dtypes,
+    tokens: Array,
+    assumptions: Iterable[str],
+    engine: str | None,
+) -> Estimate:
+    """The step's Estimate: ``time_s = sum of count x time`` over its operators, and host overhead.
+
+    The interval adds the operators' intervals. Attention is added last: it alone may vary over
+    every axis of a grid, so all other sums stay small arrays.
+    """
+    timed = [time_op(op, device) for op in attention_last(ops)]
+    host_s, host_note = host_overhead(engine)
+    terms = terms_by_group(timed) | ({"host": host_s} if engine is not None else {})
+    total = resting_cost(ops)
+    bound = lower_bound(total, device)
+    links = added(t.lower_bound_s for t in timed if isinstance(t.op.workload, Collective))
+    time_s = added(terms.values())
+    return Estimate(
+        name=name,
+        time_s=time_s,
+        low_s=added(t.low_s for t in timed) + host_s,
+        high_s=added(t.high_s for t in timed) + host_s,
+        lower_bound_s=bound.time_s,
+        bound=largest({**bound.roofs, "link": links})[1],
+        terms=terms,
+        formula=" + ".join(terms),
+        source=merge_sources(tuple(t.estimate.source for t in timed)),
+        coverage=_coverage(timed),
+        assumptions=_assumptions(shape, assumptions, timed, bound, host_note),
+        parts=tuple(
+            Part(group=t.op.group, count=_visits(t.op), estimate=t.estimate) for t in timed
+        ),
+        facts=_facts(total, device, dtypes)
+        | {
+            "collective_lower_bound_s": links,
+            "parameters": parameter_count(shape).total,
+            "pipeline_stages": split.pp,
+            "tokens": tokens,
+            "tokens_per_s": tokens / time_s,
+        },
+    )
+
+
+def attention_last(ops: Sequence[CountedOp]) -> list[CountedOp]:
+    """Operators in their order, those of attention after all others."""
+    return sorted(ops, key=lambda op: isinstance(op.workload, Attention))
+
+
+def time_op(op: CountedOp, device: Device) -> Timed:
+    """One operator's estimate; over chunks the estimate is their mean."""
+    found = estimate(op.workload, device)
+    names = ("time_s", "low_s", "high_s", "lower_bound_s")
+    sums = {name: times_count(op, getattr(found, name)) for name in names}
+    if op.summed:
+        found = _mean_over_chunks(op, found, sums)
+    return Timed(op=op, estimate=replace(found, name=op.name or found.name), **sums)
+
+
+def times_count(op: CountedOp, value: Array) -> Array:
+    """``value`` of one execution times the count, chunks summed one after another.
+
+    The running sum makes trailing chunks that some grid points lack add exact zeros.
+    """
+    product: Array = value * f64(op.count)
+    return np.cumsum(product, axis=-1)[..., -1] if op.summed else product
+
+
+def _visits(op: CountedOp) -> Array:
+    return times_count(op, np.float64(1.0))
+
+
+def _mean_over_chunks(op: CountedOp, found: Estimate, sums: dict[str, Array]) -> Estimate:
+    visits = np.maximum(_visits(op), 1.0)
+    shape = np.broadcast_shapes(np.shape(op.count), np.shape(found.time_s))
+    spent = np.broadcast_to(found.time_s * f64(op.count), shape)
+    longest = np.argmax(spent, axis=-1)[..., None]
+    bound = np.take_along_axis(np.broadcast_to(found.bound, shape), longest, axis=-1)[..., 0]
+    means: dict[str, Any] = {name: value / visits for name, value in sums.items()}
+    terms = {name: times_count(op, value) / visits for name, value in found.terms.items()}
+    return replace(found, bound=bound, terms=terms, facts={}, **means)
+
+
+def terms_by_group(timed: Iterable[Timed]) -> dict[str, Array]:
+    """Seconds by group, in the order of first occurrence."""
+    terms: dict[str, Array] = {}
+    for t in timed:
+        terms[t.op.group] = terms[t.op.group] + t.time_s if t.op.group in terms else t.time_s
+    return terms
+
+
+def added(values: Iterable[Array]) -> Array:
+    """The sum of arrays that broadcast, first to last."""
+    return sum(values, start=ZERO)
+
+
+def resting_cost(ops: Sequence[CountedOp]) -> Cost:
+    """The whole step as one cost: all arithmetic, and the bytes that rest in memory around it.
+
+    Those are weights, cache, state and embedding rows. Activations between operators could stay on
+    the chip, so no bound may count them; collectives are kept apart.
+    """
+    flops: dict[RateKey, Array] = {}
+    special: Array = ZERO
+    weights: Array = ZERO
+    resting: Array = ZERO
+    for op in attention_last(ops):
+        if isinstance(op.workload, Collective):
+            continue
+        cost = count(op.workload)
+        for key, work in cost.flops.items():
+            flops[key] = flops.get(key, ZERO) + times_count(op, work)
+        special = special + times_count(op, cost.special)
+        weights = weights + times_count(op, cost.weight_bytes)
+        resting = resting + times_count(op, f64(op.resting_bytes))
+    return Cost(flops=flops, special=special, read_bytes=weights + resting, weight_bytes=weights)
+
+
+def _facts(total: Cost, device: Device, dtypes: Dtypes) -> dict[str, Any]:
+    flops, traffic = total.flops_total, total.bytes_total
+    ridge = device.compute.peak("tensor", dtypes.act) / device.memory.bandwidth_bytes_per_s
+    return {
+        "flops": flops,
+        "bytes": traffic,
+        "weight_bytes": total.weight_bytes,
+        "arithmetic_intensity": flops / traffic,
+        "ridge_flops_per_byte": ridge,
+    }
+
+
+def _coverage(timed: Sequence[Timed]) -> float | None:
+    stated = [t.estimate.coverage for t in timed]
+    known = [c for c in stated if c is not None]
+    return min(known) if len(known) == len(stated) else None
+
+
+def _assumptions(
+    shape: ModelShape,
+    noted: Iterable[str],
+    timed: Sequence[Timed],
+    bound: Bound,
+    host_note: str,
+) -> tuple[str, ...]:
+    def every() -> Iterator[str]:
+        yield from shape.assumptions
+        yield from noted
+        if any(isinstance(group.ffn, Moe) for group in shape.layers):
+            yield BALANCED
+        yield from bound.assumptions
+        for t in timed:
+            yield from t.estimate.assumptions
+        yield host_note
+
+    return tuple(dict.fromkeys(note for note in every() if note))

@@ -1,0 +1,1 @@
+"""What people read: tables, explanations and figures built from answers."""

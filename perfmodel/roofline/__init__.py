@@ -1,0 +1,1 @@
+"""Joins what is run with where: lower bounds and estimates of time."""

@@ -1,0 +1,32 @@
+"""Kernel classes: for each, a pure function of workload, device and parameters, and the data that
+declares its parameters. Nothing here knows a file, a fit or a measurement."""
+
+from __future__ import annotations
+
+from perfmodel.roofline.classes.attention import DECODE, PREFILL
+from perfmodel.roofline.classes.collective import COLLECTIVE
+from perfmodel.roofline.classes.conv import CONV
+from perfmodel.roofline.classes.pointwise import POINTWISE
+from perfmodel.roofline.classes.product import GEMM, GEMM_FP32, GEMM_NARROW, GEMM_WEIGHT_ONLY
+from perfmodel.roofline.classes.recurrent import CHUNK, STEP
+from perfmodel.roofline.model import ClassModel, Launch, Parameter, Run, Terms, Values
+
+__all__ = ["CLASS_MODELS", "ClassModel", "Launch", "Parameter", "Run", "Terms", "Values"]
+
+CLASS_MODELS: dict[str, ClassModel] = {
+    model.name: model
+    for model in (
+        GEMM,
+        GEMM_NARROW,
+        GEMM_WEIGHT_ONLY,
+        GEMM_FP32,
+        PREFILL,
+        DECODE,
+        CHUNK,
+        STEP,
+        POINTWISE,
+        CONV,
+        COLLECTIVE,
+    )
+}
+"""Every kernel class by name."""

@@ -1,0 +1,133 @@
+"""Norms, softmax, activations, residuals, rotary embeddings: bytes, and the latency of a row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel.hw.device import Device
+from perfmodel.ops import count
+from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.roofline.model import (
+    DRAM_FRACTION,
+    EAGER_S,
+    FIXED_CLK,
+    UNHIDDEN,
+    ClassModel,
+    Parameter,
+    Run,
+    Terms,
+    Values,
+    launch_s,
+    overlap,
+)
+from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.workload import Array, Elementwise, Norm
+
+ROW_CHUNK = np.float64(1024.0)
+"""Elements of a row that one thread block handles in one pass."""
+
+NORM_PASSES = Parameter(
+    name="norm_passes",
+    unit="1",
+    low=1.0,
+    high=4.0,
+    start=1.5,
+    meaning="effective passes over the compulsory bytes of a norm",
+)
+SOFTMAX_PASSES = Parameter(
+    name="softmax_passes",
+    unit="1",
+    low=1.0,
+    high=4.0,
+    start=1.2,
+    meaning="effective passes over the compulsory bytes of a softmax",
+)
+MIX_PASSES = Parameter(
+    name="mix_passes",
+    unit="1",
+    low=1.0,
+    high=4.0,
+    start=1.5,
+    meaning="effective passes of element-wise operators that do arithmetic beyond one operation "
+    "an element (activations, rotary embeddings)",
+)
+ROW_CLK = Parameter(
+    name="row_clk",
+    unit="cycles",
+    low=0.0,
+    high=5_000.0,
+    start=200.0,
+    meaning="fixed latency of one row in a thread block",
+)
+PASS_CLK = Parameter(
+    name="pass_clk",
+    unit="cycles",
+    low=0.0,
+    high=5_000.0,
+    start=700.0,
+    meaning="latency of 1024 elements of a row: about one trip to main memory",
+)
+BLOCKS_PER_UNIT = Parameter(
+    name="blocks_per_unit",
+    unit="1",
+    low=0.5,
+    high=16.0,
+    start=2.0,
+    meaning="rows that one multiprocessor works on at a time",
+)
+
+
+def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run: Run) -> Terms:
+    """``launch + max+(rows, memory; unhidden)``.
+
+    memory: ``passes`` over the compulsory bytes; rows: ``max(1, rows / (blocks units)) * (row +
+    ceil(cols / 1024) pass)`` cycles, the latency chain of thread blocks that hold one row each.
+    """
+    cost = count(w)
+    traffic = cost.bytes_total * np.float64(_passes(w, values))
+    memory = memory_s(traffic, cost.bytes_total, device, values, run)
+    rows, passes = _rows(w)
+    held = np.float64(values["blocks_per_unit"]) * np.float64(device.compute.units)
+    row_clk = np.float64(values["row_clk"]) + passes * np.float64(values["pass_clk"])
+    chain = np.maximum(rows / held, 1.0) * row_clk / np.float64(device.compute.clock_vector_hz)
+    start = launch_s(device, values, run)
+    return Terms(
+        time_s=start + overlap(chain, memory, values["unhidden"]),
+        terms={"launch": start, "rows": chain, "memory": memory},
+        formula=f"launch + max+(rows, memory; {values['unhidden']:.3g})",
+        details={},
+    )
+
+
+def _passes(w: Norm | Elementwise, values: Values) -> float:
+    if isinstance(w, Norm):
+        return values["softmax_passes" if w.kind == "softmax" else "norm_passes"]
+    plain = bool(np.all(np.asarray(w.flops) <= 1.0)) and not bool(np.any(w.special))
+    return 1.0 if plain else values["mix_passes"]
+
+
+def _rows(w: Norm | Elementwise) -> tuple[Array, Array]:
+    """Rows, and passes of 1024 elements over each; element-wise operators have no rows."""
+    if isinstance(w, Norm):
+        return f64(w.rows), ceil_div(w.cols, ROW_CHUNK)
+    return ceil_div(w.elements, ROW_CHUNK), np.float64(1.0)
+
+
+POINTWISE = ClassModel(
+    name="pointwise",
+    parameters=(
+        FIXED_CLK,
+        EAGER_S,
+        DRAM_FRACTION,
+        UNHIDDEN,
+        NORM_PASSES,
+        SOFTMAX_PASSES,
+        MIX_PASSES,
+        ROW_CLK,
+        PASS_CLK,
+        BLOCKS_PER_UNIT,
+        CACHE_SHARE,
+        CACHE_FRACTION,
+    ),
+    predict=predict_pointwise,
+)

@@ -1,0 +1,129 @@
+"""Mixers with a state: waves of heads x chunks of tokens for a prefill, bytes for one step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perfmodel.hw.device import Device
+from perfmodel.ops import Cost, count
+from perfmodel.ops.numbers import f64
+from perfmodel.roofline.model import (
+    DRAM_FRACTION,
+    EAGER_S,
+    FIXED_CLK,
+    UNHIDDEN,
+    ClassModel,
+    Parameter,
+    Run,
+    Terms,
+    Values,
+    launch_s,
+    overlap,
+)
+from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.workload import Array, DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
+
+SCAN_CHANNELS = np.float64(128.0)
+"""Channels that one thread block of a selective scan walks together."""
+SCAN_TOKENS = np.float64(64.0)
+"""Tokens of a selective scan counted as one chunk."""
+
+WAVE_CLK = Parameter(
+    name="wave_clk",
+    unit="cycles",
+    low=0.0,
+    high=100_000.0,
+    start=8_000.0,
+    meaning="start and end of one wave of heads",
+)
+CHUNK_CLK = Parameter(
+    name="chunk_clk",
+    unit="cycles",
+    low=0.0,
+    high=50_000.0,
+    start=2_000.0,
+    meaning="dependent latency of one chunk of tokens (64 of them in a selective scan)",
+)
+WORK_FRACTION = Parameter(
+    name="work_fraction",
+    unit="1",
+    low=0.01,
+    high=1.0,
+    start=0.5,
+    meaning="share of a multiprocessor's peaks that the arithmetic inside a chunk reaches",
+)
+
+
+def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Terms:
+    """``launch + max+(chunks, memory; unhidden)``.
+
+    Heads (or 128-channel groups) are dealt to multiprocessors in ``waves``; each walks its chunks
+    one after the other: ``waves * (wave_clk + n_chunks * chunk_clk) + work``, where work is the
+    arithmetic of ``waves`` heads on one multiprocessor at ``work_fraction`` of its peaks.
+    """
+    cost = count(w)
+    walkers, chunks = _layout(w)
+    units = np.float64(device.compute.units)
+    waves = np.ceil(walkers / units)
+    clock = np.float64(device.compute.clock_vector_hz)
+    latency = (np.float64(values["wave_clk"]) + chunks * np.float64(values["chunk_clk"])) / clock
+    work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
+    serial = waves * latency + work * (waves * units / walkers)
+    memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
+    start = launch_s(device, values, run)
+    return Terms(
+        time_s=start + overlap(serial, memory, values["unhidden"]),
+        terms={"launch": start, "chunks": serial, "memory": memory},
+        formula=f"launch + max+(chunks, memory; {values['unhidden']:.3g})",
+        details={"waves": waves, "chunk_steps": chunks},
+    )
+
+
+def predict_step(w: Workload, device: Device, values: Values, run: Run) -> Terms:
+    """``launch + max+(arithmetic, memory; unhidden)``: one token reads and writes the state."""
+    cost = count(w)
+    memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
+    work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
+    start = launch_s(device, values, run)
+    return Terms(
+        time_s=start + overlap(work, memory, values["unhidden"]),
+        terms={"launch": start, "arithmetic": work, "memory": memory},
+        formula=f"launch + max+(arithmetic, memory; {values['unhidden']:.3g})",
+        details={},
+    )
+
+
+def _layout(w: Workload) -> tuple[Array, Array]:
+    """Independent walkers and the dependent chunks that each of them takes."""
+    if isinstance(w, SelectiveScan):
+        walkers = f64(w.batch) * np.ceil(f64(w.channels) / SCAN_CHANNELS)
+        return walkers, np.ceil(f64(w.seq_len) / SCAN_TOKENS)
+    assert isinstance(w, LinearAttention | DeltaRule | Ssd)
+    heads = w.value_heads if isinstance(w, DeltaRule) else w.heads
+    assert heads is not None
+    return f64(w.batch) * f64(heads), np.ceil(f64(w.seq_len) / f64(w.chunk))
+
+
+def _arithmetic_s(cost: Cost, device: Device) -> Array:
+    """The largest of matrix, vector and special-function time at full peaks."""
+    seconds: Array = cost.special * 0.0
+    for (unit, dtype, acc), work in cost.flops.items():
+        seconds = np.maximum(seconds, work / np.float64(device.compute.peak(unit, dtype, acc)))
+    if device.compute.special_per_s > 0.0:
+        seconds = np.maximum(seconds, cost.special / np.float64(device.compute.special_per_s))
+    return seconds
+
+
+_COMMON = (
+    FIXED_CLK,
+    EAGER_S,
+    DRAM_FRACTION,
+    UNHIDDEN,
+    WORK_FRACTION,
+    CACHE_SHARE,
+    CACHE_FRACTION,
+)
+CHUNK = ClassModel(
+    name="recurrent_chunk", parameters=(*_COMMON, WAVE_CLK, CHUNK_CLK), predict=predict_chunk
+)
+STEP = ClassModel(name="recurrent_step", parameters=_COMMON, predict=predict_step)

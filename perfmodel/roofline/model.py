@@ -1,0 +1,140 @@
+"""What a kernel class is: a pure function of workload, device and declared parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from perfmodel.hw.device import Device
+from perfmodel.workload import Array
+
+Launch: TypeAlias = Literal["graph", "stream", "eager"]
+Values: TypeAlias = Mapping[str, float]
+"""Parameter values by name, as a fit or a calibration file supplies them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a class: physical or dimensionless, with the range that makes sense.
+
+    ``start`` is neutral: what a fit begins with, not a claim.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    start: float
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How an operator is run: replayed from a graph, launched into a stream, or called eagerly;
+    ``warm`` when its operands were just written and may rest in the last-level cache."""
+
+    launch: Launch = "graph"
+    warm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """A prediction: named seconds, and how they make up the time.
+
+    ``formula`` writes ``time_s`` in the names of ``terms``; ``max+(a, b; s)`` is
+    :func:`overlap`. ``details`` are inner choices worth showing (tile, splits).
+    """
+
+    time_s: Array
+    terms: Mapping[str, Array]
+    formula: str
+    details: Mapping[str, Any]
+
+
+Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassModel:
+    """A kernel class: its name, its parameters and its time."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    predict: Predict
+
+    @property
+    def start(self) -> dict[str, float]:
+        """Neutral values of all parameters."""
+        return {p.name: p.start for p in self.parameters}
+
+
+FIXED_CLK = Parameter(
+    name="fixed_clk",
+    unit="cycles",
+    low=0.0,
+    high=40_000.0,
+    start=5_000.0,
+    meaning="launch, prologue and epilogue of a kernel replayed from a graph, at the vector clock",
+)
+EAGER_S = Parameter(
+    name="eager_s",
+    unit="s",
+    low=0.0,
+    high=1e-4,
+    start=2e-5,
+    meaning="host path of an eager framework call, added to each operator",
+)
+DRAM_FRACTION = Parameter(
+    name="dram_fraction",
+    unit="1",
+    low=0.3,
+    high=1.0,
+    start=0.85,
+    meaning="share of main-memory bandwidth that streaming reaches",
+)
+TENSOR_FRACTION = Parameter(
+    name="tensor_fraction",
+    unit="1",
+    low=0.1,
+    high=1.0,
+    start=0.85,
+    meaning="share of the dense peak that the inner loop reaches where power does not limit it",
+)
+UNHIDDEN = Parameter(
+    name="unhidden",
+    unit="1",
+    low=0.0,
+    high=1.0,
+    start=0.07,
+    meaning="share of the shorter of arithmetic and memory time that the longer does not hide",
+)
+
+
+def overlap(a: Array, b: Array, unhidden: float) -> Array:
+    """Two activities that run side by side: the longer, plus what it fails to hide.
+
+    ``(a + b + sqrt((a - b)^2 + 4 s a b)) / 2``: ``max(a, b)`` at s = 0, ``a + b`` at s = 1,
+    ``a + s b`` for b far below a. Never below the maximum, monotone in both, homogeneous of degree
+    one, and made of operations that IEEE 754 rounds correctly, so that one point and a grid agree
+    bit for bit.
+    """
+    gap = a - b
+    joint: Array = (a + b + np.sqrt(gap * gap + (4.0 * unhidden) * a * b)) * 0.5
+    return joint
+
+
+def launch_s(device: Device, values: Values, run: Run) -> np.float64:
+    """Fixed time of one kernel: cycles at the vector clock, and what the way of launching adds.
+
+    Into a stream: the difference between the device's stream and graph launch times, where both
+    are known. Eagerly: the framework's host path on top.
+    """
+    fixed = np.float64(values["fixed_clk"]) / np.float64(device.compute.clock_vector_hz)
+    if run.launch == "graph":
+        return fixed
+    if device.launch_stream_s is not None and device.launch_graph_s is not None:
+        fixed = fixed + np.float64(max(device.launch_stream_s - device.launch_graph_s, 0.0))
+    return fixed if run.launch == "stream" else fixed + np.float64(values.get("eager_s", 0.0))

@@ -1,0 +1,194 @@
+"""Parameters of kernel classes as specs/calibration stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from perfmodel.catalog import find, read_toml
+from perfmodel.errors import MalformedFile, MissingCalibration, UnknownName
+from perfmodel.hw.device import Kind
+from perfmodel.roofline.classes import CLASS_MODELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """Quantiles of measured over predicted on held-back rows: ``coverage`` of them lie between."""
+
+    coverage: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassParameters:
+    """A fitted class: values, what they were fitted on, and how far off they were there.
+
+    ``kernels`` holds, by name of a known implementation, values that replace the pooled ones.
+    """
+
+    name: str
+    values: Mapping[str, float]
+    residuals: Residuals
+    data: tuple[str, ...]
+    date: str
+    rows: int
+    devices: tuple[str, ...]
+    vendors: tuple[str, ...]
+    factor: float
+    unidentified: tuple[str, ...] = ()
+    kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    kernel_residuals: Mapping[str, Residuals] = field(default_factory=dict)
+
+    def for_kernel(self, kernel: str | None) -> tuple[Mapping[str, float], Residuals]:
+        """Values and residuals of one implementation; the pooled ones for None.
+
+        Raises:
+            UnknownName: nobody measured a kernel of that name in this class.
+        """
+        if kernel is None:
+            return self.values, self.residuals
+        if kernel not in self.kernels:
+            raise UnknownName(
+                f"{self.name} kernel", kernel, self.kernels, fix="leave the kernel out"
+            )
+        values = {**self.values, **self.kernels[kernel]}
+        return values, self.kernel_residuals.get(kernel, self.residuals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analytic:
+    """Efficiencies assumed for a kind of device where nothing was measured, and why."""
+
+    kind: str
+    tensor_fraction: float
+    vector_fraction: float
+    special_fraction: float
+    memory_fraction: float
+    link_fraction: float
+    unhidden: float
+    launch_clk: float
+    low: float
+    high: float
+    reason: str
+
+
+def class_parameters(cls: str) -> ClassParameters:
+    """The fitted parameters of kernel class ``cls`` from specs/calibration/<cls>.toml.
+
+    Raises:
+        UnknownName: no such class.
+        MissingCalibration: nobody has fitted it.
+        MalformedFile: the file lacks a parameter, or holds one that the class does not know.
+    """
+    if cls not in CLASS_MODELS:
+        raise UnknownName("kernel class", cls, CLASS_MODELS)
+    try:
+        path = find("calibration", cls)
+    except UnknownName:
+        msg = f"no fitted parameters for kernel class {cls!r}"
+        fix = "perfmodel calibrate, or a --specs folder that holds calibration/" + cls + ".toml"
+        raise MissingCalibration(msg, field="calibration", fix=fix) from None
+    return _read_class(path, cls, path.stat().st_mtime_ns)
+
+
+def analytic(kind: Kind) -> Analytic:
+    """What specs/calibration/analytic.toml assumes of devices of ``kind`` without measurements.
+
+    Raises:
+        MalformedFile: the file does not cover the kind.
+    """
+    path = find("calibration", "analytic")
+    table = _read_analytic(path, path.stat().st_mtime_ns)
+    if kind not in table:
+        msg = f"{path}: says nothing about devices of kind {kind!r}"
+        raise MalformedFile(msg, field=f"kinds.{kind}")
+    return table[kind]
+
+
+def unverified_factor() -> float:
+    """By how much an interval widens when a figure that it rests on is unverified."""
+    path = find("calibration", "analytic")
+    return _read_unverified(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read_class(path: Path, cls: str, mtime_ns: int) -> ClassParameters:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    table = read_toml(path)
+    try:
+        return _class_from(table, cls)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{path}: not a calibration of {cls}: {type(error).__name__} {error}"
+        raise MalformedFile(msg, fix="write it with perfmodel calibrate") from None
+
+
+def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
+    fit, kernels = table["fit"], table.get("kernels", {})
+    values = _values(table["parameters"], cls, whole=True)
+    identified = {k: v.get("identified", True) for k, v in table["parameters"].items()}
+    return ClassParameters(
+        name=cls,
+        values=values,
+        residuals=_residuals(table["residuals"]),
+        data=tuple(fit["data"]),
+        date=str(fit["date"]),
+        rows=int(fit["rows"]),
+        devices=tuple(fit["devices"]),
+        vendors=tuple(fit.get("vendors", ())),
+        factor=float(fit["factor"]),
+        unidentified=tuple(k for k, yes in identified.items() if not yes),
+        kernels={k: _values(v["parameters"], cls, whole=False) for k, v in kernels.items()},
+        kernel_residuals={
+            k: _residuals(v["residuals"]) for k, v in kernels.items() if "residuals" in v
+        },
+    )
+
+
+def _values(table: Mapping[str, Any], cls: str, *, whole: bool) -> dict[str, float]:
+    """Parameter values, names checked against the class's declaration and ranges against it."""
+    declared = {p.name: p for p in CLASS_MODELS[cls].parameters}
+    strange, absent = set(table) - set(declared), set(declared) - set(table)
+    if strange or (whole and absent):
+        msg = f"unknown parameters {sorted(strange)}, missing parameters {sorted(absent)}"
+        raise ValueError(msg)
+    values = {name: float(entry["value"]) for name, entry in table.items()}
+    for name, value in values.items():
+        if not declared[name].low <= value <= declared[name].high:
+            msg = f"{name} = {value} lies outside {declared[name].low} .. {declared[name].high}"
+            raise ValueError(msg)
+    return values
+
+
+def _residuals(table: Mapping[str, Any]) -> Residuals:
+    found = Residuals(
+        coverage=float(table["coverage"]), low=float(table["low"]), high=float(table["high"])
+    )
+    if not (0.0 < found.coverage < 1.0 and 0.0 < found.low <= found.high):
+        msg = f"residuals must have 0 < coverage < 1 and 0 < low <= high, got {found}"
+        raise ValueError(msg)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _read_analytic(path: Path, mtime_ns: int) -> Mapping[str, Analytic]:
+    del mtime_ns
+    try:
+        kinds = read_toml(path)["kinds"]
+        return {kind: Analytic(kind=kind, **entry) for kind, entry in kinds.items()}
+    except (KeyError, TypeError) as error:
+        msg = f"{path}: not a table of analytic efficiencies: {error}"
+        raise MalformedFile(msg, fix="compare with the shipped file") from None
+
+
+@lru_cache(maxsize=8)
+def _read_unverified(path: Path, mtime_ns: int) -> float:
+    del mtime_ns
+    try:
+        return float(read_toml(path)["unverified"]["factor"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: states no unverified.factor: {error}"
+        raise MalformedFile(msg, fix="compare with the shipped file") from None

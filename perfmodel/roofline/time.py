@@ -1,0 +1,292 @@
+"""The estimate of one operator: kernel class, parameters, terms, interval, bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.answer import Estimate, Source, merge_sources
+from perfmodel.errors import BadValue, MissingCalibration
+from perfmodel.hw.device import Device
+from perfmodel.ops import Cost, count
+from perfmodel.ops.gemm import is_weight_only
+from perfmodel.roofline.bounds import Bound, largest, lower_bound
+from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.evidence import doubtful_figures, roof_figures
+from perfmodel.roofline.fallback import predict_analytic
+from perfmodel.roofline.links import fastest_bandwidth
+from perfmodel.roofline.model import ClassModel, Launch, Run, Terms, Values
+from perfmodel.roofline.parameters import (
+    Analytic,
+    ClassParameters,
+    Residuals,
+    analytic,
+    class_parameters,
+    unverified_factor,
+)
+from perfmodel.workload import (
+    Array,
+    Attention,
+    Collective,
+    Conv,
+    DeltaRule,
+    Elementwise,
+    Gemm,
+    LinearAttention,
+    Norm,
+    SelectiveScan,
+    Size,
+    Ssd,
+    Workload,
+)
+
+Mixer = Attention | LinearAttention | DeltaRule | SelectiveScan | Ssd
+_FULL_WIDTH = ("fp32", "tf32", "fp64")
+_NARROW = ("int8", "fp8", "fp6", "fp4", "int4", "int16", "int32")
+_FORMS = {
+    "attention": ("attention_decode", "attention_prefill"),
+    "recurrent": ("recurrent_step", "recurrent_chunk"),
+}
+
+
+def kernel_class(workload: Workload) -> str:
+    """The kernel class whose model predicts ``workload``.
+
+    Raises:
+        BadValue: an array mixes single tokens with longer sequences, which different kernels run
+            (:func:`estimate` takes such a grid apart).
+    """
+    if isinstance(workload, Gemm):
+        return _product_class(workload)
+    if isinstance(workload, Norm | Elementwise):
+        return "pointwise"
+    if isinstance(workload, Conv | Collective):
+        return workload.op
+    single = np.asarray(_tokens(workload)) == 1
+    step, longer = _forms(workload)
+    if bool(np.all(single)):
+        return step
+    if bool(np.any(single)):
+        msg = "mixes single tokens with longer sequences"
+        raise BadValue(msg, field="q_len", fix="ask for them apart")
+    return longer
+
+
+def _product_class(w: Gemm) -> str:
+    if is_weight_only(w):
+        return "gemm_weight_only"
+    if w.dtype in _FULL_WIDTH:
+        return "gemm_fp32"
+    return "gemm_narrow" if w.dtype in _NARROW else "gemm"
+
+
+def _tokens(w: Workload) -> Size:
+    assert isinstance(w, Mixer)
+    return w.q_len if isinstance(w, Attention) else w.seq_len
+
+
+def _forms(w: Workload) -> tuple[str, str]:
+    return _FORMS["attention" if isinstance(w, Attention) else "recurrent"]
+
+
+def estimate(
+    workload: Workload,
+    device: Device,
+    *,
+    kernel: str | None = None,
+    launch: Launch = "graph",
+    warm: bool = False,
+) -> Estimate:
+    """How long ``workload`` takes on ``device``, with an interval and what binds.
+
+    ``kernel`` narrows the class to a known implementation; ``launch`` says how it is started;
+    ``warm`` that its operands were just written, so that what fits the last-level cache may come
+    from there (its lower bound then allows for that too).
+
+    Raises:
+        UnsupportedDtype: the device has no rate for the workload's type.
+        MissingFigure: the spec lacks a figure that the question needs.
+        UnknownName: nobody measured a kernel of that name.
+        MissingCalibration: ``kernel`` was named and its class is not fitted.
+    """
+    run = Run(launch=launch, warm=warm)
+    if isinstance(workload, Mixer):
+        single = np.asarray(_tokens(workload)) == 1
+        if bool(np.any(single)) and not bool(np.all(single)):
+            step, longer = _forms(workload)
+            one = _estimate(workload, device, step, kernel, run)
+            many = _estimate(workload, device, longer, kernel, run)
+            return _select(single, one, many)
+    return _estimate(workload, device, kernel_class(workload), kernel, run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Basis:
+    """Where a prediction's parameters come from and how wide its interval is."""
+
+    source: Source
+    coverage: float | None
+    low: float
+    high: float
+    notes: tuple[str, ...]
+
+
+def predict(
+    model: ClassModel, workload: Workload, device: Device, values: Values, run: Run
+) -> Terms:
+    """What ``model`` says of ``workload`` under parameter ``values``, held to the lower bound.
+
+    The function that a fit drives and :func:`estimate` answers with; raises as the latter.
+    """
+    bound = _bound(workload, count(workload), device, run)
+    return _held(model.predict(workload, device, values, run), bound)
+
+
+def _bound(w: Workload, cost: Cost, device: Device, run: Run) -> Bound:
+    talks = isinstance(w, Collective) and bool(np.any(np.asarray(w.ranks) > 1))
+    link = fastest_bandwidth(w, device) if isinstance(w, Collective) and talks else None
+    return lower_bound(cost, device, warm=run.warm, link_bytes_per_s=link)
+
+
+def _held(terms: Terms, bound: Bound) -> Terms:
+    """No estimate lies below physics: roofs that a class model leaves out hold all the same."""
+    return replace(
+        terms,
+        time_s=np.maximum(terms.time_s, bound.time_s),
+        formula=f"max(lower bound, {terms.formula})",
+    )
+
+
+def _estimate(w: Workload, device: Device, cls: str, kernel: str | None, run: Run) -> Estimate:
+    cost = count(w)
+    bound = _bound(w, cost, device, run)
+    raw, basis = _predict(w, cost, bound, device, cls, kernel, run)
+    terms = _held(raw, bound)
+    doubts = doubtful_figures(cost, device, bound.roofs)
+    slack = np.float64(unverified_factor() if doubts else 1.0)
+    _, binding = largest({**bound.roofs, "launch": terms.terms["launch"]})
+    return Estimate(
+        name=w.op,
+        time_s=terms.time_s,
+        low_s=np.maximum(terms.time_s * min(basis.low, 1.0) / slack, bound.time_s),
+        high_s=terms.time_s * max(basis.high, 1.0) * slack,
+        lower_bound_s=bound.time_s,
+        bound=np.broadcast_to(binding, np.shape(terms.time_s)),
+        terms=terms.terms,
+        formula=terms.formula,
+        source=basis.source,
+        coverage=basis.coverage,
+        assumptions=(*basis.notes, *bound.assumptions, *doubts),
+        facts=_facts(cost, bound, device, cls, terms),
+    )
+
+
+def _predict(
+    w: Workload,
+    cost: Cost,
+    bound: Bound,
+    device: Device,
+    cls: str,
+    kernel: str | None,
+    run: Run,
+) -> tuple[Terms, _Basis]:
+    """The class model where it was fitted and the device has its structure, else the analytic."""
+    fitted = _fitted(cls, device, kernel)
+    assumed = analytic(device.kind)
+    if fitted is None:
+        note = f"no measured kernels of class {cls} for a {device.kind}: {assumed.reason}"
+        basis = _Basis(
+            source="analytic", coverage=None, low=assumed.low, high=assumed.high, notes=(note,)
+        )
+        return predict_analytic(cost, bound, device, assumed), basis
+    values, residuals = fitted.for_kernel(kernel)
+    terms = CLASS_MODELS[cls].predict(w, device, values, run)
+    return terms, _basis(fitted, residuals, device, assumed)
+
+
+def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | None:
+    """Fitted parameters, or None where the class model cannot stand: no kernel launches to model,
+    or nobody fitted the class (an error if a kernel of it was named)."""
+    if not runs_kernels(device):
+        if kernel is None:
+            return None
+        msg = f"{device.name} does not run measured kernels, got {kernel!r}"
+        raise BadValue(msg, field="kernel", fix="leave the kernel out")
+    try:
+        return class_parameters(cls)
+    except MissingCalibration:
+        if kernel is None:
+            return None
+        raise
+
+
+def runs_kernels(device: Device) -> bool:
+    """Whether the device launches thread blocks over multiprocessors with special-function units,
+    which is the structure that kernel classes describe."""
+    return device.kind in ("gpu", "soc") and device.compute.special_per_s > 0.0
+
+
+def _basis(
+    fitted: ClassParameters, residuals: Residuals, device: Device, assumed: Analytic
+) -> _Basis:
+    where = ", ".join(fitted.devices)
+    note = f"{fitted.name} fitted on {fitted.rows} rows of {where} (factor {fitted.factor:.3f})"
+    if fitted.vendors and device.vendor not in fitted.vendors:
+        foreign = f"no {device.vendor} device among them: parameters carried over, interval assumed"
+        return _Basis(
+            source="analytic",
+            coverage=None,
+            low=min(assumed.low, residuals.low),
+            high=max(assumed.high, residuals.high),
+            notes=(note, foreign),
+        )
+    return _Basis(
+        source="calibrated",
+        coverage=residuals.coverage,
+        low=residuals.low,
+        high=residuals.high,
+        notes=(note,),
+    )
+
+
+def _facts(cost: Cost, bound: Bound, device: Device, cls: str, terms: Terms) -> Mapping[str, Any]:
+    sustained = {f"sustained_{k}": v for k, v in device.compute.sustained.items()}
+    return {
+        "device": device.name,
+        "kernel_class": cls,
+        "flops": cost.flops_total,
+        "bytes": cost.bytes_total,
+        **{f"{name}_roof_s": roof for name, roof in bound.roofs.items()},
+        "rests_on": [line for f in roof_figures(cost, device, bound.roofs).values() for line in f],
+        **terms.details,
+        **sustained,
+    }
+
+
+def _select(single: NDArray[np.bool_], one: Estimate, many: Estimate) -> Estimate:
+    """``one`` where ``single``, else ``many``: a grid that two kernel classes share."""
+
+    def pick(a: Array, b: Array) -> Array:
+        chosen: Array = np.where(single, a, b)
+        return chosen
+
+    names = dict.fromkeys((*one.terms, *many.terms))
+    zero = np.float64(0.0)
+    return Estimate(
+        name=one.name,
+        time_s=pick(one.time_s, many.time_s),
+        low_s=pick(one.low_s, many.low_s),
+        high_s=pick(one.high_s, many.high_s),
+        lower_bound_s=pick(one.lower_bound_s, many.lower_bound_s),
+        bound=np.where(single, one.bound, many.bound),
+        terms={k: pick(one.terms.get(k, zero), many.terms.get(k, zero)) for k in names},
+        formula=f"single tokens: {one.formula}; longer: {many.formula}",
+        source=merge_sources((one.source, many.source)),
+        coverage=one.coverage if one.coverage == many.coverage else None,
+        assumptions=tuple(dict.fromkeys((*one.assumptions, *many.assumptions))),
+        facts={k: v for k, v in many.facts.items() if k in one.facts and k != "kernel_class"},
+    )

@@ -1,0 +1,42 @@
+"""Measurements beside predictions: what is scored, how far off, and what is refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from perfmodel.errors import PerfModelError
+from perfmodel.hw.load import load_device
+from perfmodel.measure import Measurement, read_measurements
+from perfmodel.validation.kernels import predict_kernels
+from perfmodel.validation.score import Errors, FileReport, Scored, errors, file_report
+
+__all__ = ["Errors", "FileReport", "Scored", "errors", "file_report", "validate", "validate_files"]
+
+
+def validate_files(paths: Iterable[str | Path]) -> list[FileReport]:
+    """One report per file of measurements, in the order given.
+
+    Raises:
+        MissingFile, MalformedFile: a file is absent or cannot be read.
+    """
+    return [file_report(Path(p).name, validate(read_measurements(p))) for p in paths]
+
+
+def validate(measurements: Sequence[Measurement]) -> list[Scored]:
+    """Every measurement beside its prediction, or with the reason why there is none."""
+    scored = predict_kernels(measurements)
+    done = {id(s.measurement) for s in scored}
+    return scored + [
+        Scored(measurement=m, refusal=_refusal(m)) for m in measurements if id(m) not in done
+    ]
+
+
+def _refusal(m: Measurement) -> str:
+    if m.refusal:
+        return m.refusal
+    try:
+        load_device(m.device)
+    except PerfModelError:
+        return f"unknown device {m.device}"
+    return f"no model of scenario {m.scenario}"

@@ -1,0 +1,56 @@
+"""Predictions of single operators for measured rows, a group of rows in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from perfmodel.answer import Estimate
+from perfmodel.calibration.dataset import Group, gather
+from perfmodel.errors import MissingCalibration, PerfModelError
+from perfmodel.measure import Measurement
+from perfmodel.roofline.parameters import class_parameters
+from perfmodel.roofline.time import estimate
+from perfmodel.validation.score import Scored
+
+
+def predict_kernels(measurements: Sequence[Measurement]) -> list[Scored]:
+    """Every row that times one operator, predicted or refused with the reason."""
+    return [s for g in gather(measurements) for s in _predict(g)]
+
+
+def _predict(group: Group) -> list[Scored]:
+    try:
+        found = estimate(
+            group.workload, group.device, kernel=_known_kernel(group), launch=group.run.launch
+        )
+    except PerfModelError as error:
+        return [Scored(measurement=m, refusal=str(error)) for m in group.rows]
+    return _rows(group, found)
+
+
+def _rows(group: Group, found: Estimate) -> list[Scored]:
+    shape = (len(group.rows),)
+    time_s, low_s, high_s = (
+        np.broadcast_to(x, shape) for x in (found.time_s, found.low_s, found.high_s)
+    )
+    return [
+        Scored(
+            measurement=m,
+            predicted=float(time_s[i]),
+            low=float(low_s[i]),
+            high=float(high_s[i]),
+            kernel_class=group.kernel_class,
+        )
+        for i, m in enumerate(group.rows)
+    ]
+
+
+def _known_kernel(group: Group) -> str | None:
+    """The row's implementation where its class was fitted for it, else the typical one."""
+    try:
+        known = class_parameters(group.kernel_class).kernels
+    except MissingCalibration:
+        return None
+    return group.implementation if group.implementation in known else None

@@ -1,0 +1,1 @@
+"""Copying an array: the smallest kernel that goes through the whole workbench."""

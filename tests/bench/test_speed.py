@@ -1,0 +1,66 @@
+"""How fast the program itself answers: run by ``make bench``, printed and never asserted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+QUESTIONS = {
+    "operator": "estimate gemm m=4096 n=4096 k=4096 dtype=int8 --on h200-sxm",
+    "step": "estimate llama-2-70b --on a100-sxm-80gb --tp 4 --phase decode --context 2048 "
+    "--batch 16",
+    "capacity": "capacity yi-34b-200k --on a100-sxm-80gb --context 50000",
+    "plan": "plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 "
+    "--ttft 2s --tpot 50ms",
+}
+
+
+@pytest.mark.benchmark(group="warm command, wall time")
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_command_wall_time(benchmark, question, capsys):
+    """A warm command, process start included; the target for an estimate is under 0.5 s."""
+    command = [sys.executable, "-m", "perfmodel", *QUESTIONS[question].split(), "--json"]
+
+    def answer():
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    done = benchmark.pedantic(answer, rounds=11, warmup_rounds=2)
+
+    assert done.returncode == 0, done.stderr
+    report(capsys, f"perfmodel {question}: {benchmark.stats['median']:.3f} s wall, warm, median")
+
+
+@pytest.mark.benchmark(group="sweep")
+def test_sweep_predictions_per_second(benchmark, capsys):
+    """Full-model decode predictions per second; the target on two cores is a million."""
+    import perfmodel as pm
+
+    grid = {
+        "phase": "decode",
+        "batch": np.arange(1, 513),
+        "context": np.linspace(256, 32768, 128, dtype=np.int64),
+        "tp": [1, 2, 4, 8],
+        "dtype": ["bf16", "fp8"],
+    }
+    models = ["llama-3-8b", "llama-3-70b"]
+
+    def sweep():
+        return pm.sweep(models, "h100-sxm-80gb", lean=True, **grid)
+
+    found = benchmark.pedantic(sweep, rounds=5, warmup_rounds=1)
+
+    assert np.isfinite(found.time_s).all()
+    rate = found.size / benchmark.stats["median"]
+    benchmark.extra_info["predictions"] = found.size
+    benchmark.extra_info["predictions_per_s"] = rate
+    report(capsys, f"pm.sweep: {found.size:,} predictions, {rate:,.0f} per second")
+
+
+def report(capsys, line):
+    with capsys.disabled():
+        print(f"\n{line}")

@@ -1,0 +1,67 @@
+"""Documents tell the truth: what they show is what the program prints and does today."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("docs", "specs", "refkernels", "dashboards")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))])
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)")
+
+
+def test_pasted_output_is_what_the_program_prints(python):
+    """Every command shown with its output prints exactly that output (else: make docs)."""
+    found = python("tools/docs.py", "--check")
+
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_snippets_run(path):
+    """Python sessions (>>>) in a document print what they say."""
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    parser = doctest.DocTestParser()
+    text = path.read_text()
+    for block in PYTHON.finditer(text):
+        line = text.count("\n", 0, block.start(1))
+        runner.run(parser.get_doctest(block[1], {}, path.name, str(path), line))
+
+    assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    """A relative link names a file of the repository."""
+    targets = LINK.findall(path.read_text())
+
+    assert [t for t in targets if not (path.parent / t).exists()] == []
+
+
+def test_readme_is_short_and_names_the_two_commands():
+    """Under 150 lines, with the demo and the test command."""
+    readme = (ROOT / "README.md").read_text()
+
+    assert len(readme.splitlines()) < 150
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    """Continuous integration ends in the command that people are told to run."""
+    assert (ROOT / ".ci" / "run").read_text().rstrip().splitlines()[-1] == "make test"
+
+
+def test_changelog_has_this_version():
+    """The newest entry of the changelog is the version of the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert newest is not None
+    assert newest[1] == project["version"]

@@ -1,0 +1,85 @@
+"""Paste what the program really prints into the documents: ``python tools/docs.py [--check]``.
+
+In a fenced ``console`` block each line ``$ perfmodel ...`` is run, and what follows it, up to the
+next command or the end of the block, is replaced by its output. With ``--check`` nothing is
+written: exit code 1 and a diff where a document is out of date.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(^```console\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
+PROMPT = "$ perfmodel "
+
+
+def main(argv: list[str]) -> int:
+    """Refresh, or check, every document."""
+    stale = 0
+    for path in documents():
+        old = path.read_text()
+        new = refreshed(old)
+        if new == old:
+            continue
+        stale += 1
+        if "--check" in argv:
+            show(path, old, new)
+        else:
+            path.write_text(new)
+            print(f"refreshed {path.relative_to(ROOT)}")
+    return 1 if stale and "--check" in argv else 0
+
+
+def documents() -> list[Path]:
+    """Every Markdown file a user reads."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def refreshed(text: str) -> str:
+    """``text`` with the output of every command in its console blocks."""
+    return BLOCK.sub(lambda block: block[1] + answered(block[2]) + block[3], text)
+
+
+def answered(block: str) -> str:
+    """The commands of one block, each with what it prints; lines before the first are kept."""
+    lines = block.splitlines()
+    commands = [line for line in lines if line.startswith(PROMPT)]
+    if not commands:
+        return block
+    return "\n\n".join(f"{line}\n{output(line)}" for line in commands) + "\n"
+
+
+def output(line: str) -> str:
+    """What ``$ perfmodel ...`` prints, trailing blanks stripped.
+
+    Raises:
+        SystemExit: it ends in neither "answered" (0) nor "the answer is no" (1).
+    """
+    command = [sys.executable, "-m", "perfmodel", *shlex.split(line.removeprefix(PROMPT))]
+    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(  # noqa: S603 - the commands of our own documents
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode not in (0, 1):
+        sys.exit(f"{line}\n{done.stderr}")
+    shown = [text.rstrip() for text in done.stdout.splitlines()]
+    return "\n".join(shown).strip("\n")
+
+
+def show(path: Path, old: str, new: str) -> None:
+    """Print how a document differs from what the program prints today."""
+    name = str(path.relative_to(ROOT))
+    was, now = old.splitlines(), new.splitlines()
+    print(*difflib.unified_diff(was, now, name, "printed today", lineterm=""), sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

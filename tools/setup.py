@@ -1,0 +1,118 @@
+"""Create .venv and install perfmodel into it, editable: ``python3 tools/setup.py [EXTRA ...]``.
+
+Works on a machine with Python >= 3.11 and pip alone, also where the distribution marks its Python
+as externally managed or ships it without ensurepip: the first way that works is taken. A stamp
+makes the next run instant while pyproject.toml is unchanged.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 - an older Python must be told so, not crash
+    found = "{}.{}".format(*sys.version_info)
+    sys.exit(f"perfmodel needs Python 3.11 or newer, this is {found}; try: make PYTHON=python3.12")
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "perfmodel-setup.json"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PRIVATE = ROOT / ".cache" / "virtualenv"
+PIP_OPTIONS = ["--disable-pip-version-check", "--quiet", "--root-user-action=ignore"]
+
+
+class Failed(Exception):
+    """One way of setting up did not work; the text says why."""
+
+
+def main(extras: list[str]) -> int:
+    """Set up with ``extras`` on top of what an unchanged environment already has."""
+    had = installed_extras()
+    if had is not None and set(extras) <= had and PYTHON.exists():
+        return 0
+    wanted = sorted(set(extras) | (had or set()))
+    print(f"setting up .venv with {', '.join(wanted) or 'the core'} (once) ...", file=sys.stderr)
+    failures = []
+    for way in (with_uv, with_bare_venv, with_venv, with_virtualenv):
+        try:
+            way(requirement(wanted))
+        except Failed as failed:
+            failures.append(f"  {way.__name__.replace('_', ' ')}: {failed}")
+            continue
+        STAMP.write_text(json.dumps({"for": fingerprint(), "extras": wanted}))
+        return 0
+    print("cannot set up .venv:", *failures, sep="\n", file=sys.stderr)
+    print("  try: apt-get install python3-pip python3-venv", file=sys.stderr)
+    return 1
+
+
+def installed_extras() -> "set[str] | None":
+    """What the stamp says is installed; None where it is absent or for something else."""
+    try:
+        stamp = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return None
+    return set(stamp["extras"]) if stamp.get("for") == fingerprint() else None
+
+
+def fingerprint() -> str:
+    """Changes with pyproject.toml, with the Python that runs this, and when the tree is moved."""
+    facts = ((ROOT / "pyproject.toml").read_bytes(), sys.version.encode(), str(ROOT).encode())
+    return hashlib.sha256(b"\0".join(facts)).hexdigest()
+
+
+def requirement(extras: list[str]) -> str:
+    """What pip installs: this tree with its extras."""
+    return f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
+
+
+def with_uv(what: str) -> None:
+    """Fastest, where the user has it."""
+    uv = shutil.which("uv")
+    if uv is None:
+        raise Failed("not on PATH")
+    run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV))
+    run(uv, "pip", "install", "--quiet", "--python", str(PYTHON), "-e", what)
+
+
+def with_bare_venv(what: str) -> None:
+    """No ensurepip needed: this Python's own pip installs into the new environment."""
+    run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV))
+    outer = [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    run(*outer, "install", *PIP_OPTIONS, "-e", what)
+
+
+def with_venv(what: str) -> None:
+    """Where this Python has no pip, or one too old to install elsewhere, but has ensurepip."""
+    run(sys.executable, "-m", "venv", "--clear", str(VENV))
+    run(str(PYTHON), "-m", "pip", "install", *PIP_OPTIONS, "-e", what)
+
+
+def with_virtualenv(what: str) -> None:
+    """Where the venv module itself is missing: virtualenv from a private folder."""
+    target = ["--target", str(PRIVATE), "--upgrade", "virtualenv"]
+    run(sys.executable, "-m", "pip", "install", *PIP_OPTIONS, *target)
+    private = os.environ | {"PYTHONPATH": str(PRIVATE)}
+    run(sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(VENV), env=private)
+    run(str(PYTHON), "-m", "pip", "install", *PIP_OPTIONS, "-e", what)
+
+
+def run(*command: str, env: "dict[str, str] | None" = None) -> None:
+    """Run one command quietly; its own last words become the reason where it fails."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the command lines of this file
+            command, env=env, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise Failed(str(error)) from error
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise Failed("; ".join(said[-3:]) or f"exit code {done.returncode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
