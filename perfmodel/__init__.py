@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfmodel.answer import Estimate as Estimate
+    from perfmodel.api import capacity as capacity
+    from perfmodel.api import compare as compare
+    from perfmodel.api import device as device
+    from perfmodel.api import estimate as estimate
+    from perfmodel.api import explain as explain
+    from perfmodel.api import model as model
+    from perfmodel.api import plan as plan
+    from perfmodel.api import step as step
+    from perfmodel.api import sweep as sweep
     from perfmodel.errors import BadInput as BadInput
     from perfmodel.errors import BadValue as BadValue
     from perfmodel.errors import ImpossibleSplit as ImpossibleSplit
@@ -38,6 +47,17 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "perfmodel.answer": ("Estimate",),
+    "perfmodel.api": (
+        "capacity",
+        "compare",
+        "device",
+        "estimate",
+        "explain",
+        "model",
+        "plan",
+        "step",
+        "sweep",
+    ),
     "perfmodel.errors": (
         "BadInput",
         "BadValue",

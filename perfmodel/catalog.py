@@ -113,6 +113,16 @@ def aliases_of(kind: SpecKind, name: str) -> tuple[str, ...]:
     return tuple(alias for alias, target in aliases(kind).items() if target == name)
 
 
+def sources() -> dict[str, dict[str, Any]]:
+    """The bibliography: source id -> title, publisher, where, date; the user's folders win."""
+    merged: dict[str, dict[str, Any]] = {}
+    for folder in reversed(spec_dirs()):
+        path = folder / "sources.toml"
+        if path.is_file():
+            merged |= {k: v for k, v in read_toml(path).items() if isinstance(v, dict)}
+    return merged
+
+
 def find(kind: SpecKind, name: str | Path) -> Path:
     """The file of the spec called ``name``: a name, an alias, or the path of a file.
 

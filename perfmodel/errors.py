@@ -22,7 +22,9 @@ not an error: exit code 1 with the full result.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class PerfModelError(Exception):
@@ -30,22 +32,30 @@ class PerfModelError(Exception):
 
     Args:
         message: what is wrong, naming what was asked.
-        field: the input it is about (``"batch"``, ``"compute.clock_hz"``), if one.
+        field: the input it is about (``"batch"``, ``"compute.clock_hz"``); the class's
+            ``about`` where none is named.
         fix: what to try instead; printed after ``try:``.
     """
 
     exit_code = 2
+    about: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, field: str | None = None, fix: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.field = field
+        self.field = field or self.about
         self.fix = fix
 
     def __str__(self) -> str:
-        where = f"{self.field}: " if self.field else ""
         hint = f" (try: {self.fix})" if self.fix else ""
-        return f"{where}{self.message}{hint}"
+        return f"{self.headline}{hint}"
+
+    @property
+    def headline(self) -> str:
+        """The message, led by its field where it does not name it already."""
+        if self.field is None or re.search(_whole_word(self.field), self.message):
+            return self.message
+        return f"{self.field}: {self.message}"
 
     def to_dict(self) -> dict[str, str | None]:
         """The error as JSON-ready data: ``error, message, field, fix``."""
@@ -84,19 +94,25 @@ class UnknownName(BadInput, LookupError):
         self.known = tuple(sorted(known))
         self.nearest = tuple(nearest_names(name, self.known))
         offer = f"did you mean {', '.join(self.nearest)}?" if self.nearest else _listed(self.known)
-        super().__init__(f"unknown {kind} {name!r}; {offer}", fix=fix)
+        super().__init__(f"unknown {kind} {name!r}; {offer}", field=kind, fix=fix)
 
 
 class UnsupportedDtype(BadInput):
     """The device has no rate for this data type."""
 
+    about = "dtype"
+
 
 class ImpossibleSplit(BadInput):
     """A parallel split that the model's shape or the node forbids."""
 
+    about = "split"
+
 
 class MalformedFile(BadInput):
     """A file that cannot be read as what it should be."""
+
+    about = "file"
 
 
 class MissingData(PerfModelError):
@@ -108,23 +124,35 @@ class MissingData(PerfModelError):
 class MissingFile(MissingData):
     """A named file does not exist or cannot be opened."""
 
+    about = "file"
+
 
 class MissingFigure(MissingData):
     """A spec lacks a figure that the question needs."""
+
+    about = "device"
 
 
 class MissingCalibration(MissingData):
     """No fitted parameters for this kernel class."""
 
+    about = "calibration"
+
 
 class MissingExtra(MissingData):
     """An optional dependency is not installed; ``fix`` is the install line."""
+
+    about = "extra"
 
 
 def nearest_names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The ``n`` known names closest in spelling to ``name`` (case and separators ignored)."""
     folded = {_fold(k): k for k in known}
     return [folded[m] for m in difflib.get_close_matches(_fold(name), folded, n=n, cutoff=0.5)]
+
+
+def _whole_word(text: str) -> str:
+    return rf"(?<![\w-]){re.escape(text)}(?![\w-])"
 
 
 def _fold(name: str) -> str:

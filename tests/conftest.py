@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +54,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_skip = True
 
 
+def pytest_collection_finish() -> None:
+    """Load every module before the first test.
+
+    Hypothesis also draws the constants found in the project's loaded modules; with all of them
+    loaded, the examples do not depend on which tests ran before, or on which worker.
+    """
+    for package in ("perfmodel", "refkernels"):
+        for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
+            if not module.name.endswith("__main__"):
+                with contextlib.suppress(ImportError):  # an optional extra is not installed
+                    importlib.import_module(module.name)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") is None or has_gpu():
         return
@@ -93,11 +108,13 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*args: str, **options: object) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-        env = {**os.environ, "PYTHONPATH": path} | dict(options.pop("env", {}))  # type: ignore[call-overload]
         return subprocess.run(
             [sys.executable, *args],
-            **({"cwd": ROOT, "capture_output": True, "text": True} | options),
-            env=env,
+            env=os.environ | {"PYTHONPATH": path},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            **options,
         )
 
     return run

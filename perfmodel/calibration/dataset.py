@@ -14,7 +14,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.model import Run
-from perfmodel.roofline.time import kernel_class
+from perfmodel.roofline.time import kernel_class, predict
 from perfmodel.workload import Workload
 from perfmodel.workload.stack import stack, stack_key
 
@@ -38,7 +38,7 @@ class Group:
     def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
         """Predicted times under parameter ``values``."""
         model = CLASS_MODELS[self.kernel_class]
-        time_s = model.predict(self.workload, self.device, values, self.run).time_s
+        time_s = predict(model, self.workload, self.device, values, self.run).time_s
         return np.broadcast_to(np.asarray(time_s, np.float64), (len(self.rows),))
 
     def select(self, keep: Callable[[Measurement], bool]) -> Group | None:
@@ -58,8 +58,9 @@ def gather(measurements: Sequence[Measurement]) -> list[Group]:
             devices[m.device] = _device(m.device)
         device = devices[m.device]
         if device is not None:
-            cls = kernel_class(m.workload)
-            key = (device.name, cls, m.implementation, m.launch, stack_key(m.workload), m.device)
+            cls = kernel_class(m.workload, m.implementation)
+            run = (m.launch, m.warm)
+            key = (device.name, cls, m.implementation, run, stack_key(m.workload), m.device)
             bins.setdefault(key, []).append(m)
     return [
         _group(device, str(key[1]), tuple(rows))
@@ -74,7 +75,7 @@ def _group(device: Device, cls: str, rows: tuple[Measurement, ...]) -> Group:
         device=device,
         kernel_class=cls,
         implementation=first.implementation,
-        run=Run(launch=first.launch),  # type: ignore[arg-type]  # tables name the same three ways
+        run=Run(launch=first.launch, warm=first.warm),  # type: ignore[arg-type]  # tables name the same three ways
         workload=stack([r.workload for r in rows if r.workload is not None]),
         rows=rows,
     )

@@ -24,12 +24,11 @@ def write_class(path: Path, table: Mapping[str, Any], date: str) -> bool:
 
     Returns whether the file was written.
     """
-    fresh = _dated(table, date)
     if path.is_file():
-        old = read_toml(path)
-        if old == _dated(table, str(old.get("fit", {}).get("date", ""))):
+        dated = str(read_toml(path).get("fit", {}).get("date", ""))
+        if path.read_text(encoding="utf-8") == to_toml(_dated(table, dated)):
             return False
-    write_atomically(path, to_toml(fresh))
+    write_atomically(path, to_toml(_dated(table, date)))
     return True
 
 

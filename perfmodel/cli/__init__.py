@@ -24,6 +24,14 @@ PROGRAM = "perfmodel"
 VERBS: dict[str, tuple[str, str]] = {
     "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
     "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
+    "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
+    "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
+    "models": ("perfmodel.cli.models", "List models, or show one: layers, parameters, cache."),
+    "estimate": ("perfmodel.cli.estimate", "How long an operator or a model step takes."),
+    "capacity": ("perfmodel.cli.capacity", "Does it fit, for how many users, what would help."),
+    "plan": ("perfmodel.cli.plan", "What serves a load within its service levels, ranked."),
+    "compare": ("perfmodel.cli.compare", "One question on several devices, side by side."),
+    "sweep": ("perfmodel.cli.sweep", "A grid of predictions as a table, CSV or JSON."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
@@ -122,25 +130,27 @@ def _top_level(
 
 def _usage_error(error: Any, args: list[str]) -> BadValue:
     """A wrong option or argument, told like every other refusal."""
-    verb = _asked_verb(args)
-    known = f"{PROGRAM} {verb} --help" if verb in VERBS else f"{PROGRAM} --help"
     param = getattr(error, "param", None)
     opts = param.opts if param is not None else ()
     field = opts[0] if opts else getattr(error, "option_name", None) or "arguments"
     message = error.message if opts and error.message else error.format_message()
-    return BadValue(message.rstrip("."), field=field, fix=known)
+    return BadValue(message.rstrip("."), field=field, fix=_help_line(args))
+
+
+def _help_line(args: list[str]) -> str:
+    """What to try where an error knows nothing better: the help of the verb asked for."""
+    verb = _asked_verb(args)
+    return f"{PROGRAM} {verb} --help" if verb in VERBS else f"{PROGRAM} --help"
 
 
 def _refuse(error: PerfModelError, args: list[str]) -> int:
-    named = error.field is None or error.field in error.message
-    where = "" if named else f"{error.field}: "
-    print(f"error: {where}{error.message}", file=sys.stderr)
-    if error.fix:
-        print(f"  try: {error.fix}", file=sys.stderr)
-    if "--json" in args:
-        print(json.dumps(error.to_dict() | {"exit_code": error.exit_code}, indent=2))
     if _wants_traceback():
         raise error
+    fix = error.fix or _help_line(args)
+    print(f"error: {error.headline}\n  try: {fix}", file=sys.stderr)
+    if "--json" in args:
+        told = error.to_dict() | {"fix": fix, "exit_code": error.exit_code}
+        print(json.dumps(told, indent=2))
     return error.exit_code
 
 

@@ -16,6 +16,7 @@ from perfmodel.errors import BadValue
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from perfmodel.report.shown import Shown
     from perfmodel.report.tables import Table
 
 PIPE_WIDTH = 4096
@@ -52,9 +53,11 @@ def emit(
     *,
     as_json: bool = False,
     as_csv: bool = False,
+    lead: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Print ``answer`` as JSON, or the first table as CSV, or all tables and notes for people.
+    """Print ``answer`` as JSON, or the first table as CSV, or for people ``lead`` (the verdict),
+    all tables, and notes.
 
     Raises:
         BadValue: both formats were asked for.
@@ -67,23 +70,46 @@ def emit(
     elif as_csv:
         sys.stdout.write(tables[0].to_csv())
     else:
-        _show(tables, notes)
+        _show(lead, tables, notes)
 
 
-def _show(tables: Sequence[Table], notes: Sequence[str]) -> None:
+def show(
+    answer: Mapping[str, Any],
+    shown: Shown,
+    *,
+    as_json: bool,
+    as_csv: bool,
+    told: str | None = None,
+) -> None:
+    """Print an answer with its layout for people; ``told`` is its derivation, if asked for."""
+    emit(
+        answer,
+        [shown.csv] if as_csv else shown.tables,
+        as_json=as_json,
+        as_csv=as_csv,
+        lead=shown.lead,
+        notes=[*(told.splitlines() if told else ()), *shown.notes],
+    )
+
+
+def _show(lead: Sequence[str], tables: Sequence[Table], notes: Sequence[str]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False)
     if console.is_terminal:
-        _print_all(console, tables, notes)
+        _print_all(console, lead, tables, notes)
         return
     console.width = PIPE_WIDTH
     with console.capture() as shown:
-        _print_all(console, tables, notes)
+        _print_all(console, lead, tables, notes)
     print(*(line.rstrip() for line in shown.get().strip("\n").splitlines()), sep="\n")
 
 
-def _print_all(console: Console, tables: Sequence[Table], notes: Sequence[str]) -> None:
+def _print_all(
+    console: Console, lead: Sequence[str], tables: Sequence[Table], notes: Sequence[str]
+) -> None:
+    for line in lead:
+        console.print(line, markup=False)
     for table in tables:
         console.print(table.to_rich())
     for note in notes:

@@ -66,6 +66,10 @@ class Device:
     """Unified memory that the operating system keeps (edge devices)."""
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        """By name, so that a device can be a cache key; its mappings cannot be hashed."""
+        return hash(self.name)
+
     def figure(self, path: str) -> Figure:
         """The figure at a dotted spec path such as ``"measured.dram_read_fraction"``.
 

@@ -1,4 +1,4 @@
-"""Device files -> :class:`~perfmodel.hw.device.Device`, and back to TOML."""
+"""Device files -> :class:`~perfmodel.hw.device.Device`; tables of energies -> figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from perfmodel import catalog
 from perfmodel.errors import MalformedFile
@@ -64,7 +64,21 @@ def read_device(path: Path, aliases: tuple[str, ...] = ()) -> Device:
     return _build(spec, path.stem, aliases, figures)
 
 
-def _refuse(path: Path, field: str, message: str) -> Any:
+def load_energies(name: str | Path = "45nm") -> dict[str, Figure]:
+    """Energies of single operations in one process, by name; raises as :func:`load_device`."""
+    path = catalog.find("energy", name)
+    table = catalog.read_toml(path)
+    from perfmodel.hw.spec import read_named
+
+    try:
+        return _sourced(read_named(table.get("energy")), table.get("source"))
+    except ValueError as error:
+        _refuse(path, "energy", str(error))
+    except _NoSource as error:
+        _refuse(path, error.field, "has neither a source nor verified = false with a reason")
+
+
+def _refuse(path: Path, field: str, message: str) -> NoReturn:
     msg = f"{message} [{path}]"
     fix = "specs/hw/_template.toml and specs/hw.schema.json show every field"
     raise MalformedFile(msg, field=field or "device", fix=fix) from None

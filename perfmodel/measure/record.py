@@ -38,6 +38,8 @@ class Measurement:
     framework: str | None = None
     kernel: str | None = None
     launch: str = "graph"
+    warm: bool = False
+    """Whether the operands may rest in the last-level cache: just written, or not flushed."""
     naive: float | None = None
     """The table's own naive roofline, in the unit of ``value``."""
     flagged: bool = False

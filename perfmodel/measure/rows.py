@@ -75,7 +75,13 @@ def layer_rope(c: Cells) -> Workload:
     head_dim = c.count("n_embd") // c.count("n_head")
     heads = c.count("n_head") + c.count("n_kv_head")
     shard = max(1, c.count("num_tokens") * heads * head_dim // c.count("tp", 1))
-    return Elementwise(elements=shard, flops=3.0, dtype=c.text("dtype", "fp16"), name="rope")
+    return Elementwise(
+        elements=shard,
+        flops=3.0,
+        cols=max(1, shard // c.count("num_tokens")),
+        dtype=c.text("dtype", "fp16"),
+        name="rope",
+    )
 
 
 def layer_activation(c: Cells) -> Workload:
@@ -86,6 +92,7 @@ def layer_activation(c: Cells) -> Workload:
         reads=2.0,
         flops=5.0,
         special=2.0,
+        cols=max(1, elements // c.count("num_tokens")),
         dtype=c.text("dtype", "fp16"),
         name="silu",
     )

@@ -81,6 +81,7 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
         framework=cells.get("framework") or None,
         kernel=cells.get("kernel") or None,
         launch=_launch(cells),
+        warm=_warm(cells),
         naive=_figure(path, line, "roofline", r) * scale if (r := cells.get("roofline")) else None,
         flagged=bool(cells.get("flag")),
         refusal=refusal,
@@ -147,9 +148,19 @@ class Cells:
         return int(value)
 
 
+def _warm(cells: Mapping[str, str]) -> bool:
+    """Sources that leave operands in the last-level cache: repeated calls without a flush
+    (aiconfigurator's attention, convolution and state kernels), or an operator timed inside its
+    layer (Vidur's activation, rotary embedding and residual)."""
+    source, op = cells.get("source", ""), cells.get("op", "")
+    if source.startswith("aiconfigurator"):
+        return op.startswith("attn_") or op in ("gdn", "mamba2")
+    return source.startswith("vidur") and op in ("add", "mlp_act", "attn_rope")
+
+
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
-    if "eager" in kernel or source.startswith("llmcompass"):
+    if "eager" in kernel or source.startswith(("llmcompass", "neusight")):
         return "eager"
     return "graph"

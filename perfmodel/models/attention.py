@@ -104,16 +104,17 @@ def latent_ops(frame: Frame, mixer: LatentMixer, flow: Flow, layers: int) -> Ite
     yield rms_norm(frame, flow.rows, mixer.kv_rank + (mixer.q_rank or 0), times, "latent_norm")
     turned = product(flow.rows, heads * mixer.rope_dim + mixer.kv_rank + mixer.rope_dim)
     yield from _rotate(frame, turned, times)
+    mixed = len({segment.decode for segment in flow.segments}) > 1
     for segment in flow.segments:
         if segment.decode:
-            yield from _absorbed(frame, mixer, segment, layers)
+            yield from _absorbed(frame, mixer, segment, layers, reread=mixed)
         else:
             yield from _expanded(frame, mixer, segment, layers)
     yield from out
 
 
 def _absorbed(
-    frame: Frame, mixer: LatentMixer, segment: Segment, layers: int
+    frame: Frame, mixer: LatentMixer, segment: Segment, layers: int, *, reread: bool
 ) -> Iterator[CountedOp]:
     heads = per_device(mixer.heads, frame.tp)
     rows = product(segment.batch, segment.q_len)
@@ -121,7 +122,7 @@ def _absorbed(
     rank = mixer.kv_rank
     into = product_of(frame, m=rows, k=mixer.nope_dim, n=rank, batch=heads)
     back = product_of(frame, m=rows, k=rank, n=mixer.v_head_dim, batch=heads)
-    yield CountedOp(group="qkv", name="absorb_q", count=count, workload=into)
+    yield CountedOp(group="qkv", name="absorb_q", count=count, workload=into, reread=reread)
     yield CountedOp(
         group="attention",
         name="attention_latent",
@@ -140,7 +141,7 @@ def _absorbed(
         ),
         resting_bytes=_cache_bytes(frame, mixer, segment),
     )
-    yield CountedOp(group="out", name="absorb_out", count=count, workload=back)
+    yield CountedOp(group="out", name="absorb_out", count=count, workload=back, reread=reread)
 
 
 def _expanded(

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.models.parameters import delta_channels
 from perfmodel.models.shape import (
     AttentionMixer,
     DeltaMixer,
@@ -32,10 +31,17 @@ def kv_elements_per_token(mixer: Mixer | None, tp: Any = 1) -> Array:
 
     Multi-head, grouped- and multi-query attention: a key and a value per KV head. Latent
     attention: the latent and the shared rotary key (DeepSeek-V2, arXiv:2405.04434, section 2.1.4).
+
+    Raises:
+        BadValue: ``tp`` is not a count.
     """
+    return _kv_elements(mixer, _ways(tp))
+
+
+def _kv_elements(mixer: Mixer | None, ways: Array) -> Array:
     match mixer:
         case AttentionMixer(causal=True):
-            local = np.maximum(mixer.kv_heads / _ways(tp), 1.0)
+            local = np.maximum(mixer.kv_heads / ways, 1.0)
             return np.float64(mixer.head_dim + mixer.v_head_dim) * local
         case LatentMixer():
             return np.float64(mixer.kv_rank + mixer.rope_dim)
@@ -50,10 +56,10 @@ def kv_bytes_per_token(shape: ModelShape, kv_dtype: str = "bf16", tp: Any = 1) -
         UnknownName: no such data type.
         BadValue: ``tp`` is not a count.
     """
-    elements = sum(
-        (np.float64(g.count) * kv_elements_per_token(g.mixer, tp) for g in shape.layers),
-        np.float64(0.0),
-    )
+    ways = _ways(tp)
+    elements: Array = np.float64(0.0)
+    for group in shape.layers:
+        elements = elements + np.float64(group.count) * _kv_elements(group.mixer, ways)
     return elements * dtype_bytes(kv_dtype)
 
 
@@ -73,9 +79,10 @@ def kv_bytes(
         BadValue: ``context``, ``tp`` or ``page_size`` is not a count.
     """
     tokens = np.asarray(check_size(context, "context", least=0), dtype=np.float64)[()]
+    ways = _ways(tp)
     total: Array = np.float64(0.0)
     for group in shape.layers:
-        elements = kv_elements_per_token(group.mixer, tp)
+        elements = _kv_elements(group.mixer, ways)
         held = _paged(_windowed(tokens, group.mixer), page_size)
         total = total + np.float64(group.count) * elements * held
     return total * dtype_bytes(kv_dtype)
@@ -100,8 +107,14 @@ def state_elements(mixer: Mixer | None, tp: Any = 1) -> tuple[Array, Array]:
     Mamba: inner x state (arXiv:2312.00752, section 3.3). Mamba-2: heads x head_dim x state, and
     B and C pass the convolution too (arXiv:2405.21060, section 7.1). Gated DeltaNet: key_dim x
     value_dim per value head (arXiv:2412.06464), q, k and v pass the convolution.
+
+    Raises:
+        BadValue: ``tp`` is not a count.
     """
-    ways = _ways(tp)
+    return _state_elements(mixer, _ways(tp))
+
+
+def _state_elements(mixer: Mixer | None, ways: Array) -> tuple[Array, Array]:
     match mixer:
         case MambaMixer():
             return _each(mixer.inner * mixer.state / ways, mixer.inner / ways, mixer.conv)
@@ -110,8 +123,9 @@ def state_elements(mixer: Mixer | None, tp: Any = 1) -> tuple[Array, Array]:
             channels = mixer.inner / ways + 2.0 * groups * mixer.state
             return _each(mixer.inner * mixer.state / ways, channels, mixer.conv)
         case DeltaMixer():
-            state = mixer.value_heads * mixer.key_dim * mixer.value_dim / ways
-            return _each(state, delta_channels(mixer) / ways, mixer.conv)
+            values = mixer.value_dim * np.maximum(mixer.value_heads / ways, 1.0)
+            keys = mixer.key_dim * np.maximum(mixer.key_heads / ways, 1.0)
+            return _each(mixer.key_dim * values, 2.0 * keys + values, mixer.conv)
         case _:
             return np.float64(0.0), np.float64(0.0)
 
@@ -129,9 +143,10 @@ def state_bytes(
         UnknownName: no such data type.
         BadValue: ``tp`` is not a count.
     """
+    ways = _ways(tp)
     total: Array = np.float64(0.0)
     for group in shape.layers:
-        recurrent, conv = state_elements(group.mixer, tp)
+        recurrent, conv = _state_elements(group.mixer, ways)
         held = recurrent * dtype_bytes(state_dtype) + conv * dtype_bytes(conv_dtype)
         total = total + np.float64(group.count) * held
     return total

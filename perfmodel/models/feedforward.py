@@ -25,6 +25,9 @@ ACTIVATIONS: dict[str, tuple[float, float]] = {
 """FLOPs and special-function results of one activation: sigmoid is an exponential and a reciprocal,
 GELU one error function or tanh (Hendrycks and Gimpel, arXiv:1606.08415)."""
 
+ROUNDING = 1e-9
+"""Relative excess over a whole number of experts that is rounding, not a further expert."""
+
 
 def ffn_ops(frame: Frame, ffn: Mlp | Moe, flow: Flow, layers: int) -> Iterator[CountedOp]:
     """Everything between a feed-forward's norm and its residual, on one device."""
@@ -103,7 +106,8 @@ def _experts(
     split = frame.split
     tokens = product(flow.rows, split.expert_replicas)
     active = active_experts(moe, tokens) / f64(split.ep)
-    batch, rows = np.ceil(active), product(tokens, moe.top_k) / f64(split.ep) / active
+    batch = np.ceil(active * (1.0 - ROUNDING))
+    rows = product(tokens, moe.top_k) / f64(split.ep) / active
     low = np.maximum(np.floor(rows), 1.0)
     high_share = np.clip(rows - low, 0.0, 1.0)
     for linear in (x for x in linears if x.expert):

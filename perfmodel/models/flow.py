@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from perfmodel.errors import BadValue
 from perfmodel.models.parallel import Split
 from perfmodel.models.shape import ModelShape
 from perfmodel.ops.numbers import f64
-from perfmodel.workload import Array, Elementwise, Norm, Size, Workload, dtype_name
+from perfmodel.workload import DTYPE_BYTES, Array, Elementwise, Norm, Size, Workload, dtype_name
 
 Amount: TypeAlias = Array | float | int
 """A count or a number of bytes, per grid point."""
@@ -41,6 +42,9 @@ class Dtypes:
     def __post_init__(self) -> None:
         for name in ("act", "weight", "kv"):
             object.__setattr__(self, name, dtype_name(getattr(self, name), name))
+        if DTYPE_BYTES[self.weight] > DTYPE_BYTES[self.act]:
+            msg = f"{self.weight} weights are wider than {self.act} activations"
+            raise BadValue(msg, field="weight", fix=f"{self.act}, or wider activations")
 
     @property
     def wide(self) -> str:
@@ -54,7 +58,9 @@ class CountedOp:
 
     ``resting_bytes``: per execution, bytes of the cache, the state or an embedding table that the
     operator must move because they rest in memory before or after the step; activations between
-    operators do not count. ``summed``: count and workload have one more trailing axis, over chunks.
+    operators do not count. ``reread``: its weights are those of another operator of the step, so
+    they need not come from memory again. ``summed``: count and workload have one more trailing
+    axis, over chunks.
     """
 
     group: str
@@ -62,6 +68,7 @@ class CountedOp:
     workload: Workload
     name: str = ""
     resting_bytes: Amount = 0.0
+    reread: bool = False
     summed: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -68,16 +69,15 @@ def _embed(frame: Frame, flow: Flow) -> Iterator[CountedOp]:
     if shape.patch is not None:
         yield _patches(frame, shape.patch, flow)
     width = shape.embedding_width or shape.hidden
-    tables = int(shape.vocab > 0) + int(shape.positions > 0) + int(shape.token_types > 0)
-    read = tables + int(shape.patch is not None)
+    tables = [rows for rows in (shape.vocab, shape.positions, shape.token_types) if rows]
+    reads = len(tables) + int(shape.patch is not None)
     elements = product(flow.rows, width)
     op = pointwise(
-        frame, elements, flow.times, group="embed", name="lookup", reads=float(max(read, 1))
+        frame, elements, flow.times, group="embed", name="lookup", reads=float(max(reads, 1))
     )
-    rows = elements * tables * DTYPE_BYTES[frame.dtypes.wide]
-    yield CountedOp(
-        group=op.group, count=op.count, workload=op.workload, name=op.name, resting_bytes=rows
-    )
+    distinct = sum(np.minimum(f64(flow.rows), float(rows)) for rows in tables)
+    resting = distinct * width * DTYPE_BYTES[frame.dtypes.wide]
+    yield replace(op, resting_bytes=resting)
     yield from _project(frame, flow.rows, "project_in", flow.times)
     if shape.embedding_norm:
         yield _norm(frame, flow.rows, flow.times, "embedding_norm")

@@ -24,7 +24,7 @@ from perfmodel.workload.dtypes import DTYPE_ALIASES, DTYPE_BYTES
 MAX_CONFIG_BYTES = 4 * 2**20
 """Longer configurations are refused unread; published ones stay far below."""
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.json)")
 
 INHERITED = ("tie_word_embeddings", "torch_dtype", "dtype", "quantization_config")
 """Keys that a wrapper may hold for its text model."""
@@ -125,11 +125,11 @@ def _text_part(
     kind = _kind(config, name)
     if kind in ADAPTERS:
         return kind, config, ()
-    inner = config.get("text_config")
-    if not isinstance(inner, dict):
-        raise UnknownName("model_type", kind, {*ADAPTERS, *SAME_AS, *TEXT_PART})
     default = TEXT_PART.get(kind)
-    if inner.get("model_type") is None and default is not None:
+    inner = config.get("text_config", config if default is not None else None)
+    if not isinstance(inner, Mapping):
+        raise UnknownName("model_type", kind, {*ADAPTERS, *SAME_AS, *TEXT_PART})
+    if default is not None and (inner is config or inner.get("model_type") is None):
         inner = {**inner, "model_type": default}
     inner_kind = _kind(inner, name)
     if inner_kind not in ADAPTERS:
@@ -161,14 +161,8 @@ def _dtype(c: Reader) -> str:
     return "bf16"
 
 
-QUANTIZED: dict[str, str] = {
-    "awq": "int4",
-    "bitnet": "int4",
-    "fbgemm_fp8": "fp8",
-    "fp8": "fp8",
-    "mxfp4": "fp4",
-}
-"""Weight data types that a published quantisation method implies where it names no bits."""
+QUANTIZED: dict[str, str] = {"awq": "int4", "fbgemm_fp8": "fp8", "fp8": "fp8", "mxfp4": "fp4"}
+"""Weight data types that a quantisation method implies where the configuration names no bits."""
 
 
 def _note_quantization(c: Reader) -> None:
@@ -176,10 +170,20 @@ def _note_quantization(c: Reader) -> None:
     found = c.section("quantization_config")
     if not found:
         return
-    method = str(found.get("quant_method", "an unnamed method"))
+    method = str(found.get("quant_method", "unnamed method"))
+    dtype = _quantized_dtype(found, method)
+    hint = f": weight dtype {dtype} counts them so" if dtype else ""
+    c.note(f"published weights are quantised ({short(method)}){hint}")
+
+
+def _quantized_dtype(found: dict[str, Any], method: str) -> str | None:
     bits = found.get("bits", found.get("w_bit"))
-    dtype = f"int{bits}" if bits in (4, 8) else QUANTIZED.get(method, "fp8")
-    c.note(f"published weights are quantised ({method}): weight dtype {dtype} counts them so")
+    if bits in (4, 8):
+        return f"int{bits}"
+    for key, dtype in (("load_in_4bit", "int4"), ("load_in_8bit", "int8")):
+        if found.get(key) is True:
+            return dtype
+    return QUANTIZED.get(method)
 
 
 def _note_provenance(c: Reader) -> None:

@@ -22,7 +22,6 @@ from perfmodel.models.shape import (
     AttentionMixer,
     DeltaMixer,
     LatentMixer,
-    LayerGroup,
     Mamba2Mixer,
     MambaMixer,
     Mixer,
@@ -31,6 +30,9 @@ from perfmodel.models.shape import (
     Moe,
 )
 from perfmodel.workload import Size, check_size
+
+MOST_DEVICES = 2**16
+"""Tensor-parallel degrees beyond this are not offered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,12 +106,14 @@ def check_split(shape: ModelShape, split: Split, device: Device | None = None) -
     return _link_assumptions(int(np.max(tp)), device)
 
 
-def possible_tp(shape: ModelShape) -> tuple[int, ...]:
-    """Every tensor-parallel degree that the model's shape allows (EP = 1), in order."""
+def possible_tp(shape: ModelShape, ep: int = 1) -> tuple[int, ...]:
+    """Every tensor-parallel degree that the model's shape allows with ``ep``, in order."""
     rules = tuple(_rules(shape))
-    most = math.gcd(*(r.size for r in rules if not r.replicable))
+    most = min(math.gcd(*(r.size for r in rules if not r.replicable)), MOST_DEVICES)
     tries = np.arange(1, max(most, 1) + 1, dtype=np.int64)
     good = np.all([r.allows(tries) for r in rules] or [tries == 1], axis=0)
+    for moe in _moes(shape):
+        good &= moe.width % np.maximum(tries // ep, 1) == 0
     return tuple(int(t) for t in tries[good])
 
 
@@ -141,15 +145,15 @@ def _mixer_rules(mixer: Mixer) -> Iterator[_Rule]:
             yield _Rule(f"the {mixer.value_heads} value heads", mixer.value_heads)
 
 
-def _moes(shape: ModelShape) -> Iterator[tuple[LayerGroup, Moe]]:
-    return ((g, g.ffn) for g in shape.layers if isinstance(g.ffn, Moe))
+def _moes(shape: ModelShape) -> Iterator[Moe]:
+    return (g.ffn for g in shape.layers if isinstance(g.ffn, Moe))
 
 
 def _check_experts(shape: ModelShape, tp: NDArray[np.int64], ep: NDArray[np.int64]) -> None:
     if bool(np.any(ep > 1)) and not any(_moes(shape)):
         msg = f"{shape.name} has no experts to spread"
         raise ImpossibleSplit(msg, field="ep", fix="ep 1")
-    for _, moe in _moes(shape):
+    for moe in _moes(shape):
         fits = _divisors(moe.experts)
         _refuse(ep[moe.experts % ep != 0], "ep", f"does not divide the {moe.experts} experts", fits)
     tp, ep = np.broadcast_arrays(tp, ep)
@@ -161,10 +165,9 @@ def _check_experts(shape: ModelShape, tp: NDArray[np.int64], ep: NDArray[np.int6
 
 def _check_expert_widths(shape: ModelShape, split: Split) -> None:
     cut = np.asarray(split.expert_tp, dtype=np.int64)
-    for _, moe in _moes(shape):
+    for moe in _moes(shape):
         why = f"cuts the experts' width {moe.width} unevenly"
-        fits = tuple(t for t in possible_tp(shape) if moe.width % t == 0)
-        _refuse(cut[moe.width % cut != 0], "tp", why, fits)
+        _refuse(cut[moe.width % cut != 0], "tp", why, possible_tp(shape))
 
 
 def _refuse(bad: NDArray[np.int64], field: str, why: str, works: tuple[int, ...]) -> None:

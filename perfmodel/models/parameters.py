@@ -1,4 +1,4 @@
-"""Exact parameter totals, and the matrices they and all GEMM workloads come from.
+"""Exact parameter totals and weight bytes.
 
 A layer is its matrices (:func:`layer_linears`) and its vectors (:func:`layer_vectors`: norms,
 convolution taps, state-space scalars). Every total, every weight byte and every matrix product
@@ -8,10 +8,19 @@ of a model step is a sum over these two.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from perfmodel.errors import ImpossibleSplit
+from perfmodel.models.linears import (
+    Linear,
+    SplitKind,
+    delta_channels,
+    ffn_linears,
+    layer_linears,
+    mixer_linears,
+)
 from perfmodel.models.shape import (
     AttentionMixer,
     DeltaMixer,
@@ -20,53 +29,28 @@ from perfmodel.models.shape import (
     Mamba2Mixer,
     MambaMixer,
     Mixer,
-    Mlp,
     ModelShape,
     Moe,
 )
-from perfmodel.workload import Array
+from perfmodel.workload import Array, check_size, dtype_bytes
+from perfmodel.workload.dtypes import dtype_name
 
-SplitKind: TypeAlias = Literal["column", "row", "none"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
-    """``count`` matrices of ``k`` inputs and ``n`` outputs.
-
-    ``split`` is how tensor parallelism divides one: ``"column"`` its outputs, ``"row"`` its
-    inputs (an all-reduce follows), ``"none"`` not at all (each device holds it whole).
-    ``units`` are the indivisible pieces of the split side (heads); a device holds at least one,
-    so they replicate where the split is wider. ``active`` of the ``count`` run per token.
-    ``stage`` names the product that engines run the matrix in: those of one stage read the same
-    input and are one GEMM of their summed widths (q, k and v; gate and up). ``expert`` marks
-    routed experts, which expert parallelism divides.
-    """
-
-    name: str
-    k: int
-    n: int
-    bias: bool = False
-    split: SplitKind = "none"
-    count: int = 1
-    active: float = 1
-    units: int | None = None
-    stage: str = ""
-    expert: bool = False
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases of all ``count`` matrices."""
-        return self.count * (self.k * self.n + (self.n if self.bias else 0))
-
-    def local(self, tp: Any = 1) -> tuple[Array, Array]:
-        """``(k, n)`` of the part that one of ``tp`` devices holds."""
-        k, n = np.float64(self.k), np.float64(self.n)
-        if self.split == "none":
-            return k, n
-        ways = np.asarray(tp, dtype=np.float64)[()]
-        if self.units is not None:
-            ways = self.units / np.maximum(self.units / ways, 1.0)
-        return (k, n / ways) if self.split == "column" else (k / ways, n)
+__all__ = [
+    "Linear",
+    "ParameterCount",
+    "SplitKind",
+    "embedding_parameters",
+    "ffn_linears",
+    "head_parameters",
+    "layer_linears",
+    "layer_parameters",
+    "layer_vectors",
+    "mixer_linears",
+    "mixer_vectors",
+    "norm_elements",
+    "parameter_count",
+    "weight_bytes",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,154 +169,114 @@ def mixer_vectors(mixer: Mixer | None) -> int:
             return 0
 
 
-def delta_channels(mixer: DeltaMixer) -> int:
-    """Channels that pass the short convolution of a delta-rule mixer: q, k and v."""
-    return 2 * mixer.key_heads * mixer.key_dim + mixer.value_heads * mixer.value_dim
+SCALES: dict[str, tuple[int | None, float]] = {
+    "int8": (None, 2.0),
+    "fp8": (None, 2.0),
+    "fp6": (32, 1.0),
+    "int4": (128, 2.0),
+    "fp4": (16, 1.0),
+}
+"""Weights that share one scale (None: an output column's) and the bytes of a scale: GPTQ's 16-bit
+group scales (arXiv:2210.17323), microscaling fp6 (OCP MX v1.0) and NVFP4's 8-bit block scales."""
 
 
-def layer_linears(shape: ModelShape, group: LayerGroup) -> tuple[Linear, ...]:
-    """Every matrix of one layer of ``group``, mixer first."""
-    return mixer_linears(shape.hidden, group.mixer) + ffn_linears(shape.hidden, group.ffn)
+def weight_bytes(
+    shape: ModelShape,
+    weight_dtype: str = "bf16",
+    tp: Any = 1,
+    pp: Any = 1,
+    ep: Any = 1,
+    embedding_dtype: str | None = None,
+) -> Array:
+    """Bytes of the weights that the fullest device holds.
+
+    Matrices of layers are stored as ``weight_dtype`` with the scales of narrow formats; norms,
+    biases and other vectors in 16 bits at least; embedding and head as ``embedding_dtype`` (by
+    default ``weight_dtype`` if that has 16 bits or more, else bf16). Tensor parallelism divides
+    matrices and tables, and holds vectors whole; experts divide over ``ep``, and within
+    one over tp / ep. With ``pp`` > 1 the layers are dealt in sequence, as evenly as whole layers
+    allow; the table belongs to the first stage, head and final norm to the last.
+
+    Raises:
+        UnknownName: no such data type.
+        BadValue: ``tp``, ``pp`` or ``ep`` is not a count.
+        ImpossibleSplit: more stages than layers.
+    """
+    stages = np.asarray(check_size(pp, "pp"))
+    if int(stages.max()) > shape.depth:
+        msg = f"{int(stages.max())} stages for {shape.depth} layers"
+        raise ImpossibleSplit(msg, field="pp", fix=f"at most {shape.depth}")
+    ways, groups = _ways(tp, "tp"), _ways(ep, "ep")
+    held = {
+        int(n): _fullest_stage(shape, int(n), weight_dtype, embedding_dtype, ways, groups)
+        for n in np.unique(stages)
+    }
+    if stages.ndim == 0:
+        return held[int(stages)]
+    choices = [(stages == n, value) for n, value in held.items()]
+    return np.select([c for c, _ in choices], [v for _, v in choices])
 
 
-def mixer_linears(hidden: int, mixer: Mixer | None) -> tuple[Linear, ...]:
-    """The projections around a token mixer."""
-    match mixer:
-        case AttentionMixer():
-            return _attention_linears(hidden, mixer)
-        case LatentMixer():
-            return _latent_linears(hidden, mixer)
-        case MambaMixer():
-            return _mamba_linears(hidden, mixer)
-        case Mamba2Mixer():
-            return _mamba2_linears(hidden, mixer)
-        case DeltaMixer():
-            return _delta_linears(hidden, mixer)
-        case None:
-            return ()
+def _ways(value: Any, field: str) -> Array:
+    return np.asarray(check_size(value, field), dtype=np.float64)[()]
 
 
-def _column(name: str, stage: str, k: int, n: int, units: int, bias: bool = False) -> Linear:
-    return Linear(name=name, stage=stage, k=k, n=n, bias=bias, split="column", units=units)
+def _fullest_stage(
+    shape: ModelShape, pp: int, dtype: str, embedding_dtype: str | None, tp: Array, ep: Array
+) -> Array:
+    """The largest of ``pp`` stages; the first ``depth % pp`` have one layer more."""
+    layer = [_layer_bytes(shape, g, dtype, tp, ep) for g in shape.layers]
+    order = shape.order or tuple(i for i, g in enumerate(shape.layers) for _ in range(g.count))
+    first, last = _end_bytes(shape, dtype, embedding_dtype, tp, shared=pp == 1)
+    small, extra = divmod(shape.depth, pp)
+    worst: Array = np.float64(0.0)
+    start = 0
+    for stage in range(pp):
+        end = start + small + (stage < extra)
+        held: Array = np.float64(0.0)
+        for i in set(order[start:end]):
+            held = held + np.float64(order[start:end].count(i)) * layer[i]
+        if stage == 0:
+            held = held + first
+        if stage == pp - 1:
+            held = held + last
+        worst, start = np.maximum(worst, held), end
+    return worst
 
 
-def _row(name: str, k: int, n: int, units: int | None, bias: bool = False) -> Linear:
-    return Linear(name=name, stage="out", k=k, n=n, bias=bias, split="row", units=units)
+def _layer_bytes(shape: ModelShape, group: LayerGroup, dtype: str, tp: Array, ep: Array) -> Array:
+    """One layer of ``group`` on one device."""
+    total: Array = np.float64(layer_vectors(shape, group) * _vector_bytes(dtype))
+    for linear in layer_linears(shape, group):
+        ways = np.maximum(tp / ep, 1.0) if linear.expert else tp
+        count = np.maximum(linear.count / ep, 1.0) if linear.expert else np.float64(linear.count)
+        k, n = linear.local(ways)
+        bias = n * _vector_bytes(dtype) if linear.bias else np.float64(0.0)
+        total = total + count * (matrix_bytes(k, n, dtype) + bias)
+    return total
 
 
-def _attention_linears(hidden: int, m: AttentionMixer) -> tuple[Linear, ...]:
-    q = m.heads * m.head_dim * (2 if m.gated else 1)
-    return (
-        _column("q", "qkv", hidden, q, m.heads, m.qkv_bias),
-        _column("k", "qkv", hidden, m.kv_heads * m.head_dim, m.kv_heads, m.qkv_bias),
-        _column("v", "qkv", hidden, m.kv_heads * m.v_head_dim, m.kv_heads, m.qkv_bias),
-        _row("out", m.heads * m.v_head_dim, hidden, m.heads, m.out_bias),
-    )
+def matrix_bytes(k: Array, n: Array, dtype: str) -> Array:
+    """Bytes of a stored ``[k, n]`` matrix with its scales."""
+    group, scale = SCALES.get(dtype_name(dtype), (None, 0.0))
+    per_column = np.float64(1.0) if group is None else np.ceil(k / group)
+    return k * n * dtype_bytes(dtype) + per_column * n * scale
 
 
-def _latent_linears(hidden: int, m: LatentMixer) -> tuple[Linear, ...]:
-    """DeepSeek-V2, appendix C: the latents' down projections are held whole on each device."""
-    q = m.heads * (m.nope_dim + m.rope_dim)
-    kv = m.kv_rank + m.rope_dim
-    down = Linear(name="kv_down", stage="qkv", k=hidden, n=kv, bias=m.qkv_bias)
-    up = _column("kv_up", "kv_up", m.kv_rank, m.heads * (m.nope_dim + m.v_head_dim), m.heads)
-    out = _row("out", m.heads * m.v_head_dim, hidden, m.heads, m.qkv_bias)
-    if m.q_rank is None:
-        return (_column("q", "q_up", hidden, q, m.heads), down, up, out)
-    narrow = Linear(name="q_down", stage="qkv", k=hidden, n=m.q_rank, bias=m.qkv_bias)
-    return (narrow, _column("q_up", "q_up", m.q_rank, q, m.heads), down, up, out)
+def _vector_bytes(dtype: str) -> float:
+    return max(dtype_bytes(dtype), 2.0)
 
 
-def _mamba_linears(hidden: int, m: MambaMixer) -> tuple[Linear, ...]:
-    selection = m.dt_rank + 2 * m.state
-    return (
-        _column("in", "in", hidden, 2 * m.inner, m.inner, m.proj_bias),
-        Linear(name="x", stage="x", k=m.inner, n=selection, split="row", units=m.inner),
-        # dt's bias is the scan's own; it is counted here because it belongs to this matrix
-        _column("dt", "dt", m.dt_rank, m.inner, m.inner, bias=True),
-        _row("out", m.inner, hidden, m.inner, m.proj_bias),
-    )
+def _end_bytes(
+    shape: ModelShape, dtype: str, embedding_dtype: str | None, tp: Array, *, shared: bool
+) -> tuple[Array, Array]:
+    """``(first, last)``: the tables before the layers; norms, pooler and head after them.
 
-
-def _mamba2_linears(hidden: int, m: Mamba2Mixer) -> tuple[Linear, ...]:
-    bc = 2 * m.groups * m.state
-    return (
-        _column("in_zx_dt", "in", hidden, 2 * m.inner + m.heads, m.heads, m.proj_bias),
-        _column("in_bc", "in", hidden, bc, m.groups, m.proj_bias),
-        _row("out", m.inner, hidden, m.heads, m.proj_bias),
-    )
-
-
-def _delta_linears(hidden: int, m: DeltaMixer) -> tuple[Linear, ...]:
-    """Gated DeltaNet: q and k per key head; v, the output gate, beta and decay per value head."""
-    keys, values = m.key_heads * m.key_dim, m.value_heads * m.value_dim
-    return (
-        _column("in_qk", "in", hidden, 2 * keys, m.key_heads),
-        _column("in_vz", "in", hidden, 2 * values, m.value_heads),
-        _column("in_ba", "in", hidden, 2 * m.value_heads, m.value_heads),
-        _row("out", values, hidden, m.value_heads),
-    )
-
-
-def ffn_linears(hidden: int, ffn: Mlp | Moe | None) -> tuple[Linear, ...]:
-    """The matrices of a feed-forward block."""
-    match ffn:
-        case Mlp():
-            return _pair("", hidden, ffn.width, gated=ffn.gated, bias=ffn.bias)
-        case Moe():
-            return _moe_linears(hidden, ffn)
-        case None:
-            return ()
-
-
-def _pair(
-    prefix: str,
-    hidden: int,
-    width: int,
-    *,
-    gated: bool,
-    bias: bool = False,
-    count: int = 1,
-    active: float = 1,
-) -> tuple[Linear, ...]:
-    """Up (with its gate) and down of one feed-forward, or of ``count`` experts."""
-    up = prefix + ("gate_up" if gated else "up")
-    expert = prefix == "expert_"
-    common: dict[str, Any] = {"bias": bias, "count": count, "active": active, "expert": expert}
-    n = width * (2 if gated else 1)
-    return (
-        Linear(name=up, stage=up, k=hidden, n=n, split="column", units=width, **common),
-        Linear(
-            name=prefix + "down",
-            stage=prefix + "down",
-            k=width,
-            n=hidden,
-            split="row",
-            units=width,
-            **common,
-        ),
-    )
-
-
-def _moe_linears(hidden: int, m: Moe) -> tuple[Linear, ...]:
-    router = Linear(name="router", stage="router", k=hidden, n=m.experts, bias=m.router_bias)
-    experts = _pair(
-        "expert_",
-        m.latent or hidden,
-        m.width,
-        gated=m.gated,
-        bias=m.bias,
-        count=m.experts,
-        active=m.top_k,
-    )
-    found = (router, *experts)
-    if m.latent:
-        found += (
-            Linear(name="latent_down", stage="latent_down", k=hidden, n=m.latent),
-            Linear(name="latent_up", stage="latent_up", k=m.latent, n=hidden),
-        )
-    if m.shared_width:
-        found += _pair("shared_", hidden, m.shared_width, gated=m.gated, bias=m.bias)
-    if m.shared_gate:
-        found += (Linear(name="shared_router", stage="router", k=hidden, n=1),)
-    return found
+    A tied head is the table itself where both rest on one device (``shared``), else a copy.
+    """
+    wide = dtype_bytes(embedding_dtype) if embedding_dtype else _vector_bytes(dtype)
+    copy = shape.vocab * (shape.embedding_width or shape.hidden) if shape.tied else 0
+    head = head_parameters(shape) + (0 if shared else copy)
+    first = np.float64(embedding_parameters(shape)) * wide / tp
+    last = np.float64(head) * wide / tp + other_parameters(shape) * np.float64(_vector_bytes(dtype))
+    return first, last

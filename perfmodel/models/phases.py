@@ -52,6 +52,7 @@ def ops(
         ImpossibleSplit: the model's shape forbids the split.
     """
     split = split or Split()
+    _check_grid(batch=batch, prompt=prompt, context=context, chunk=chunk, tp=split.tp, pp=split.pp)
     check_split(shape, split)
     flows, head_rows = _flows(shape, phase, batch, prompt, context, chunk)
     cached = phase != "encode"
@@ -217,6 +218,19 @@ def _encoder_length(shape: ModelShape, prompt: Size | None) -> Size:
         msg = f"{shape.name} reads images, whose {shape.patch.patches} patches are fixed"
         raise BadValue(msg, field="prompt", fix="leave prompt out")
     return shape.patch.patches + shape.patch.extra_tokens
+
+
+def _check_grid(**sizes: Size | None) -> None:
+    shapes = {
+        name: np.shape(value) for name, value in sizes.items() if isinstance(value, np.ndarray)
+    }
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        msg = f"the arrays of a grid do not broadcast: {shapes}"
+        raise BadValue(
+            msg, field=next(iter(shapes)), fix="one axis per array (numpy.ix_)"
+        ) from None
 
 
 def _check_phase(shape: ModelShape, phase: str) -> None:

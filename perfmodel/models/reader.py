@@ -41,10 +41,10 @@ router_jitter_noise aux_loss_alpha seq_aux norm_topk_prob routed_scaling_factor
 scoring_func topk_method n_group topk_group ep_size output_attentions
 output_hidden_states return_dict use_flash_attn use_bfloat16 tokenizer_class fp16 bf16
 fp32 onnx_safe softmax_in_fp32 attn_implementation _attn_implementation
-_flash_attn_2_enabled cache_implementation
-position_embedding_type gradient_checkpointing_use_reentrant use_mamba_kernels
-num_logits_to_keep is_decoder qkv_bias_init chunk_size_feed_forward rope_ratio
-mamba_ssm_dtype mamba_ssm_cache_dtype attn_cfg rms_norm fused_add_norm norm_type mlp_type
+_flash_attn_2_enabled cache_implementation use_cache_kernel use_cache_quantization
+use_mamba_kernels calc_logits_for_entire_prompt num_logits_to_keep is_decoder
+chunk_size_feed_forward mamba_ssm_dtype mamba_ssm_cache_dtype attn_cfg rms_norm
+fused_add_norm norm_type mlp_type vision_config audio_config
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """Keys that change neither a size nor a count; every other unread key is reported."""

@@ -20,8 +20,10 @@ from perfmodel.ops.cost import ZERO
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
 from perfmodel.roofline.time import estimate
-from perfmodel.workload import Array, Attention, Collective, RateKey
+from perfmodel.workload import Array, Attention, Collective, Elementwise, Norm, RateKey
 
+COLD = ("embed", "optimizer")
+"""Groups whose pointwise operators read what rests in memory."""
 BALANCED = "tokens choose experts evenly and independently of each other"
 
 
@@ -94,12 +96,17 @@ def attention_last(ops: Sequence[CountedOp]) -> list[CountedOp]:
 
 def time_op(op: CountedOp, device: Device) -> Timed:
     """One operator's estimate; over chunks the estimate is their mean."""
-    found = estimate(op.workload, device)
+    found = estimate(op.workload, device, warm=_warm(op))
     names = ("time_s", "low_s", "high_s", "lower_bound_s")
     sums = {name: times_count(op, getattr(found, name)) for name in names}
     if op.summed:
         found = _mean_over_chunks(op, found, sums)
     return Timed(op=op, estimate=replace(found, name=op.name or found.name), **sums)
+
+
+def _warm(op: CountedOp) -> bool:
+    """Whether all operands were just written: pointwise operators but those on tables."""
+    return isinstance(op.workload, Norm | Elementwise) and op.group not in COLD
 
 
 def times_count(op: CountedOp, value: Array) -> Array:
@@ -156,7 +163,8 @@ def resting_cost(ops: Sequence[CountedOp]) -> Cost:
         for key, work in cost.flops.items():
             flops[key] = flops.get(key, ZERO) + times_count(op, work)
         special = special + times_count(op, cost.special)
-        weights = weights + times_count(op, cost.weight_bytes)
+        if not op.reread:
+            weights = weights + times_count(op, cost.weight_bytes)
         resting = resting + times_count(op, f64(op.resting_bytes))
     return Cost(flops=flops, special=special, read_bytes=weights + resting, weight_bytes=weights)
 

@@ -39,7 +39,9 @@ def count_conv(w: Conv) -> Cost:
     """2-D (or 1-D) convolution; ``groups`` = ``in_channels`` is depthwise.
 
     FLOPs ``2 MACs`` at the rate of the activation type; a depthwise convolution in floating point
-    has no products to tile and runs in fp32 on the vector unit. Bytes: input, weights, output once.
+    has no products to tile and runs in fp32 on the vector unit. Bytes: input, weights, output once;
+    a causal convolution of one token is a decode step, which reads the ``kernel_w - 1`` inputs
+    before it from its state and writes them back.
     """
     height, width = output_size(w)
     per_group = f64(w.in_channels) / f64(w.groups)
@@ -49,13 +51,23 @@ def count_conv(w: Conv) -> Cost:
     assert w.weight_dtype is not None
     assert w.out_dtype is not None
     weights = f64(w.out_channels) * taps * stored(w.weight_dtype)
+    state = _step_state(w) * stored(w.dtype)
     return Cost(
         flops=_by_unit(w, 2.0 * outputs * taps),
-        read_bytes=image * stored(w.dtype) + weights,
-        write_bytes=outputs * stored(w.out_dtype),
+        read_bytes=image * stored(w.dtype) + weights + state,
+        write_bytes=outputs * stored(w.out_dtype) + state,
         weight_bytes=weights,
         items=outputs,
     )
+
+
+def _step_state(w: Conv) -> Array:
+    """Inputs that a single causal step keeps; 0 for anything longer."""
+    if w.padding != "causal":
+        return np.float64(0.0)
+    kept = f64(w.batch) * f64(w.in_channels) * (f64(w.kernel_w) - 1.0)
+    state: Array = np.where(f64(w.width) == 1.0, kept, 0.0)[()]
+    return state
 
 
 def is_depthwise(w: Conv) -> NDArray[np.bool_]:

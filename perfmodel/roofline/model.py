@@ -100,7 +100,7 @@ TENSOR_FRACTION = Parameter(
     unit="1",
     low=0.1,
     high=1.0,
-    start=0.85,
+    start=0.9,
     meaning="share of the dense peak that the inner loop reaches where power does not limit it",
 )
 UNHIDDEN = Parameter(

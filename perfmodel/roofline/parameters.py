@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,25 @@ def unverified_factor() -> float:
     """By how much an interval widens when a figure that it rests on is unverified."""
     path = find("calibration", "analytic")
     return _read_unverified(path, path.stat().st_mtime_ns)
+
+
+def class_of_kernel(op: str, kernel: str) -> str | None:
+    """The class to which specs/calibration/kernels.toml assigns an implementation of ``op``; None
+    where the workload's shape tells it."""
+    path = find("calibration", "kernels")
+    name = kernel.lower()
+    entries = _read_kernels(path, path.stat().st_mtime_ns)
+    return next((c for o, pattern, c in entries if o == op and fnmatchcase(name, pattern)), None)
+
+
+@lru_cache(maxsize=8)
+def _read_kernels(path: Path, mtime_ns: int) -> tuple[tuple[str, str, str], ...]:
+    del mtime_ns
+    try:
+        return tuple((e["op"], e["pattern"], e["class"]) for e in read_toml(path)["belongs"])
+    except (KeyError, TypeError) as error:
+        msg = f"{path}: not a table of implementations: {error}"
+        raise MalformedFile(msg, fix="compare with the shipped file") from None
 
 
 @lru_cache(maxsize=64)

@@ -25,14 +25,16 @@ POWER_EXPONENT = Parameter(
 )
 
 
-def power_share(peak: np.float64, device: Device, values: Values) -> np.float64:
-    """Share of ``peak`` (FLOP/s) that the board power sustains, 1 where the power is not known.
+def sustained_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
+    """FLOP/s that the device sustains: ``peak * min(fraction, (TDP / (e peak))^x)``.
 
-    ``min(1, (TDP / (e peak))^x)``: under dynamic voltage and frequency scaling power grows faster
-    than linearly with the clock, so the clock falls as a power x < 1 of the missing watts.
+    The inner loop's ``tensor_fraction`` limits, or the board power does: under dynamic voltage and
+    frequency scaling power grows faster than linearly with the clock, so the clock falls as a power
+    x < 1 of the missing watts. Without a board power in the spec only the inner loop limits.
     """
+    fraction = np.float64(values["tensor_fraction"])
     if device.tdp_w is None:
-        return np.float64(1.0)
+        return peak * fraction
     demand = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12) * peak
     share = np.power(np.float64(device.tdp_w) / demand, np.float64(values["power_exponent"]))
-    return np.float64(np.minimum(share, 1.0))
+    return np.float64(peak * np.minimum(share, fraction))

@@ -25,6 +25,7 @@ from perfmodel.roofline.parameters import (
     ClassParameters,
     Residuals,
     analytic,
+    class_of_kernel,
     class_parameters,
     unverified_factor,
 )
@@ -53,13 +54,16 @@ _FORMS = {
 }
 
 
-def kernel_class(workload: Workload) -> str:
-    """The kernel class whose model predicts ``workload``.
+def kernel_class(workload: Workload, kernel: str | None = None) -> str:
+    """The kernel class whose model predicts ``workload``, run by ``kernel`` if one is named.
 
     Raises:
         BadValue: an array mixes single tokens with longer sequences, which different kernels run
             (:func:`estimate` takes such a grid apart).
     """
+    assigned = class_of_kernel(workload.op, kernel) if kernel else None
+    if assigned is not None:
+        return assigned
     if isinstance(workload, Gemm):
         return _product_class(workload)
     if isinstance(workload, Norm | Elementwise):
@@ -114,14 +118,15 @@ def estimate(
         MissingCalibration: ``kernel`` was named and its class is not fitted.
     """
     run = Run(launch=launch, warm=warm)
-    if isinstance(workload, Mixer):
+    assigned = class_of_kernel(workload.op, kernel) if kernel else None
+    if isinstance(workload, Mixer) and assigned is None:
         single = np.asarray(_tokens(workload)) == 1
         if bool(np.any(single)) and not bool(np.all(single)):
             step, longer = _forms(workload)
             one = _estimate(workload, device, step, kernel, run)
             many = _estimate(workload, device, longer, kernel, run)
             return _select(single, one, many)
-    return _estimate(workload, device, kernel_class(workload), kernel, run)
+    return _estimate(workload, device, kernel_class(workload, kernel), kernel, run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,9 +208,16 @@ def _predict(
             source="analytic", coverage=None, low=assumed.low, high=assumed.high, notes=(note,)
         )
         return predict_analytic(cost, bound, device, assumed), basis
-    values, residuals = fitted.for_kernel(kernel)
+    values, residuals = fitted.for_kernel(_measured(w, kernel, fitted))
     terms = CLASS_MODELS[cls].predict(w, device, values, run)
     return terms, _basis(fitted, residuals, device, assumed)
+
+
+def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str | None:
+    """The name under which the class has parameters of this kernel; None for the pooled ones, if
+    the name did nothing but choose the class."""
+    chose = kernel is not None and class_of_kernel(w.op, kernel) is not None
+    return None if chose and kernel not in fitted.kernels else kernel
 
 
 def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | None:

@@ -10,6 +10,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.validation.kernels import predict_kernels
 from perfmodel.validation.score import Errors, FileReport, Scored, errors, file_report
+from perfmodel.validation.serving import predict_serving
 
 __all__ = ["Errors", "FileReport", "Scored", "errors", "file_report", "validate", "validate_files"]
 
@@ -25,7 +26,8 @@ def validate_files(paths: Iterable[str | Path]) -> list[FileReport]:
 
 def validate(measurements: Sequence[Measurement]) -> list[Scored]:
     """Every measurement beside its prediction, or with the reason why there is none."""
-    scored = predict_kernels(measurements)
+    asked = [m for m in measurements if not m.refusal]
+    scored = predict_kernels(asked) + predict_serving(asked)
     done = {id(s.measurement) for s in scored}
     return scored + [
         Scored(measurement=m, refusal=_refusal(m)) for m in measurements if id(m) not in done

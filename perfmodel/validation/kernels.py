@@ -10,7 +10,7 @@ from perfmodel.answer import Estimate
 from perfmodel.calibration.dataset import Group, gather
 from perfmodel.errors import MissingCalibration, PerfModelError
 from perfmodel.measure import Measurement
-from perfmodel.roofline.parameters import class_parameters
+from perfmodel.roofline.parameters import class_of_kernel, class_parameters
 from perfmodel.roofline.time import estimate
 from perfmodel.validation.score import Scored
 
@@ -23,7 +23,11 @@ def predict_kernels(measurements: Sequence[Measurement]) -> list[Scored]:
 def _predict(group: Group) -> list[Scored]:
     try:
         found = estimate(
-            group.workload, group.device, kernel=_known_kernel(group), launch=group.run.launch
+            group.workload,
+            group.device,
+            kernel=_known_kernel(group),
+            launch=group.run.launch,
+            warm=group.run.warm,
         )
     except PerfModelError as error:
         return [Scored(measurement=m, refusal=str(error)) for m in group.rows]
@@ -48,7 +52,9 @@ def _rows(group: Group, found: Estimate) -> list[Scored]:
 
 
 def _known_kernel(group: Group) -> str | None:
-    """The row's implementation where its class was fitted for it, else the typical one."""
+    """The row's implementation where it was fitted or tells the class, else the typical one."""
+    if class_of_kernel(group.workload.op, group.implementation) is not None:
+        return group.implementation
     try:
         known = class_parameters(group.kernel_class).kernels
     except MissingCalibration:

@@ -92,17 +92,22 @@ class Workload:
 
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    FLAGS: ClassVar[tuple[str, ...]] = ()
+    """Fields that are true or false."""
+
     def __post_init__(self) -> None:
+        optional = (f.name for f in fields(self) if f.default is None)
+        left_out = {name for name in optional if getattr(self, name) is None}
         for name, least in self.SIZES.items():
-            value = getattr(self, name)
-            if value is not None:
-                self._set(name, check_size(value, name, least=least))
+            if name not in left_out:
+                self._set(name, check_size(getattr(self, name), name, least=least))
         for name in self.DTYPES:
-            value = getattr(self, name)
-            if value is not None:
-                self._set(name, dtype_name(value, name))
+            if name not in left_out:
+                self._set(name, dtype_name(getattr(self, name), name))
         for name, allowed in self.CHOICES.items():
             self._check_choice(name, allowed)
+        for name in self.FLAGS:
+            self._check_flag(name)
         self._complete()
         self._check_broadcast()
 
@@ -114,9 +119,15 @@ class Workload:
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)
-        if value not in allowed:
-            msg = f"must be one of {', '.join(allowed)}, got {value!r}"
-            raise BadValue(msg, field=name)
+        if not isinstance(value, str) or value not in allowed:
+            msg = f"must be one of {', '.join(allowed)}, got {shown(value)}"
+            raise BadValue(msg, field=name, fix=allowed[0])
+
+    def _check_flag(self, name: str) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, bool):
+            msg = f"must be true or false, got {shown(value)}"
+            raise BadValue(msg, field=name, fix="true or false")
 
     def _check_broadcast(self) -> None:
         shapes = [np.shape(getattr(self, f.name)) for f in fields(self)]

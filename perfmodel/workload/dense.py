@@ -59,6 +59,7 @@ class Norm(Workload):
     SIZES: ClassVar[dict[str, int]] = {"rows": 1, "cols": 1}
     DTYPES: ClassVar[tuple[str, ...]] = ("dtype",)
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"kind": ("rms", "layer", "softmax")}
+    FLAGS: ClassVar[tuple[str, ...]] = ("residual",)
 
     rows: Size
     cols: Size
@@ -72,11 +73,13 @@ class Elementwise(Workload):
     """``elements`` outputs, each from ``reads`` inputs: residual add, activation, RoPE, copy.
 
     ``flops`` and ``special`` are arithmetic and special-function operations per output element;
-    ``writes`` is outputs per element (0 for a pure reduction read). ``name`` is for people.
+    ``writes`` is outputs per element (0 for a pure reduction read). ``cols`` is the length of the
+    rows that a kernel keeps together, one token's worth (None: elements without rows). ``name`` is
+    for people.
     """
 
     op: ClassVar[str] = "elementwise"
-    SIZES: ClassVar[dict[str, int]] = {"elements": 1}
+    SIZES: ClassVar[dict[str, int]] = {"elements": 1, "cols": 1}
     DTYPES: ClassVar[tuple[str, ...]] = ("dtype",)
 
     elements: Size
@@ -84,6 +87,7 @@ class Elementwise(Workload):
     writes: Real = 1.0
     flops: Real = 1.0
     special: Real = 0.0
+    cols: Size | None = None
     dtype: str = "bf16"
     name: str = "elementwise"
 

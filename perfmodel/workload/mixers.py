@@ -37,6 +37,7 @@ class Attention(Workload):
     }
     DTYPES: ClassVar[tuple[str, ...]] = ("dtype", "kv_dtype", "out_dtype")
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {"score": ("softmax", "sigmoid")}
+    FLAGS: ClassVar[tuple[str, ...]] = ("causal", "shared_kv")
 
     batch: Size
     q_len: Size

@@ -14,6 +14,7 @@ Adapter: TypeAlias = Callable[[Reader], ModelShape]
 ADAPTERS: dict[str, Adapter] = {
     "bert": encoder.bert,
     "bloom": gpt.bloom,
+    "cohere": llama.cohere,
     "deepseek_v2": experts.deepseek_v2,
     "deepseek_v3": experts.deepseek_v3,
     "deit": encoder.deit,
@@ -24,6 +25,8 @@ ADAPTERS: dict[str, Adapter] = {
     "gemma3_text": llama.gemma3,
     "gpt2": gpt.gpt2,
     "gpt_bigcode": gpt.gpt_bigcode,
+    "gpt_oss": experts.gpt_oss,
+    "granite": llama.granite,
     "gpt_neox": gpt.gpt_neox,
     "gptj": gpt.gptj,
     "internlm": llama.internlm,
@@ -73,7 +76,10 @@ TEXT_PART: dict[str, str] = {
     "llava": "llama",
     "llava_next": "llama",
     "mistral3": "mistral",
+    "qwen2_5_vl": "qwen2",
+    "qwen2_vl": "qwen2",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
 }
-"""The type of a wrapper's ``text_config`` where that does not say its own."""
+"""The type of a wrapper's text model: of its ``text_config`` where that does not say its own, or of
+the wrapper's own keys where it has no such section."""

@@ -127,7 +127,7 @@ def decoder(c: Reader, blocks: Iterable[Block], *, hidden: int, **fixed: Any) ->
         "tied": c.flag("tie_word_embeddings", default=tied),
         "head_outputs": vocab,
         "max_context": c.optional_size(
-            "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"
+            "max_position_embeddings", "n_positions", "n_ctx", "seq_length"
         ),
         **fold(blocks),
         **fixed,

@@ -13,6 +13,8 @@ def bert(c: Reader) -> ModelShape:
     hidden = c.size("hidden_size")
     block = Block(mixer=bidirectional(c, hidden), ffn=plain(c, hidden, "intermediate_size"))
     positions = c.size("max_position_embeddings", default=512)
+    if c.text("position_embedding_type", default="absolute") != "absolute":
+        c.fail("position_embedding_type", "relative positions are not supported", fix="absolute")
     c.note("the encoder with its pooler is counted, a task's head is not")
     return ModelShape(
         name=c.name,

@@ -30,6 +30,25 @@ def mixtral(c: Reader) -> ModelShape:
     return decoder(c, [Block(mixer=m, ffn=ffn) for m in by_window(mixer, found)], hidden=hidden)
 
 
+def gpt_oss(c: Reader) -> ModelShape:
+    """gpt-oss: biases everywhere, a learned sink per head, every other layer windowed (the first
+    included), experts in every layer.
+    """
+    hidden, depth = c.size("hidden_size"), c.layers("num_hidden_layers")
+    c.config = {"head_dim": 64, "attention_bias": True, "sliding_window": 128, **c.config}
+    c.ignore("swiglu_limit", "swiglu_alpha", "experts_per_token", "initial_context_length")
+    mixer = attention(c, hidden)
+    ffn = routed(
+        c, "num_local_experts", top=4, width="intermediate_size", bias=True, router_bias=True
+    )
+    window = c.optional_size("sliding_window")
+    found = windows(c, depth, window)
+    if c.items("layer_types") is None:
+        found = [None if i % 2 else window for i in range(depth)]
+    blocks = [Block(mixer=m, ffn=ffn, extra_parameters=m.heads) for m in by_window(mixer, found)]
+    return decoder(c, blocks, hidden=hidden)
+
+
 def sparse_layers(c: Reader, depth: int) -> list[bool]:
     """Which layers of a Qwen-MoE have experts: every ``decoder_sparse_step``-th, but for
     ``mlp_only_layers``.

@@ -119,15 +119,18 @@ def falcon(c: Reader) -> ModelShape:
         out_bias=bias,
     )
     new = c.flag("new_decoder_architecture", default=False)
-    parallel = c.flag("parallel_attn", default=True) or new
+    parallel = c.flag("parallel_attn", default=True)
     norms = c.size("num_ln_in_parallel_attn", default=2 if new else 1)
     block = Block(
         mixer=mixer,
         ffn=plain(c, hidden, "ffn_hidden_size", bias=bias),
-        norms=(norms if new else 1) if parallel else 2,
-        parallel=parallel,
+        norms=2 if norms == 2 or not parallel else 1,
+        parallel=parallel or new,
     )
-    return uniform(c, block, hidden=hidden, tied=True)
+    if "tie_word_embeddings" not in c.config:
+        c.note("the head is tied, as the family's default; checkpoints may store a copy of it")
+    context = c.size("max_position_embeddings", default=2048)
+    return uniform(c, block, hidden=hidden, tied=True, max_context=context)
 
 
 def phi(c: Reader) -> ModelShape:

@@ -187,6 +187,28 @@ def starcoder2(c: Reader) -> ModelShape:
     return layer_normed(c, blocks, hidden=hidden, tied=True)
 
 
+def granite(c: Reader) -> ModelShape:
+    """Granite: Llama with scalars on embedding, residual, attention and logits."""
+    c.ignore("embedding_multiplier", "logits_scaling", "residual_multiplier")
+    c.ignore("attention_multiplier")
+    return llama(c)
+
+
+def cohere(c: Reader) -> ModelShape:
+    """Command R: one LayerNorm without bias feeds attention and feed-forward; tied."""
+    hidden = c.size("hidden_size")
+    mixer = attention(c, hidden)
+    c.ignore("logit_scale")
+    # query and key norms have weights per head, unlike those shared by heads
+    normed = c.flag("use_qk_norm", default=False)
+    extra = (mixer.heads + mixer.kv_heads) * mixer.head_dim if normed else 0
+    block = Block(
+        mixer=mixer, ffn=mlp(c, bias=False), norms=1, parallel=True, extra_parameters=extra
+    )
+    blocks = [block] * c.layers("num_hidden_layers")
+    return decoder(c, blocks, hidden=hidden, tied=True, norm_kind="layer")
+
+
 def layer_normed(c: Reader, blocks: list[Block], **fixed: Any) -> ModelShape:
     """A decoder whose norms are LayerNorms with bias."""
     return decoder(c, blocks, norm_kind="layer", norm_bias=True, **fixed)

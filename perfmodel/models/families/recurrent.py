@@ -92,6 +92,7 @@ def state_spaces(c: Reader) -> ModelShape:
             state=state or 128,
             groups=ssm.size("ngroups", default=1),
             conv=conv,
+            gate_norm=ssm.flag("rmsnorm", default=True),
         )
     else:
         rank = auto_rank(ssm, "dt_rank", hidden)
@@ -122,7 +123,7 @@ def nemotron_kinds(c: Reader) -> list[str]:
         c.fail("hybrid_override_pattern", "is missing", fix='one of "M*-E" per layer')
     table = NEMOTRON_KINDS if c.items("layers_block_type") else PATTERN
     for kind in listed:
-        if kind not in table:
+        if not isinstance(kind, str) or kind not in table:
             c.fail("hybrid_override_pattern", f"unknown layer {kind!r}", fix=" ".join(table))
     depth = c.layers("num_hidden_layers") if "num_hidden_layers" in c.config else len(listed)
     if depth != len(listed):
@@ -148,7 +149,8 @@ def nemotron_block(c: Reader, kind: str, hidden: int) -> Block:
 
 def nemotron_mamba(c: Reader) -> Mamba2Mixer:
     """Mamba-2 with heads and widths of its own, not tied to the hidden size."""
-    bias = c.flag("mamba_proj_bias", default=False)
+    c.ignore("mamba_proj_bias")
+    bias = c.flag("use_bias", default=False)
     return mamba2_mixer(
         c, heads=c.size("mamba_num_heads"), head_dim=c.size("mamba_head_dim"), proj_bias=bias
     )
@@ -174,13 +176,13 @@ def nemotron_moe(c: Reader) -> Moe:
 def nemotron_h(c: Reader) -> ModelShape:
     """Nemotron-H and Nemotron 3: ``hybrid_override_pattern`` spells the layers."""
     hidden = c.size("hidden_size")
-    c.ignore("attention_head_dim", "expand", "mlp_hidden_act", "mamba_hidden_act", "use_bias")
+    c.ignore("attention_head_dim", "expand", "mlp_hidden_act", "mamba_hidden_act")
     c.ignore("intermediate_size", "moe_shared_expert_overlap", "mamba_num_groups")
     if c.size("num_nextn_predict_layers", default=0, least=0):
         c.note("the layers for multi-token prediction are not counted")
     kinds = nemotron_kinds(c)
-    if c.config.get("head_dim") is None and c.config.get("attention_head_dim") is not None:
-        c.config = {**c.config, "head_dim": c.config["attention_head_dim"]}
+    if c.config.get("head_dim") is None:
+        c.config = {**c.config, "head_dim": c.config.get("attention_head_dim", 128)}
     made = {kind: nemotron_block(c, kind, hidden) for kind in dict.fromkeys(kinds)}
     return decoder(c, [made[kind] for kind in kinds], hidden=hidden)
 

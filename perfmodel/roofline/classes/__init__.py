@@ -4,7 +4,7 @@ declares its parameters. Nothing here knows a file, a fit or a measurement."""
 from __future__ import annotations
 
 from perfmodel.roofline.classes.attention import DECODE, PREFILL
-from perfmodel.roofline.classes.collective import COLLECTIVE
+from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV
 from perfmodel.roofline.classes.pointwise import POINTWISE
 from perfmodel.roofline.classes.product import GEMM, GEMM_FP32, GEMM_NARROW, GEMM_WEIGHT_ONLY
@@ -27,6 +27,7 @@ CLASS_MODELS: dict[str, ClassModel] = {
         POINTWISE,
         CONV,
         COLLECTIVE,
+        CUSTOM,
     )
 }
 """Every kernel class by name."""

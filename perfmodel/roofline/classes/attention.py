@@ -26,7 +26,7 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
-from perfmodel.roofline.power import ENERGY_PJ, POWER_EXPONENT, power_share
+from perfmodel.roofline.power import ENERGY_PJ, POWER_EXPONENT, sustained_rate
 from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
 from perfmodel.workload import Array, Attention
 
@@ -85,6 +85,32 @@ WAVE_TAIL = Parameter(
 )
 
 
+GROUP_CLK = Parameter(
+    name="group_clk",
+    unit="cycles",
+    low=0.0,
+    high=20_000.0,
+    start=1_000.0,
+    meaning="further fixed time when grouped query heads are folded into rows",
+)
+COPY_CLK = Parameter(
+    name="copy_clk",
+    unit="cycles",
+    low=0.0,
+    high=30_000.0,
+    start=1_000.0,
+    meaning="copy of folded queries whose sequences and heads do not lie side by side",
+)
+UNGROUPED_SPLIT = Parameter(
+    name="ungrouped_split",
+    unit="1",
+    low=0.0,
+    high=1.0,
+    start=0.5,
+    meaning="share of further splits that kernels make when every query head has its own keys",
+)
+
+
 def predict_prefill(w: Attention, device: Device, values: Values, run: Run) -> Terms:
     """``launch + max+(tiles, memory; unhidden) + cache_write``.
 
@@ -116,6 +142,8 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run) -> Te
 
     A thread block per sequence, KV head and split; splits fill the multiprocessors. Each walks its
     share of the key blocks with its rows padded to one tile; whole waves count by ``wave_tail``.
+    Folding grouped heads into rows costs fixed time (``flash_attn`` with variable lengths copies
+    them), and kernels may split less when heads are not grouped.
     """
     cost = count(w)
     assert w.kv_heads is not None
@@ -125,13 +153,14 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run) -> Te
     walkers = f64(w.batch) * f64(w.kv_heads) * row_tiles
     blocks = ceil_div(kv_tokens(w), DECODE_KEYS)
     splits = np.clip(np.floor(units / walkers), 1.0, blocks)
+    splits = np.where(rows > f64(w.q_len), splits, _fewer(splits, values["ungrouped_split"]))[()]
     waves = _waves(walkers * splits / units, values["wave_tail"])
     block_s = DECODE_ROWS * DECODE_KEYS * _element_s(w, device, values)
     clock = np.float64(device.compute.clock_vector_hz)
     walk = waves * (np.float64(values["prologue_clk"]) / clock + ceil_div(blocks, splits) * block_s)
     memory = memory_s(cost.bytes_total, kv_read_bytes(w), device, values, run)
     join = np.where(splits > 1.0, np.float64(values["split_clk"]) / clock, 0.0)[()]
-    start = launch_s(device, values, run)
+    start = launch_s(device, values, run) + _folding_clk(w, rows, values) / clock
     return Terms(
         time_s=start + overlap(walk, memory, values["unhidden"]) + join,
         terms={"launch": start, "blocks": walk, "memory": memory, "join": join},
@@ -140,13 +169,27 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run) -> Te
     )
 
 
+def _fewer(splits: Array, share: float) -> Array:
+    fewer: Array = np.floor(1.0 + np.float64(share) * (splits - 1.0))
+    return fewer
+
+
+def _folding_clk(w: Attention, rows: Array, values: Values) -> Array:
+    """Cycles of folding grouped query heads into rows, and of the copy that may take."""
+    assert w.kv_heads is not None
+    grouped = rows > f64(w.q_len)
+    apart = grouped & (f64(w.kv_heads) > 1.0) & (f64(w.batch) > 1.0)
+    group, copy = np.float64(values["group_clk"]), np.float64(values["copy_clk"])
+    clk: Array = (np.where(grouped, group, 0.0) + np.where(apart, copy, 0.0))[()]
+    return clk
+
+
 def _element_s(w: Attention, device: Device, values: Values) -> Array:
     """Seconds of one multiprocessor per score element: products, then exponentials."""
     compute = device.compute
     assert w.v_head_dim is not None
     peak = np.float64(compute.peak("tensor", w.dtype, accumulator(w.dtype)))
-    rate = peak * np.float64(values["tensor_fraction"]) * power_share(peak, device, values)
-    products = 2.0 * (f64(w.head_dim) + f64(w.v_head_dim)) / rate
+    products = 2.0 * (f64(w.head_dim) + f64(w.v_head_dim)) / sustained_rate(peak, device, values)
     special = np.float64(compute.special_per_s)
     exponential = np.float64(values["exp_factor"]) / special if special > 0.0 else np.float64(0.0)
     return (products + exponential) * np.float64(compute.units)
@@ -194,5 +237,7 @@ PREFILL = ClassModel(
     name="attention_prefill", parameters=(*_COMMON, TAIL, CACHE_WRITE), predict=predict_prefill
 )
 DECODE = ClassModel(
-    name="attention_decode", parameters=(*_COMMON, WAVE_TAIL, SPLIT_CLK), predict=predict_decode
+    name="attention_decode",
+    parameters=(*_COMMON, WAVE_TAIL, SPLIT_CLK, GROUP_CLK, COPY_CLK, UNGROUPED_SPLIT),
+    predict=predict_decode,
 )

@@ -49,7 +49,9 @@ PARAMETERS = (
     _fraction("send_fraction", 0.9, "send/recv: share of the link"),
     _seconds("node_start_s", 5e-4, 4e-5, "between nodes: launch and network set-up"),
     _seconds("node_hop_s", 5e-5, 2e-6, "between nodes: one ring step"),
-    _fraction("node_fraction", 0.5, "between nodes: share of the node's network links"),
+    _fraction("node_fraction", 0.4, "between nodes: share of the network links in use"),
+    _seconds("node_send_start_s", 5e-4, 2e-5, "between nodes, send/recv: launch and set-up"),
+    _fraction("node_send_fraction", 0.4, "between nodes, send/recv: share of the network link"),
     EAGER_S,
 )
 
@@ -58,8 +60,8 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
     """``launch + transfer + host`` of the faster protocol; nothing for one rank.
 
     Each protocol: launch = ``start + hop * steps``, transfer = ``bytes / (fraction * link)``, steps
-    and bytes those of a ring. Between nodes the ``g`` devices of a node share the bytes over their
-    ``g`` network links, if that takes longer than the links inside.
+    and bytes those of a ring. Between nodes the rings of the ``g`` devices of a node are taken to
+    fill ``sqrt(g)`` of their network links, if that takes longer than the links inside.
     """
     sent, steps = link_bytes(w), ring_steps(w)
     link = node_peer_bandwidth(w, device)
@@ -71,8 +73,10 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
         fixed, moving = _choose(sum(quick) <= sum(steady), quick, steady)
     across = crosses_nodes(w, device)
     if bool(np.any(across)):
-        together = np.float64(1.0) if w.kind == "send_recv" else ranks_in_node(w, device)
-        network = _protocol("node", values, sent, steps, together * node_bandwidth(device))
+        alone = w.kind == "send_recv"
+        rings = np.float64(1.0) if alone else np.sqrt(ranks_in_node(w, device))
+        kind = "node_send" if alone else "node"
+        network = _protocol(kind, values, sent, steps, rings * node_bandwidth(device))
         slower = across & (sum(network) > fixed + moving)
         fixed, moving = _choose(slower, network, (fixed, moving))
     active = np.where(f64(w.ranks) > 1.0, 1.0, 0.0)[()]
@@ -101,4 +105,47 @@ def _choose(
     return np.where(first, one[0], other[0])[()], np.where(first, one[1], other[1])[()]
 
 
+CUSTOM_PARAMETERS = (
+    _seconds("custom_start_s", 1e-4, 5e-6, "peer-to-peer kernel: launch and first barrier"),
+    _seconds("custom_hop_s", 1e-5, 5e-7, "peer-to-peer kernel: flag of one peer"),
+    _seconds("custom_barrier_s", 5e-5, 4e-6, "second barrier of the two-shot form"),
+    _fraction("custom_fraction", 0.6, "peer-to-peer kernel: share of the link"),
+    _seconds("bandwidth_start_s", 2e-4, 4e-5, "ring above it: launch and set-up"),
+    _seconds("bandwidth_hop_s", 1e-5, 1e-6, "ring above it: one step"),
+    _fraction("bandwidth_fraction", 0.7, "ring above it: share of the link"),
+    _fraction("copy_fraction", 0.8, "share of main memory of the copy into the shared buffer"),
+    EAGER_S,
+)
+
+
+def predict_custom(w: Collective, device: Device, values: Values, run: Run) -> Terms:
+    """``max(launch + transfer, host) + copy``: an all-reduce by kernels that read peers directly.
+
+    One shot: every device reads all others' buffers, ``(n - 1) S`` bytes and one barrier. Two shot:
+    reduce-scatter and all-gather, ring bytes and a second barrier. A ring above them; the fastest
+    counts. An eager call waits for the host and first copies its buffer to where peers see it.
+    """
+    n, size = f64(w.ranks), f64(w.bytes)
+    link = node_peer_bandwidth(w, device)
+    flags = np.float64(values["custom_start_s"]) + np.float64(values["custom_hop_s"]) * (n - 1.0)
+    reach = np.float64(values["custom_fraction"]) * link
+    one = flags, (n - 1.0) * size / reach
+    two = flags + np.float64(values["custom_barrier_s"]), link_bytes(w) / reach
+    ring = _protocol("bandwidth", values, link_bytes(w), ring_steps(w), link)
+    fixed, moving = _choose(sum(one) <= sum(two), one, two)
+    fixed, moving = _choose(fixed + moving <= sum(ring), (fixed, moving), ring)
+    active = np.where(n > 1.0, 1.0, 0.0)[()]
+    eager = active * np.float64(1.0 if run.launch == "eager" else 0.0)
+    memory = np.float64(values["copy_fraction"]) * np.float64(device.memory.bandwidth_bytes_per_s)
+    copy, host = eager * (2.0 * size) / memory, eager * np.float64(values["eager_s"])
+    fixed, moving = active * fixed, active * moving
+    return Terms(
+        time_s=np.maximum(fixed + moving, host) + copy,
+        terms={"launch": fixed, "transfer": moving, "host": host, "copy": copy},
+        formula="max(launch + transfer, host) + copy",
+        details={},
+    )
+
+
 COLLECTIVE = ClassModel(name="collective", parameters=PARAMETERS, predict=predict_collective)
+CUSTOM = ClassModel(name="collective_custom", parameters=CUSTOM_PARAMETERS, predict=predict_custom)

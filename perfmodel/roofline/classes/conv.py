@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from perfmodel.hw.device import Device
-from perfmodel.ops import count
-from perfmodel.ops.conv import output_size
+from perfmodel.ops import Cost, count
+from perfmodel.ops.conv import is_depthwise
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
@@ -32,25 +32,36 @@ WORK_FRACTION = Parameter(
     start=0.5,
     meaning="share of the peak that the arithmetic reaches",
 )
-OUTPUT_CLK = Parameter(
-    name="output_clk",
+ROW_CLK = Parameter(
+    name="row_clk",
     unit="cycles",
     low=0.0,
-    high=100.0,
-    start=1.0,
-    meaning="multiprocessor cycles per output of a depthwise convolution, 32 outputs at a time",
+    high=1_000.0,
+    start=50.0,
+    meaning="multiprocessor cycles per sequence and channel of a depthwise convolution",
+)
+LONG_CLK = Parameter(
+    name="long_clk",
+    unit="cycles",
+    low=0.0,
+    high=40_000.0,
+    start=1_000.0,
+    meaning="further fixed time of a convolution over more than one position",
 )
 
 
 def predict_conv(w: Conv, device: Device, values: Values, run: Run) -> Terms:
     """``launch + max+(arithmetic, memory; unhidden)``.
 
-    arithmetic: FLOPs at ``work_fraction`` of the peak plus the address work of each output.
+    arithmetic: FLOPs at ``work_fraction`` of the peak, or, for depthwise kernels that give a thread
+    block to every sequence and channel, the fixed work of those rows, whichever is longer.
     """
     cost = count(w)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
-    work = _arithmetic_s(w, device, values)
-    start = launch_s(device, values, run)
+    work = np.maximum(_arithmetic_s(cost, device, values), _rows_s(w, device, values))
+    clock = np.float64(device.compute.clock_vector_hz)
+    longer = np.where(f64(w.width) * f64(w.height) > 1.0, np.float64(values["long_clk"]), 0.0)[()]
+    start = launch_s(device, values, run) + longer / clock
     return Terms(
         time_s=start + overlap(work, memory, values["unhidden"]),
         terms={"launch": start, "arithmetic": work, "memory": memory},
@@ -59,16 +70,19 @@ def predict_conv(w: Conv, device: Device, values: Values, run: Run) -> Terms:
     )
 
 
-def _arithmetic_s(w: Conv, device: Device, values: Values) -> Array:
-    compute = device.compute
+def _arithmetic_s(cost: Cost, device: Device, values: Values) -> Array:
     seconds: Array = np.float64(0.0)
-    for (unit, dtype, acc), work in count(w).flops.items():
-        peak = np.float64(compute.peak(unit, dtype, acc))
+    for (unit, dtype, acc), work in cost.flops.items():
+        peak = np.float64(device.compute.peak(unit, dtype, acc))
         seconds = seconds + work / (peak * np.float64(values["work_fraction"]))
-    height, width = output_size(w)
-    outputs = f64(w.batch) * f64(w.out_channels) * height * width
-    per_s = np.float64(32.0 * compute.units) * np.float64(compute.clock_vector_hz)
-    return seconds + np.float64(values["output_clk"]) * outputs / per_s
+    return seconds
+
+
+def _rows_s(w: Conv, device: Device, values: Values) -> Array:
+    rows = np.where(is_depthwise(w), f64(w.batch) * f64(w.in_channels), 0.0)
+    per_s = np.float64(device.compute.units) * np.float64(device.compute.clock_vector_hz)
+    seconds: Array = (rows * np.float64(values["row_clk"]) / per_s)[()]
+    return seconds
 
 
 CONV = ClassModel(
@@ -79,7 +93,8 @@ CONV = ClassModel(
         DRAM_FRACTION,
         UNHIDDEN,
         WORK_FRACTION,
-        OUTPUT_CLK,
+        ROW_CLK,
+        LONG_CLK,
         CACHE_SHARE,
         CACHE_FRACTION,
     ),

@@ -42,14 +42,14 @@ SOFTMAX_PASSES = Parameter(
     start=1.2,
     meaning="effective passes over the compulsory bytes of a softmax",
 )
-MIX_PASSES = Parameter(
-    name="mix_passes",
+ROW_PASSES = Parameter(
+    name="row_passes",
     unit="1",
     low=1.0,
     high=4.0,
     start=1.5,
-    meaning="effective passes of element-wise operators that do arithmetic beyond one operation "
-    "an element (activations, rotary embeddings)",
+    meaning="effective passes of element-wise kernels that give a row to one thread block "
+    "(activations, rotary embeddings), against flat ones",
 )
 ROW_CLK = Parameter(
     name="row_clk",
@@ -84,7 +84,7 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     ceil(cols / 1024) pass)`` cycles, the latency chain of thread blocks that hold one row each.
     """
     cost = count(w)
-    traffic = cost.bytes_total * np.float64(_passes(w, values))
+    traffic = cost.bytes_total * _passes(w, values)
     memory = memory_s(traffic, cost.bytes_total, device, values, run)
     rows, passes = _rows(w)
     held = np.float64(values["blocks_per_unit"]) * np.float64(device.compute.units)
@@ -99,18 +99,20 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     )
 
 
-def _passes(w: Norm | Elementwise, values: Values) -> float:
+def _passes(w: Norm | Elementwise, values: Values) -> np.float64:
+    """How often the compulsory bytes are moved, in effect."""
     if isinstance(w, Norm):
-        return values["softmax_passes" if w.kind == "softmax" else "norm_passes"]
-    plain = bool(np.all(np.asarray(w.flops) <= 1.0)) and not bool(np.any(w.special))
-    return 1.0 if plain else values["mix_passes"]
+        return np.float64(values["softmax_passes" if w.kind == "softmax" else "norm_passes"])
+    return np.float64(1.0 if w.cols is None else values["row_passes"])
 
 
 def _rows(w: Norm | Elementwise) -> tuple[Array, Array]:
-    """Rows, and passes of 1024 elements over each; element-wise operators have no rows."""
+    """Rows, and passes of 1024 elements over each; without rows every 1024 elements are one."""
     if isinstance(w, Norm):
         return f64(w.rows), ceil_div(w.cols, ROW_CHUNK)
-    return ceil_div(w.elements, ROW_CHUNK), np.float64(1.0)
+    if w.cols is None:
+        return ceil_div(w.elements, ROW_CHUNK), np.float64(1.0)
+    return ceil_div(w.elements, w.cols), ceil_div(w.cols, ROW_CHUNK)
 
 
 POINTWISE = ClassModel(
@@ -122,7 +124,7 @@ POINTWISE = ClassModel(
         UNHIDDEN,
         NORM_PASSES,
         SOFTMAX_PASSES,
-        MIX_PASSES,
+        ROW_PASSES,
         ROW_CLK,
         PASS_CLK,
         BLOCKS_PER_UNIT,

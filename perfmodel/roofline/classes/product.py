@@ -27,7 +27,7 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
-from perfmodel.roofline.power import ENERGY_PJ, POWER_EXPONENT, power_share
+from perfmodel.roofline.power import ENERGY_PJ, POWER_EXPONENT, sustained_rate
 from perfmodel.workload import Array, Gemm
 
 TILES = (
@@ -166,8 +166,7 @@ def _unit_rate(cost: Cost, device: Device, values: Values) -> np.float64:
     """FLOP/s that one unit sustains: its share of the peak, after power and the inner loop."""
     ((unit, dtype, acc),) = cost.flops
     peak = np.float64(device.compute.peak(unit, dtype, acc))
-    fraction = np.float64(values["tensor_fraction"]) * power_share(peak, device, values)
-    return peak * fraction / np.float64(device.compute.units)
+    return sustained_rate(peak, device, values) / np.float64(device.compute.units)
 
 
 def _widen_s(w: Gemm, device: Device, values: Values) -> np.float64:

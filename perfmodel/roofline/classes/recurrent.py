@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
-from perfmodel.ops.numbers import f64
+from perfmodel.ops.numbers import ceil_div, f64
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -28,21 +28,32 @@ SCAN_CHANNELS = np.float64(128.0)
 SCAN_TOKENS = np.float64(64.0)
 """Tokens of a selective scan counted as one chunk."""
 
-WAVE_CLK = Parameter(
-    name="wave_clk",
-    unit="cycles",
-    low=0.0,
-    high=100_000.0,
-    start=8_000.0,
-    meaning="start and end of one wave of heads",
-)
-CHUNK_CLK = Parameter(
-    name="chunk_clk",
-    unit="cycles",
-    low=0.0,
-    high=50_000.0,
-    start=2_000.0,
-    meaning="dependent latency of one chunk of tokens (64 of them in a selective scan)",
+MIXERS = ("linear_attention", "delta_rule", "selective_scan", "ssd")
+KERNELS = {"linear_attention": 4.0, "delta_rule": 1.0, "selective_scan": 1.0, "ssd": 5.0}
+"""Kernels that the reference implementation of each mixer launches: flash-linear-attention's
+chunk_gla, FlashInfer's fused delta rule, mamba-ssm's selective_scan and ssd_combined."""
+
+CHUNK_LATENCIES = tuple(
+    parameter
+    for op in MIXERS
+    for parameter in (
+        Parameter(
+            name=f"{op}_wave_clk",
+            unit="cycles",
+            low=0.0,
+            high=100_000.0,
+            start=8_000.0,
+            meaning=f"{op}: start and end of one wave of heads",
+        ),
+        Parameter(
+            name=f"{op}_token_clk",
+            unit="cycles",
+            low=0.0,
+            high=500.0,
+            start=80.0,
+            meaning=f"{op}: dependent latency per token of a chunk (scan: of 64 tokens)",
+        ),
+    )
 )
 WORK_FRACTION = Parameter(
     name="work_fraction",
@@ -58,19 +69,21 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
     """``launch + max+(chunks, memory; unhidden)``.
 
     Heads (or 128-channel groups) are dealt to multiprocessors in ``waves``; each walks its chunks
-    one after the other: ``waves * (wave_clk + n_chunks * chunk_clk) + work``, where work is the
-    arithmetic of ``waves`` heads on one multiprocessor at ``work_fraction`` of its peaks.
+    one after the other: ``waves * (wave_clk + chunks * tokens * token_clk) + work``, where work is
+    the arithmetic of ``waves`` heads on one multiprocessor at ``work_fraction`` of its peaks. The
+    latencies are the operator's own: how deep its chunk's chain of products is.
     """
     cost = count(w)
-    walkers, chunks = _layout(w)
+    walkers, chunks, tokens = _layout(w)
     units = np.float64(device.compute.units)
     waves = np.ceil(walkers / units)
     clock = np.float64(device.compute.clock_vector_hz)
-    latency = (np.float64(values["wave_clk"]) + chunks * np.float64(values["chunk_clk"])) / clock
+    chain = chunks * tokens * np.float64(values[f"{w.op}_token_clk"])
+    latency = (np.float64(values[f"{w.op}_wave_clk"]) + chain) / clock
     work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
     serial = waves * latency + work * (waves * units / walkers)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
-    start = launch_s(device, values, run)
+    start = KERNELS[w.op] * launch_s(device, values, run)
     return Terms(
         time_s=start + overlap(serial, memory, values["unhidden"]),
         terms={"launch": start, "chunks": serial, "memory": memory},
@@ -93,15 +106,15 @@ def predict_step(w: Workload, device: Device, values: Values, run: Run) -> Terms
     )
 
 
-def _layout(w: Workload) -> tuple[Array, Array]:
-    """Independent walkers and the dependent chunks that each of them takes."""
+def _layout(w: Workload) -> tuple[Array, Array, Array]:
+    """Independent walkers, the dependent chunks that each of them takes, and tokens of a chunk."""
     if isinstance(w, SelectiveScan):
-        walkers = f64(w.batch) * np.ceil(f64(w.channels) / SCAN_CHANNELS)
-        return walkers, np.ceil(f64(w.seq_len) / SCAN_TOKENS)
+        walkers = f64(w.batch) * ceil_div(w.channels, SCAN_CHANNELS)
+        return walkers, ceil_div(w.seq_len, SCAN_TOKENS), SCAN_TOKENS
     assert isinstance(w, LinearAttention | DeltaRule | Ssd)
     heads = w.value_heads if isinstance(w, DeltaRule) else w.heads
     assert heads is not None
-    return f64(w.batch) * f64(heads), np.ceil(f64(w.seq_len) / f64(w.chunk))
+    return f64(w.batch) * f64(heads), ceil_div(w.seq_len, w.chunk), f64(w.chunk)
 
 
 def _arithmetic_s(cost: Cost, device: Device) -> Array:
@@ -124,6 +137,6 @@ _COMMON = (
     CACHE_FRACTION,
 )
 CHUNK = ClassModel(
-    name="recurrent_chunk", parameters=(*_COMMON, WAVE_CLK, CHUNK_CLK), predict=predict_chunk
+    name="recurrent_chunk", parameters=(*_COMMON, *CHUNK_LATENCIES), predict=predict_chunk
 )
 STEP = ClassModel(name="recurrent_step", parameters=_COMMON, predict=predict_step)

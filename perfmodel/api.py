@@ -1,0 +1,272 @@
+"""The public functions: names become objects, and each question goes where it is answered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from perfmodel.answer import Estimate
+from perfmodel.hw.device import Device
+from perfmodel.models.shape import ModelShape
+from perfmodel.planning.defaults import (
+    DEPTHS,
+    MOST_DEVICES,
+    PAGE_SIZE,
+    PREFILL_CHUNK,
+    RESERVE_BYTES,
+)
+from perfmodel.workload import Size, Workload
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import pandas as pd
+
+    from perfmodel.models.phases import Phase
+    from perfmodel.planning.answers import PlanAnswer
+    from perfmodel.planning.compare import Comparison
+    from perfmodel.planning.memory import CapacityAnswer
+    from perfmodel.planning.planner import Rank
+    from perfmodel.roofline.model import Launch
+    from perfmodel.sweeps import Progress, SweepResult
+
+DeviceLike: TypeAlias = Device | str | Path
+ModelLike: TypeAlias = ModelShape | str | Path
+
+
+def device(name: DeviceLike) -> Device:
+    """A device by name, alias or path of a spec of your own.
+
+    Raises:
+        UnknownName: no such device; offers the nearest names.
+        MissingFile, MalformedFile: the path is no file, or no device spec.
+    """
+    from perfmodel.hw.load import load_device
+
+    return name if isinstance(name, Device) else load_device(name)
+
+
+def model(name: ModelLike) -> ModelShape:
+    """A model by name, alias or path of a ``config.json``.
+
+    Raises:
+        UnknownName: no such model or model type; says what is known.
+        MissingFile, MalformedFile: the path is no file, or no configuration.
+    """
+    from perfmodel.models.hf import load_model
+
+    return name if isinstance(name, ModelShape) else load_model(name)
+
+
+def estimate(
+    workload: Workload,
+    on: DeviceLike,
+    *,
+    kernel: str | None = None,
+    launch: Launch = "graph",
+) -> Estimate:
+    """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`."""
+    from perfmodel.roofline import time
+
+    return time.estimate(workload, device(on), kernel=kernel, launch=launch)
+
+
+def step(
+    of: ModelLike,
+    on: DeviceLike,
+    *,
+    phase: Phase,
+    batch: Size = 1,
+    prompt: Size | None = None,
+    context: Size | None = None,
+    tp: Size = 1,
+    pp: Size = 1,
+    ep: Size = 1,
+    sequence_parallel: bool = False,
+    dtype: str | None = None,
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    chunk: Size | None = None,
+    engine: str | None = None,
+) -> Estimate:
+    """How long one step of a model takes, or a whole prefill; sizes may be arrays.
+
+    See :func:`perfmodel.models.phases.step` for what they mean, and
+    :class:`perfmodel.planning.running.Wish` for the data types when none are named.
+    """
+    from perfmodel.models import phases
+    from perfmodel.planning.running import Wish
+
+    shape, where = model(of), device(on)
+    wish = Wish(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+    return phases.step(
+        shape,
+        where,
+        phase=phase,
+        batch=batch,
+        prompt=prompt,
+        context=context,
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        sequence_parallel=sequence_parallel,
+        dtypes=wish.on(shape, where),
+        chunk=chunk,
+        engine=engine,
+    )
+
+
+def capacity(
+    of: ModelLike,
+    on: DeviceLike,
+    *,
+    context: int,
+    users: int = 1,
+    tp: int = 1,
+    pp: int = 1,
+    ep: int = 1,
+    dtype: str | None = None,
+    weight_dtype: str | None = None,
+    kv_dtype: str | None = None,
+    page_size: int | None = PAGE_SIZE,
+    reserve_bytes: float = RESERVE_BYTES,
+    memory_bytes: float | None = None,
+    prefill_chunk: int = PREFILL_CHUNK,
+) -> CapacityAnswer:
+    """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
+    from perfmodel.models.parallel import Split
+    from perfmodel.planning import memory
+    from perfmodel.planning.running import Wish
+
+    shape, where = model(of), device(on)
+    wish = Wish(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+    return memory.capacity(
+        shape,
+        where,
+        context=context,
+        users=users,
+        split=Split(tp=tp, pp=pp, ep=ep),
+        dtypes=wish.on(shape, where),
+        page_size=page_size,
+        reserve_bytes=reserve_bytes,
+        memory_bytes=memory_bytes,
+        prefill_chunk=prefill_chunk,
+    )
+
+
+def plan(
+    of: ModelLike,
+    on: DeviceLike | Sequence[DeviceLike],
+    *,
+    prompt: int,
+    output: int,
+    users: int | None = None,
+    rate: float | None = None,
+    ttft_s: float | None = None,
+    tpot_s: float | None = None,
+    prefix_hit: float = 0.0,
+    dtype: str | Sequence[str] | None = None,
+    weight_dtype: str | Sequence[str] | None = None,
+    kv_dtype: str | Sequence[str] | None = None,
+    tp: int | Sequence[int] | None = None,
+    pp: int | Sequence[int] | None = None,
+    ep: int = 1,
+    max_devices: int = MOST_DEVICES,
+    chunk: int | None = PREFILL_CHUNK,
+    page_size: int | None = PAGE_SIZE,
+    reserve_bytes: float = RESERVE_BYTES,
+    memory_bytes: float | None = None,
+    rank: Rank = "cost",
+    price: float | None = None,
+) -> PlanAnswer:
+    """What serves the load within its service levels, best by ``rank`` first.
+
+    See :class:`perfmodel.planning.demand.Demand` for the load,
+    :class:`perfmodel.planning.layouts.Search` for what may be chosen (a sequence of data types
+    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`.
+    """
+    from perfmodel.planning import planner
+    from perfmodel.planning.demand import Demand
+    from perfmodel.planning.layouts import Search
+    from perfmodel.planning.running import Wish
+
+    types = itertools.product(*(_several(d) or [None] for d in (dtype, weight_dtype, kv_dtype)))
+    demand = Demand(
+        users=users,
+        rate=rate,
+        prompt=prompt,
+        output=output,
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        prefix_hit=prefix_hit,
+    )
+    search = Search(
+        dtypes=tuple(Wish(dtype=a, weight_dtype=w, kv_dtype=kv) for a, w, kv in types),
+        tp=None if tp is None else tuple(_several(tp)),
+        pp=DEPTHS if pp is None else tuple(_several(pp)),
+        ep=ep,
+        max_devices=max_devices,
+        chunk=chunk,
+        page_size=page_size,
+        reserve_bytes=reserve_bytes,
+        memory_bytes=memory_bytes,
+    )
+    devices = [device(d) for d in _several(on)]
+    return planner.plan(model(of), devices, demand, search=search, rank=rank, price=price)
+
+
+def sweep(
+    of: ModelLike | Workload | Sequence[ModelLike],
+    on: DeviceLike | Sequence[DeviceLike],
+    *,
+    lean: bool = False,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **grids: Any,
+) -> pd.DataFrame | SweepResult:
+    """Predictions over a grid, as a data frame or, ``lean``, as arrays with their axes.
+
+    Grids as :func:`perfmodel.sweeps.sweep` names them.
+    """
+    from perfmodel import sweeps
+
+    subjects = [s if isinstance(s, Workload) else model(s) for s in _several(of)]
+    devices = [device(d) for d in _several(on)]
+    found = sweeps.sweep(subjects, devices, executor=executor, progress=progress, **grids)
+    return found if lean else found.to_frame()
+
+
+def compare(
+    of: ModelLike | Workload,
+    on: Sequence[DeviceLike],
+    *,
+    price: float | None = None,
+    **question: Any,
+) -> Comparison:
+    """The same question on two to six devices: keywords of :func:`estimate` or :func:`step`."""
+    from perfmodel.planning import compare as comparing
+    from perfmodel.planning.running import Wish
+
+    devices = [device(d) for d in on]
+    if isinstance(of, Workload):
+        return comparing.compare(of, devices, price=price, **question)
+    names = ("dtype", "weight_dtype", "kv_dtype")
+    wish = Wish(**{n: question.pop(n) for n in names if n in question})
+    return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)
+
+
+def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:
+    """The derivation of an answer, from the terms that made it."""
+    from perfmodel.report.explain import explain as told
+
+    return told(answer)
+
+
+def _several(values: Any) -> list[Any]:
+    """One value or many, as a list; none for None."""
+    if values is None:
+        return []
+    single = isinstance(values, str | int | Path | Device | ModelShape | Workload)
+    return [values] if single else list(values)

@@ -1,0 +1,225 @@
+"""Every way of laying a model over devices that a plan considers, evaluated in one sweep each.
+
+A :class:`Trial` is one device type, one pipeline depth and one choice of data types; tensor
+parallelism and users per replica are the two axes of its arrays, so the time model runs once per
+trial whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perfmodel.errors import BadValue
+from perfmodel.hw.device import Device
+from perfmodel.models.flow import Dtypes
+from perfmodel.models.parallel import Split, check_split, possible_tp
+from perfmodel.models.shape import ModelShape
+from perfmodel.planning.defaults import (
+    DEPTHS,
+    MOST_DEVICES,
+    PAGE_SIZE,
+    PREFILL_CHUNK,
+    RESERVE_BYTES,
+)
+from perfmodel.planning.demand import Demand
+from perfmodel.planning.footprint import Footprint, footprint
+from perfmodel.planning.running import Wish
+from perfmodel.planning.serving import Serving, serve
+from perfmodel.workload import Array
+
+MOST_USERS = 4096
+"""Users per replica beyond which no plan is sought."""
+
+FITS, NO_MEMORY, TTFT, TPOT, DEVICES = range(5)
+"""Why a point of a trial is no plan; the first that applies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a plan may choose from. None leaves the choice to what model and device allow."""
+
+    tp: tuple[int, ...] | None = None
+    pp: tuple[int, ...] = DEPTHS
+    ep: int = 1
+    dtypes: tuple[Wish, ...] = (Wish(),)
+    max_devices: int = MOST_DEVICES
+    chunk: int | None = PREFILL_CHUNK
+    page_size: int | None = PAGE_SIZE
+    reserve_bytes: float = RESERVE_BYTES
+    memory_bytes: float | None = None
+
+    def budget(self, device: Device) -> float:
+        """Bytes of one device that are ours."""
+        memory = device.memory.capacity_bytes if self.memory_bytes is None else self.memory_bytes
+        return memory - device.os_reserve_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trial:
+    """Grids over ``tp`` (rows) and users per replica (columns)."""
+
+    device: Device
+    dtypes: Dtypes
+    split: Split
+    """With ``tp`` as a column of candidates."""
+    held: Footprint
+    most_users: Array
+    serving: Serving
+    replicas: NDArray[np.float64]
+    devices: NDArray[np.float64]
+    users: NDArray[np.float64]
+    """Users in flight over all replicas."""
+    requests_per_s: NDArray[np.float64]
+    verdict: NDArray[np.int64]
+
+    def tp(self, row: int) -> int:
+        """The tensor-parallel degree of a row."""
+        return int(np.ravel(self.split.tp)[row])
+
+    def at(self, row: int) -> Split:
+        """The split of a row."""
+        return replace(self.split, tp=self.tp(row))
+
+
+def trials(shape: ModelShape, device: Device, demand: Demand, search: Search) -> Iterator[Trial]:
+    """One trial per pipeline depth and choice of data types.
+
+    Raises:
+        ImpossibleSplit: a split asked for by name that the model forbids.
+        UnsupportedDtype: the device lacks a rate.
+    """
+    for dtypes in dict.fromkeys(wish.on(shape, device) for wish in search.dtypes):
+        for pp in search.pp:
+            if pp <= shape.depth:
+                yield _trial(shape, device, demand, search, dtypes, pp)
+
+
+def degrees(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...]:
+    """Tensor-parallel degrees to try: as asked, else powers of two inside one link domain."""
+    if search.tp is not None:
+        for tp in search.tp:
+            check_split(shape, Split(tp=tp, ep=search.ep), device)
+        return search.tp
+    domain = device.peer_link.domain if device.peer_link is not None else 1
+    return tuple(t for t in possible_tp(shape) if t & (t - 1) == 0 and t <= domain)
+
+
+def _trial(
+    shape: ModelShape,
+    device: Device,
+    demand: Demand,
+    search: Search,
+    dtypes: Dtypes,
+    pp: int,
+) -> Trial:
+    split = Split(tp=np.array(degrees(shape, device, search))[:, None], pp=pp, ep=search.ep)
+    held = footprint(
+        shape,
+        context=float(demand.peak_context),
+        split=split,
+        dtypes=dtypes,
+        page_size=search.page_size,
+        reserve_bytes=search.reserve_bytes,
+        chunk=float(search.chunk or demand.fresh),
+    )
+    most = np.asarray(held.max_users(search.budget(device)))
+    batch = np.asarray(_batches(demand, most), dtype=np.float64)
+    serving = serve(
+        shape, device, demand, split=split, dtypes=dtypes, batch=batch, chunk=search.chunk
+    )
+    replicas = _replicas(demand, serving)
+    devices = replicas * np.asarray(split.tp) * pp * np.asarray(split.expert_replicas)
+    users, rate = _load(demand, serving, replicas)
+    return Trial(
+        device=device,
+        dtypes=dtypes,
+        split=split,
+        held=held,
+        most_users=most,
+        serving=serving,
+        replicas=replicas,
+        devices=devices,
+        users=users,
+        requests_per_s=rate,
+        verdict=_verdict(demand, search, serving, most, devices),
+    )
+
+
+def _batches(demand: Demand, most: Array) -> list[int]:
+    """Users per replica worth trying: every even split of the users, or a fine geometric grid."""
+    if demand.users is not None:
+        shares = (
+            {-(-demand.users // r) for r in range(1, demand.users + 1)}
+            if (demand.users <= MOST_USERS)
+            else set(_geometric(demand.users))
+        )
+        return sorted(b for b in shares if b <= MOST_USERS)
+    top = int(np.clip(np.max(most), 1, MOST_USERS))
+    return _geometric(top)
+
+
+def _geometric(top: int) -> list[int]:
+    steps = np.floor(np.geomspace(1, top, num=96))
+    return sorted({int(s) for s in steps} | set(range(1, min(top, 16) + 1)))
+
+
+def _replicas(demand: Demand, serving: Serving) -> NDArray[np.float64]:
+    if demand.users is not None:
+        wanted = demand.users / serving.batch + 0.0 * serving.requests_per_s
+    else:
+        wanted = np.float64(demand.rate or 0.0) / serving.requests_per_s
+    return np.maximum(1.0, np.ceil(wanted))
+
+
+def _load(
+    demand: Demand, serving: Serving, replicas: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Users in flight and requests per second, tied by Little's law."""
+    latency = serving.latency.value
+    if demand.users is not None:
+        users = np.full_like(replicas, demand.users)
+        return users, users / latency
+    rate = np.full_like(replicas, demand.rate or 0.0)
+    return rate * latency, rate
+
+
+def _verdict(
+    demand: Demand,
+    search: Search,
+    serving: Serving,
+    most: Array,
+    devices: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """The first reason, in order, that a point is no plan."""
+    checks = [
+        (serving.batch > most, NO_MEMORY),
+        (serving.ttft.value > (demand.ttft_s or np.inf), TTFT),
+        (serving.tpot.value > (demand.tpot_s or np.inf), TPOT),
+        (devices > search.max_devices, DEVICES),
+    ]
+    where = [np.broadcast_to(c, devices.shape) for c, _ in checks]
+    return np.select(where, [code for _, code in checks], FITS)
+
+
+def check_search(search: Search) -> None:
+    """Refuse an empty or senseless search space.
+
+    Raises:
+        BadValue: names the field.
+    """
+    lists: dict[str, Sequence[object] | None] = {
+        "tp": search.tp, "pp": search.pp, "dtype": search.dtypes,
+    }  # fmt: skip
+    for field, values in lists.items():
+        if values is not None and not values:
+            msg = "has nothing to choose from"
+            raise BadValue(msg, field=field, fix="at least one value")
+    numbers = {"max_devices": search.max_devices, "chunk": search.chunk}
+    for field, number in numbers.items():
+        if number is not None and number < 1:
+            msg = f"must be at least 1, got {number}"
+            raise BadValue(msg, field=field)

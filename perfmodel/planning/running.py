@@ -1,0 +1,46 @@
+"""The data types that a model runs in on a device, where nobody says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perfmodel.hw.device import Device
+from perfmodel.models.flow import Dtypes
+from perfmodel.models.shape import ModelShape
+from perfmodel.workload import dtype_bytes
+
+WIDE = ("bf16", "fp16", "fp32")
+"""In the order tried, after a 16-bit type that the model was published in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Data types as asked for: ``dtype`` for activations, weights and cache unless named apart.
+
+    Left out, activations take the published 16-bit type, or bf16, or what comes next in
+    :data:`WIDE` that the device multiplies; weights stay as published where that is narrower.
+    Cached keys and values are never narrower than 16 bits unless asked.
+    """
+
+    dtype: str | None = None
+    weight_dtype: str | None = None
+    kv_dtype: str | None = None
+
+    def on(self, shape: ModelShape, device: Device) -> Dtypes:
+        """What the model runs in on ``device``.
+
+        Raises:
+            UnknownName: no such data type.
+        """
+        act = self.dtype or _native(shape, device)
+        published = shape.dtype if self.dtype is None else act
+        narrow = dtype_bytes(published) < dtype_bytes(act)
+        weight = self.weight_dtype or (published if narrow else act)
+        kv = self.kv_dtype or Dtypes(act=act).wide
+        return Dtypes(act=act, weight=weight, kv=kv)
+
+
+def _native(shape: ModelShape, device: Device) -> str:
+    rates = device.compute.dtypes()
+    wanted = [d for d in (shape.dtype,) if d == "fp16"] + list(WIDE)
+    return next((d for d in wanted if d in rates), wanted[0])

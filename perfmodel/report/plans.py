@@ -1,0 +1,123 @@
+"""Plans for people: what to buy, what it gives, what it waits for, what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from perfmodel.planning.answers import Level, Plan, PlanAnswer
+from perfmodel.report.shown import Shown, assumed, dollars, interval, seconds, stack_table
+from perfmodel.report.tables import Column, Table, plain
+
+PLANS = (
+    Column(key="device", title="device", right=False),
+    Column(key="devices", title="devices"),
+    Column(key="tp", title="tp"),
+    Column(key="pp", title="pp"),
+    Column(key="replicas", title="replicas"),
+    Column(key="batch", title="batch"),
+    Column(key="weight_dtype", title="weights", right=False),
+    Column(key="kv_dtype", title="KV", right=False),
+    Column(key="ttft_s", title="TTFT", unit="s"),
+    Column(key="tpot_s", title="TPOT", unit="s"),
+    Column(key="tokens_per_s", title="tokens/s"),
+    Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
+    Column(key="energy_j", title="energy/M out", unit="J"),
+    Column(key="bound", title="waits for", right=False),
+    Column(key="limit", title="limited by", right=False),
+    Column(key="pareto", title="Pareto"),
+    Column(key="source", title="source", right=False),
+)
+
+RELIEFS = (
+    Column(key="change", title="what would relax it", right=False),
+    Column(key="device", title="device", right=False),
+    Column(key="devices", title="devices"),
+    Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
+    Column(key="latency_s", title="whole request", unit="s"),
+)
+
+MOST_ROWS = 10
+"""Plans and reasons that people are shown; machine output has all."""
+
+
+def plan_shown(answer: PlanAnswer) -> Shown:
+    """The best plan as a verdict, the plans, its memory, what would relax it, and why not."""
+    rows = plan_rows(answer)
+    whole = Table(title=f"plans, best by {answer.rank} first", columns=PLANS, rows=rows)
+    tables = [Table(title=whole.title, columns=PLANS, rows=rows[:MOST_ROWS])] if rows else []
+    if answer.best is not None:
+        tables.append(stack_table(answer.best.stack, answer.best.budget_bytes))
+    if answer.relax:
+        reliefs = tuple(r.to_dict() for r in answer.relax)
+        tables.append(Table(title="relaxations", columns=RELIEFS, rows=reliefs))
+    return Shown(
+        lead=(plan_verdict(answer),),
+        tables=tuple(tables),
+        notes=(*_notes(answer), *assumed(answer.assumptions)),
+        rows=whole,
+    )
+
+
+def _notes(answer: PlanAnswer) -> Iterator[str]:
+    if answer.found > MOST_ROWS:
+        yield f"{answer.found - MOST_ROWS} more plans ({len(answer.plans)} of all in --json)"
+    if answer.best is not None:
+        yield from _level_notes(answer.best)
+        yield f"what forbids fewer devices: {answer.best.limit}"
+        yield f"price: {answer.best.price.origin}"
+    for reason in answer.infeasible[:MOST_ROWS]:
+        yield f"not possible: {reason}"
+    if len(answer.infeasible) > MOST_ROWS:
+        yield f"not possible: {len(answer.infeasible) - MOST_ROWS} more (all in --json)"
+
+
+def plan_rows(answer: PlanAnswer) -> tuple[dict[str, Any], ...]:
+    """Every plan as flat columns."""
+    return tuple(
+        p.to_dict()
+        | {
+            "weight_dtype": p.dtypes.weight,
+            "kv_dtype": p.dtypes.kv,
+            "ttft_s": float(p.ttft.span.value),
+            "tpot_s": float(p.tpot.span.value),
+            "usd_per_million_output_tokens": p.usd_per_million_tokens,
+            "energy_j": p.joules_per_million_tokens,
+            "bound": p.resource,
+            "limit": p.limit,
+        }
+        for p in answer.plans
+    )
+
+
+def plan_verdict(answer: PlanAnswer) -> str:
+    """One line: what to buy and what it gives, or that nothing serves."""
+    d, best = answer.demand, answer.best
+    load = f"{d.users:,} users" if d.users is not None else f"{d.rate:g} requests/s"
+    ask = f"{answer.model}, {load}, {d.prompt:,} tokens in, {d.output:,} out"
+    if best is None:
+        return f"{ask}: NO PLAN meets it"
+    shape = f"tp {best.split.tp}" + (f" x pp {best.split.pp}" if int(best.split.pp) > 1 else "")
+    cost = "cost unknown" if best.usd_per_million_tokens is None else (
+        f"{dollars(best.usd_per_million_tokens)} per million output tokens"
+    )  # fmt: skip
+    return (
+        f"{ask}: {best.devices} x {best.device} ({best.replicas} x {shape}), "
+        f"TTFT {_level(best.ttft)}, TPOT {_level(best.tpot)}, {plain(best.tokens_per_s)} tokens/s, "
+        f"{cost}, waits for {best.resource} [{best.source}]"
+    )
+
+
+def _level(level: Level) -> str:
+    span = level.span
+    return f"{seconds(float(span.value))} ({interval(float(span.low), float(span.high))})"
+
+
+def _level_notes(plan: Plan) -> Iterator[str]:
+    for name, level in (("TTFT", plan.ttft), ("TPOT", plan.tpot)):
+        if level.asked_s is not None and level.position is not None:
+            sure = "with its whole interval" if level.position >= 1 else (
+                f"at its estimate, not at the upper end: the level lies {level.position:.0%} "
+                "of the way up the interval"
+            )  # fmt: skip
+            yield f"{name} meets {seconds(level.asked_s)} {sure}"

@@ -1,0 +1,174 @@
+"""Times for people: one estimate, devices side by side, a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from perfmodel.answer import Estimate, Part
+from perfmodel.planning.compare import Comparison, Contender
+from perfmodel.report.shown import Shown, assumed, dollars, interval, seconds
+from perfmodel.report.tables import Column, Table
+from perfmodel.sweeps import SweepResult
+
+TIMES = (
+    Column(key="time_s", title="time", unit="s"),
+    Column(key="low_s", title="low", unit="s"),
+    Column(key="high_s", title="high", unit="s"),
+    Column(key="lower_bound_s", title="lower bound", unit="s"),
+    Column(key="bound", title="bound", right=False),
+)
+SOURCE = Column(key="source", title="source", right=False)
+
+PARTS = (
+    Column(key="group", title="group", right=False),
+    Column(key="op", title="operator", right=False),
+    Column(key="count", title="count"),
+    Column(key="each_s", title="each", unit="s"),
+    Column(key="total_s", title="total", unit="s"),
+    Column(key="share", title="share", text="{:.1%}".format),
+    Column(key="bound", title="bound", right=False),
+    SOURCE,
+)
+
+DEVICES = (
+    Column(key="device", title="device", right=False),
+    *TIMES,
+    Column(key="times_fastest", title="x fastest"),
+    Column(key="max_users", title="max users"),
+    Column(key="act", title="dtype", right=False),
+    Column(key="usd_per_million", title="$/M", text=dollars),
+    SOURCE,
+    Column(key="refused", title="no answer because", right=False),
+)
+
+
+def estimate_shown(estimate: Estimate) -> Shown:
+    """The time with its interval, then the parts or terms that make it."""
+    notes = (f"time = {estimate.formula}", *assumed(estimate.assumptions))
+    if estimate.shape:
+        points = f"{estimate.name}: {np.prod(estimate.shape)} points [{estimate.source}]"
+        return Shown(lead=(points,), tables=(_grid_table(estimate),), notes=notes)
+    inside = _parts_table(estimate) if estimate.parts else _terms_table(estimate)
+    tables = (_time_table(estimate), inside)
+    return Shown(lead=(_verdict(estimate),), tables=tables, notes=notes)
+
+
+def _verdict(e: Estimate) -> str:
+    within = "" if e.coverage is None else f", {e.coverage:.0%} interval"
+    ends = interval(float(e.low_s), float(e.high_s))
+    return f"{e.name}: {seconds(float(e.time_s))} ({ends}{within}), bound by {e.bound} [{e.source}]"
+
+
+def _time_table(estimate: Estimate) -> Table:
+    return Table(title="estimate", columns=(*TIMES, SOURCE), rows=(_times(estimate),))
+
+
+def _times(estimate: Estimate) -> dict[str, Any]:
+    row = {c.key: getattr(estimate, c.key) for c in TIMES}
+    return row | {"bound": str(estimate.bound), "source": estimate.source}
+
+
+def _grid_table(estimate: Estimate) -> Table:
+    """One row per point of a grid."""
+    spread = {c.key: np.broadcast_to(getattr(estimate, c.key), estimate.shape) for c in TIMES}
+    rows = tuple(
+        {"point": str(at), "source": estimate.source}
+        | {key: values[at].item() for key, values in spread.items()}
+        for at in np.ndindex(estimate.shape)
+    )
+    columns = (Column(key="point", title="point", right=False), *TIMES, SOURCE)
+    return Table(title="estimates", columns=columns, rows=rows)
+
+
+def _terms_table(estimate: Estimate) -> Table:
+    columns = (
+        Column(key="term", title="term", right=False),
+        Column(key="time_s", title="time", unit="s"),
+    )
+    rows = tuple({"term": k, "time_s": float(v)} for k, v in estimate.terms.items())
+    return Table(title="terms", columns=columns, rows=rows)
+
+
+def _parts_table(estimate: Estimate) -> Table:
+    parts = sorted(estimate.parts, key=lambda p: -_total(p))
+    rows = tuple(_part(p, float(estimate.time_s)) for p in parts)
+    return Table(title="operators, slowest first", columns=PARTS, rows=rows)
+
+
+def _part(part: Part, whole: float) -> dict[str, Any]:
+    return {
+        "group": part.group,
+        "op": part.estimate.name,
+        "count": int(part.count),
+        "each_s": float(part.estimate.time_s),
+        "total_s": _total(part),
+        "share": _total(part) / whole,
+        "bound": str(part.estimate.bound),
+        "source": part.estimate.source,
+    }
+
+
+def _total(part: Part) -> float:
+    return float(part.count * part.estimate.time_s)
+
+
+def comparison_shown(found: Comparison) -> Shown:
+    """Devices side by side, fastest first."""
+    best = found.fastest
+    lead = f"{found.question}: {best.device} is fastest" if best is not None else found.question
+    rows = tuple(_contender(found, row) for row in found.rows)
+    title = f"devices, fastest first ($/M: per million {found.per})"
+    table = Table(title=title, columns=DEVICES, rows=rows)
+    return Shown(lead=(lead,), tables=(table,), notes=assumed(tuple(_doubts(found))))
+
+
+def _contender(found: Comparison, row: Contender) -> dict[str, Any]:
+    times = {} if row.estimate is None else _times(row.estimate)
+    return times | {
+        "device": row.device,
+        "times_fastest": found.ratio(row),
+        "max_users": row.max_users,
+        "act": None if row.dtypes is None else row.dtypes.act,
+        "usd_per_million": row.usd_per_million,
+        "refused": row.refused,
+    }
+
+
+def _doubts(found: Comparison) -> Iterator[str]:
+    notes = (n for r in found.rows if r.estimate is not None for n in r.estimate.assumptions)
+    yield from dict.fromkeys(notes)
+
+
+def sweep_answer(found: SweepResult) -> dict[str, Any]:
+    """JSON-ready: axes, one row per point, and what was refused."""
+    return {
+        "axes": {name: values.tolist() for name, values in found.axes.items()},
+        "rows": _records(found.to_frame()),
+        "refused": _refused(found),
+    }
+
+
+def sweep_shown(found: SweepResult, most: int) -> Shown:
+    """The grid's first ``most`` rows; CSV has all."""
+    frame = found.to_frame()
+    axes = tuple(Column(key=name, title=name, right=False) for name in found.axes)
+    part, whole = (
+        Table(title="predictions", columns=(*axes, *TIMES), rows=_records(f))
+        for f in (frame.head(most), frame)
+    )
+    hidden = found.size - len(part.rows)
+    notes = [f"{hidden:,} more rows (--csv or --json has all)"] if hidden else []
+    notes += [f"no answer for {key}: {why}" for key, why in _refused(found).items()]
+    lead = (f"{found.size:,} predictions",)
+    return Shown(lead=lead, tables=(part,), notes=tuple(notes), rows=whole)
+
+
+def _records(frame: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(frame.to_dict("records"))
+
+
+def _refused(found: SweepResult) -> dict[str, str]:
+    return {" ".join(key): why for key, why in found.refused.items()}

@@ -1,0 +1,290 @@
+"""Phases as operators and as time: what is listed, how often, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from perfmodel.catalog import using_specs
+from perfmodel.errors import BadValue, MalformedFile, UnknownName, UnsupportedDtype
+from perfmodel.hw.load import load_device
+from perfmodel.models.flow import Dtypes
+from perfmodel.models.hf import load_model
+from perfmodel.models.parallel import Split
+from perfmodel.models.phases import ops, step
+from perfmodel.models.shape import PatchEmbedding
+
+
+@pytest.fixture(scope="module")
+def h100():
+    return load_device("h100-sxm-80gb")
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return load_model("llama-3-8b")
+
+
+def named(listed):
+    """Operators by (group, name)."""
+    return {(op.group, op.name): op for op in listed}
+
+
+def test_identical_layers_collapse_into_counts(llama):
+    """Thirty-two layers of a Llama are twelve operators; q, k and v are one product, as are gate
+    and up, and KV heads replicate beyond eight devices."""
+    found = named(ops(llama, phase="decode", batch=4, context=100, split=Split(tp=16)))
+    assert [key[1] for key in found] == [
+        *("lookup", "norm", "qkv", "rope", "attention", "out", "gate_up", "silu", "down"),
+        *("all_reduce", "final_norm", "head", "sample"),
+    ]
+    qkv = found["qkv", "qkv"]
+    assert (qkv.count, qkv.workload.k, qkv.workload.n) == (32, 4096, (2 + 1 + 1) * 128)
+    assert found["norm", "norm"].count == 64
+    assert found["all_reduce", "all_reduce"].count == 64
+    assert found["mlp", "gate_up"].workload.n == 2 * 14336 / 16
+    assert found["head", "head"].workload.n == 128_256 / 16
+
+
+def test_windowed_and_full_layers_attend_apart():
+    """Gemma-2 alternates: half the layers see 4096 tokens at most."""
+    found = named(
+        op
+        for op in ops(load_model("gemma-2-9b"), phase="decode", context=9000)
+        if op.group == "attention"
+    )
+    windowed, full = found["attention", "attention_window_4096"], found["attention", "attention"]
+    assert windowed.count == full.count == 21
+    assert windowed.resting_bytes * 9000 == full.resting_bytes * 4096
+
+
+def test_a_parallel_block_needs_one_all_reduce():
+    """GPT-J's mixer and feed-forward share a norm and a sum."""
+    found = ops(load_model("gpt-j-6b"), phase="decode", context=9, split=Split(tp=2))
+    (joined,) = (op for op in found if op.group == "all_reduce")
+    assert joined.count == 28
+
+
+def test_layers_of_one_block_need_one_all_reduce():
+    """Nemotron-H alternates mixer-only and feed-forward-only layers: one sum each."""
+    shape = load_model("nemotron-h-8b")
+    found = ops(shape, phase="decode", context=9, split=Split(tp=2))
+    assert sum(op.count for op in found if op.group == "all_reduce") == shape.depth
+
+
+def test_sequence_parallelism_scatters_gathers_and_cuts_norms(llama):
+    """As many bytes as the all-reduce it replaces, and norms over a TP-th of the rows."""
+    how = {"phase": "prefill", "prompt": 1024}
+    plain = named(ops(llama, split=Split(tp=4), **how))
+    cut = named(ops(llama, split=Split(tp=4, sequence_parallel=True), **how))
+    assert ("all_reduce", "all_reduce") not in cut
+    for kind in ("reduce_scatter", "all_gather"):
+        whole = plain["all_reduce", "all_reduce"]
+        assert cut[kind, kind].workload.bytes == whole.workload.bytes
+        assert cut[kind, kind].count == whole.count
+    assert cut["norm", "norm"].workload.rows * 4 == plain["norm", "norm"].workload.rows
+
+
+def test_pipeline_stages_hand_rows_on(llama, h100):
+    """Four stages pass the hidden rows three times; layers still follow each other."""
+    alone = step(llama, h100, phase="decode", batch=8, context=100)
+    staged = step(llama, h100, phase="decode", batch=8, context=100, pp=4)
+    listed = named(ops(llama, phase="decode", batch=8, context=9, split=Split(pp=4)))
+    op = listed["send_recv", "stage"]
+    assert (op.count, op.workload.bytes) == (3, 8 * 4096 * 2)
+    assert staged.time_s == pytest.approx(alone.time_s + staged.terms["send_recv"], rel=1e-12)
+    assert staged.facts["pipeline_stages"] == 4
+
+
+def test_experts_beyond_tp_exchange_tokens():
+    """EP 8 over TP 1: eight replicas' tokens meet in each expert; two all-to-alls a layer."""
+    shape = load_model("mixtral-8x7b")
+    how = {"phase": "decode", "batch": 16, "context": 100}
+    found = named(ops(shape, split=Split(ep=8), **how))
+    sent = found["all_to_all", "experts"]
+    assert (sent.count, sent.workload.ranks) == (64, 8)
+    assert sent.workload.bytes == 16 * 2 * 4096 * 2
+    assert ("all_to_all", "experts") not in named(ops(shape, split=Split(tp=8, ep=8), **how))
+
+
+def test_only_the_last_token_reaches_the_head(llama):
+    """The head of a prefill sees one row per sequence; a mixed step's also the chunk's last."""
+    assert ops(llama, phase="prefill", batch=3, prompt=500)[-2].workload.m == 3
+    mixed = ops(llama, phase="mixed", batch=3, context=90, chunk=128)
+    assert mixed[-2].name == "head"
+    assert mixed[-2].workload.m == 4
+
+
+def test_chunks_attend_to_all_tokens_before_them(llama):
+    """Prompt 1000 in chunks of 256: three whole ones that see 256, 512 and 768 tokens, and 232
+    that see 1000."""
+    found = ops(llama, phase="prefill", prompt=1000, chunk=256)
+    whole, last = (op for op in found if op.group == "attention")
+    assert whole.summed
+    assert whole.workload.kv_len.tolist() == [256, 512, 768]
+    assert whole.count.tolist() == [32, 32, 32]
+    assert (last.workload.q_len, last.workload.kv_len, last.count) == (232, 1000, 32)
+    assert [op.count for op in found if op.name == "qkv"] == [96, 32]
+
+
+def test_parts_of_a_chunked_prefill_show_the_mean_chunk(llama, h100):
+    """A part's time times its count is its share of the step, chunks included."""
+    found = step(llama, h100, phase="prefill", batch=2, prompt=5000, chunk=512)
+    assert found.shape == ()
+    shares = {}
+    for part in found.parts:
+        shares.setdefault(part.group, []).append(part.count * part.estimate.time_s)
+    for group, seconds in found.terms.items():
+        assert sum(shares[group]) == pytest.approx(seconds, rel=1e-9)
+    assert sum(found.terms.values()) == pytest.approx(found.time_s, rel=1e-12)
+
+
+def test_a_chunk_of_the_prompt_or_more_is_a_whole_prefill(llama, h100):
+    """One chunk equals no chunking, whether it fits exactly or leaves room."""
+    whole = step(llama, h100, phase="prefill", prompt=512)
+    for chunk in (512, 4096):
+        one = step(llama, h100, phase="prefill", prompt=512, chunk=chunk)
+        assert one.time_s == pytest.approx(whole.time_s, rel=1e-12)
+        assert one.lower_bound_s == pytest.approx(whole.lower_bound_s, rel=1e-12)
+
+
+def test_a_mixed_step_reads_weights_once(llama, h100):
+    """Decode and a chunk together cost less than apart, and no less than either."""
+    decode = step(llama, h100, phase="decode", batch=32, context=2000)
+    chunk = step(llama, h100, phase="prefill", prompt=256)
+    mixed = step(llama, h100, phase="mixed", batch=32, context=2000, chunk=256)
+    assert max(decode.time_s, chunk.time_s) < mixed.time_s < decode.time_s + chunk.time_s
+    assert mixed.facts["tokens"] == 32 + 256
+
+
+def test_mixed_latent_attention_reads_its_up_projection_once(h100):
+    """Absorbed and expanded products of one step share their weights."""
+    shape = load_model("deepseek-v2-lite")
+    how = {"phase": "mixed", "batch": 4, "context": 900, "chunk": 128}
+    decode = step(shape, h100, phase="decode", batch=132, context=900)
+    mixed = step(shape, h100, **how)
+    assert mixed.facts["weight_bytes"] == pytest.approx(decode.facts["weight_bytes"], rel=1e-12)
+
+
+def test_an_encoder_keeps_no_cache_and_sees_both_ways(h100):
+    """BERT: full scores, no bytes of cache, the pooler on one token per sequence."""
+    found = named(ops(load_model("bert-base"), phase="encode", batch=4, prompt=128))
+    attention = found["attention", "attention"]
+    assert not attention.workload.causal
+    assert attention.resting_bytes == 0.0
+    assert found["head", "pooler"].workload.m == 4
+    assert ("rope", "rope") not in found
+
+
+def test_a_vision_model_reads_patches():
+    """ViT-B/16: 196 patches by convolution, 197 tokens through the layers, one to the head."""
+    found = named(ops(load_model("vit-b-16"), phase="encode", batch=2))
+    assert found["embed", "patches"].workload.out_channels == 768
+    assert found["qkv", "qkv"].workload.m == 2 * 197
+    assert found["head", "head"].workload.m == 2
+
+
+def test_narrow_activations_feed_products_only(llama):
+    """W8A8: products in int8 with a bf16 output; attention, norms and head stay bf16."""
+    types = Dtypes(act="int8", weight="int8", kv="fp8")
+    found = named(ops(llama, phase="decode", context=9, dtypes=types))
+    assert found["qkv", "qkv"].workload.dtype == "int8"
+    assert found["qkv", "qkv"].workload.out_dtype == "bf16"
+    assert found["head", "head"].workload.dtype == "bf16"
+    attention = found["attention", "attention"].workload
+    assert (attention.dtype, attention.kv_dtype) == ("bf16", "fp8")
+
+
+def test_four_bit_weights_carry_group_scales(llama):
+    """W4A16 keeps one 16-bit scale for 128 weights along k; the head is not quantised."""
+    found = named(ops(llama, phase="decode", context=9, dtypes=Dtypes(weight="int4")))
+    assert found["mlp", "down"].workload.group_size == 128
+    assert found["head", "head"].workload.weight_dtype == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "field"),
+    [
+        ("llama-3-8b", {"phase": "generate"}, "phase"),
+        ("llama-3-8b", {"phase": "decode"}, "context"),
+        ("llama-3-8b", {"phase": "decode", "context": 9, "prompt": 9}, "prompt"),
+        ("llama-3-8b", {"phase": "decode", "context": 9, "batch": 0}, "batch"),
+        ("llama-3-8b", {"phase": "decode", "context": 9.5}, "context"),
+        ("llama-3-8b", {"phase": "prefill"}, "prompt"),
+        ("llama-3-8b", {"phase": "prefill", "prompt": 9, "context": 9}, "context"),
+        ("llama-3-8b", {"phase": "prefill", "prompt": 10**9, "chunk": 1}, "chunk"),
+        ("llama-3-8b", {"phase": "prefill", "prompt": 2**40, "batch": 2**40}, "batch x tokens"),
+        ("llama-3-8b", {"phase": "mixed", "context": 9}, "chunk"),
+        ("llama-3-8b", {"phase": "mixed", "context": 9, "chunk": 9, "prompt": 3}, "prompt"),
+        ("llama-3-8b", {"phase": "encode", "prompt": 9}, "phase"),
+        ("bert-base", {"phase": "encode"}, "prompt"),
+        ("bert-base", {"phase": "prefill", "prompt": 9}, "phase"),
+        ("vit-b-16", {"phase": "encode", "prompt": 9}, "prompt"),
+        (
+            "llama-3-8b",
+            {"phase": "decode", "context": np.ones(2, int), "batch": np.ones(3, int)},
+            "batch",
+        ),
+    ],
+)
+def test_a_meaningless_question_names_its_field(name, how, field):
+    """What a phase lacks, or has no use for, is refused by name with a way out."""
+    with pytest.raises(BadValue) as caught:
+        ops(load_model(name), **how)
+    assert caught.value.field == field
+
+
+def test_dtypes_are_checked(llama):
+    """Weights wider than activations have no product; a device without the rate is said so."""
+    with pytest.raises(BadValue, match="wider"):
+        Dtypes(act="int8", weight="bf16")
+    fp8 = Dtypes(act="fp8", weight="fp8")
+    with pytest.raises(UnsupportedDtype):
+        step(llama, load_device("a100-sxm-80gb"), phase="decode", context=9, dtypes=fp8)
+
+
+def test_lengths_beyond_the_model_are_said_not_refused(llama, h100):
+    """Llama-3 was made for 8192 tokens; more is answered with a note."""
+    notes = step(llama, h100, phase="decode", context=9000).assumptions
+    assert any("9000 exceeds" in note for note in notes)
+    assert not any("exceeds" in n for n in step(llama, h100, phase="decode", context=9).assumptions)
+
+
+def test_host_time_of_an_engine_is_added_by_name(tmp_path, llama, h100):
+    """A calibrated engine adds a term, an unknown one is refused, none at all is noted as zero."""
+    how = {"phase": "decode", "context": 9}
+    bare = step(llama, h100, **how)
+    assert "host" not in bare.terms
+    assert any("no serving engine" in note for note in bare.assumptions)
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    (folder / "host.toml").write_text('[parameters]\nslow = {value = 0.003}\nodd = {value = "x"}\n')
+    with using_specs(tmp_path):
+        slow = step(llama, h100, **how, engine="slow")
+        assert slow.terms["host"] == 0.003
+        assert slow.time_s == bare.time_s + 0.003
+        assert slow.lower_bound_s == bare.lower_bound_s
+        with pytest.raises(UnknownName, match="slow"):
+            step(llama, h100, **how, engine="slwo")
+        with pytest.raises(MalformedFile):
+            step(llama, h100, **how, engine="odd")
+
+
+def test_a_vision_model_with_other_patches_changes_its_tokens():
+    """Patch 32 quarters the patches of patch 16."""
+    shape = load_model("vit-b-16")
+    assert shape.patch is not None
+    coarse = replace(shape, patch=PatchEmbedding(image=224, patch=32))
+    found = named(ops(coarse, phase="encode"))
+    assert found["qkv", "qkv"].workload.m == 49 + 1
+
+
+def test_the_answer_is_json_ready(llama, h100):
+    """to_dict of a step holds plain values only, parts and facts included."""
+    import json
+
+    found = step(llama, h100, phase="prefill", prompt=3000, chunk=512, tp=2, engine="any").to_dict()
+    assert json.loads(json.dumps(found))["terms"]["attention"] > 0
+    assert found["bound"] == "tensor"
