@@ -48,6 +48,7 @@
 // so these steps are ordinary stages of the same ring with other maps. How many there are is read
 // from device memory: the host never waits. Weights are bytes, exact in 16 bits, so both parts
 // share the column's scale:  y = col_scale * (row_scale * sum_k a b + sum_o x_o w_o) + bias.
+#include "common/async_copy.cuh"
 #include "common/barrier.cuh"
 #include "common/mma.cuh"
 #include "common/tma.cuh"
@@ -243,58 +244,73 @@ __device__ __forceinline__ float2 bias_pair(const Problem& p, int col) {
     return Bias ? load_pair(p.bias, col, p.n) : make_float2(0.f, 0.f);
 }
 
+// This thread's part of one chunk: 16 packed pairs, or 16 pairs of 4-byte values.
+template <bool Bias, typename Accumulator>
+__device__ __forceinline__ void finish_chunk(const Finisher<Accumulator>& f,
+                                             const Accumulator (&sums)[kAccumulators], int chunk,
+                                             Origin at, int t, u32 (&out)[kChunkCols / 8][kOutBytes]) {
+#pragma unroll
+    for (int j = 0; j < kChunkCols / 8; ++j) {
+        const int local = chunk * kChunkCols + 8 * j + 2 * t;
+        const Accumulator* d = &sums[(chunk * kChunkCols + 8 * j) / 8 * 4];
+        if constexpr (kRawSums) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) out[j][i] = static_cast<u32>(d[i]);
+            continue;
+        }
+        const float2 scale = *reinterpret_cast<const float2*>(&f.col_scale[local]);
+        const float2 bias = bias_pair<Bias>(f.p, at.col + local);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const float y0 = f.finish(d[2 * half], half, scale.x, bias.x);
+            const float y1 = f.finish(d[2 * half + 1], half, scale.y, bias.y);
+            if constexpr (kOutBytes == 2) {
+                out[j][half] = pack_out(y0, y1);
+            } else {
+                out[j][2 * half] = __float_as_uint(y0);
+                out[j][2 * half + 1] = __float_as_uint(y1);
+            }
+        }
+    }
+}
+
+// Into a staged tile with the 128-byte swizzle: 8 x 8 matrices of 16-bit values by stmatrix (rows
+// 0-7 and 8-15 of 8 columns, then of the next 8), pairs of 4-byte values by ordinary stores.
+__device__ __forceinline__ void stage_chunk(u8* tile, const u32 (&out)[kChunkCols / 8][kOutBytes],
+                                            int thread) {
+    const int lane = thread % kWarp;
+    u8* mine = tile + thread / kWarp * 16 * 128;
+    if constexpr (kOutBytes == 2) {
+#pragma unroll
+        for (int j = 0; j < kChunkCols / 8; j += 2)
+            ptx::stmatrix_x4(swizzled(mine, lane % 16, j + lane / 16), out[j][0], out[j][1],
+                             out[j + 1][0], out[j + 1][1]);
+    } else {
+#pragma unroll
+        for (int j = 0; j < kChunkCols / 8; ++j)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                u8* spot = swizzled(mine, lane / 4 + 8 * half, 2 * j + lane % 4 / 2);
+                *reinterpret_cast<uint2*>(spot + lane % 2 * 8) =
+                    make_uint2(out[j][2 * half], out[j][2 * half + 1]);
+            }
+    }
+}
+
 // Chunk by chunk: registers -> swizzled staging -> TMA store, two buffers in turn.
 template <bool Bias, typename Accumulator>
 __device__ __forceinline__ void store_chunks(Shared& s, const TensorMap* map_out,
-                                           const Finisher<Accumulator>& f,
-                                           Accumulator (&sums)[kAccumulators], Origin at,
-                                           int group, int thread) {
-    const int lane = thread % kWarp, warp = thread / kWarp, t = lane % 4;
+                                             const Finisher<Accumulator>& f,
+                                             const Accumulator (&sums)[kAccumulators], Origin at,
+                                             int group, int thread) {
 #pragma unroll
     for (int chunk = 0; chunk < kChunks; ++chunk) {
         u8* tile = s.staging[group][chunk % 2];
+        u32 out[kChunkCols / 8][kOutBytes];
+        finish_chunk<Bias>(f, sums, chunk, at, thread % 4, out);
         if (thread == 0) ptx::bulk_wait_read<1>();  // the store before last has left this buffer
         ptx::named_barrier_sync(1 + group, kWarpgroup);
-        if constexpr (kOutBytes == 2) {
-            u8* mine = tile + warp * 16 * 128;
-#pragma unroll
-            for (int j = 0; j < kChunkCols / 16; ++j) {
-                const int local = chunk * kChunkCols + 16 * j + 2 * t;
-                const Accumulator* d = &sums[local / 8 * 4];
-                const float2 s0 = *reinterpret_cast<const float2*>(&f.col_scale[local]);
-                const float2 s1 = *reinterpret_cast<const float2*>(&f.col_scale[local + 8]);
-                const float2 b0 = bias_pair<Bias>(f.p, at.col + local);
-                const float2 b1 = bias_pair<Bias>(f.p, at.col + local + 8);
-                ptx::stmatrix_x4(
-                    swizzled(mine, lane % 16, 2 * j + lane / 16),
-                    pack_out(f.finish(d[0], 0, s0.x, b0.x), f.finish(d[1], 0, s0.y, b0.y)),
-                    pack_out(f.finish(d[2], 1, s0.x, b0.x), f.finish(d[3], 1, s0.y, b0.y)),
-                    pack_out(f.finish(d[4], 0, s1.x, b1.x), f.finish(d[5], 0, s1.y, b1.y)),
-                    pack_out(f.finish(d[6], 1, s1.x, b1.x), f.finish(d[7], 1, s1.y, b1.y)));
-            }
-        } else {
-#pragma unroll
-            for (int j = 0; j < kChunkCols / 8; ++j) {
-                const int local = chunk * kChunkCols + 8 * j + 2 * t;
-                const Accumulator* d = &sums[local / 8 * 4];
-                const float2 scale = *reinterpret_cast<const float2*>(&f.col_scale[local]);
-                const float2 bias = bias_pair<Bias>(f.p, at.col + local);
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    const int r = warp * 16 + lane / 4 + 8 * half;
-                    u8* spot = swizzled(tile, r, 2 * j + t / 2) + t % 2 * 8;
-                    if constexpr (kRawSums) {
-                        *reinterpret_cast<int2*>(spot) =
-                            make_int2(static_cast<s32>(d[2 * half]),
-                                      static_cast<s32>(d[2 * half + 1]));
-                    } else {
-                        *reinterpret_cast<float2*>(spot) =
-                            make_float2(f.finish(d[2 * half], half, scale.x, bias.x),
-                                        f.finish(d[2 * half + 1], half, scale.y, bias.y));
-                    }
-                }
-            }
-        }
+        stage_chunk(tile, out, thread);
         ptx::fence_async_shared();
         ptx::named_barrier_sync(1 + group, kWarpgroup);
         if (thread == 0) {
@@ -309,6 +325,8 @@ __device__ __forceinline__ void store_tile(Shared& s, const TensorMap* map_out,
                                            const Finisher<Accumulator>& f,
                                            Accumulator (&sums)[kAccumulators], Origin at,
                                            int group, int thread) {
+    ptx::copy_async_wait_all();  // this thread's column scales are in; the barrier says all are
+    ptx::named_barrier_sync(1 + group, kWarpgroup);
     if (f.p.bias == nullptr) store_chunks<false>(s, map_out, f, sums, at, group, thread);
     else store_chunks<true>(s, map_out, f, sums, at, group, thread);
 }
@@ -318,9 +336,15 @@ __device__ __forceinline__ void consume(Shared& s, const TensorMap* map_out, con
     ptx::Ring<kStages> ring;
     for (int tile = blockIdx.x / kCluster; tile < work.tiles(); tile += gridDim.x / kCluster) {
         const Origin at(work, tile);
-        // Read in the epilogue, behind its barriers; the last tile's readers are behind them too.
-        for (int i = thread; i < kTileN; i += kWarpgroup)
-            s.col_scale[group][i] = load_or_zero(p.col_scale, at.col + i, p.n);
+        // Arrives behind the products. Read in the epilogue, behind its barriers; the last tile's
+        // readers are behind them too.
+        if constexpr (!kRawSums) {
+            for (int i = thread; i < kTileN; i += kWarpgroup) {
+                const bool inside = at.col + i < p.n;
+                ptx::copy_async_4(&s.col_scale[group][i], p.col_scale + (inside ? at.col + i : 0),
+                                  inside);
+            }
+        }
         const int row = at.row + group * 64 + thread / kWarp * 16 + thread % kWarp / 4;
         const float scale0 = load_or_zero(p.row_scale, row, p.m);
         const float scale1 = load_or_zero(p.row_scale, row + 8, p.m);

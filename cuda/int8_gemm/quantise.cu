@@ -1,8 +1,8 @@
 // arch: sm_80
 // registers: 128
 // threads: 256
-// defines: IN=3 ROW_WARPS=1
-// defines: IN=2 ROW_WARPS=1
+// defines: IN=3 ROW_WARPS=2
+// defines: IN=2 ROW_WARPS=2
 // defines: IN=3 ROW_WARPS=8
 // defines: IN=2 ROW_WARPS=8
 //
@@ -11,7 +11,7 @@
 //     scale[i] = max |x[i, k]| / 127 over |x[i, k]| < threshold,  q[i, k] = round(x / scale)
 //     outlier columns: those k with |x[i, k]| >= threshold in any row i (a NaN counts)
 //
-// quantise_rows    a row per warp (ROW_WARPS = 1) or per CTA (8, for long rows): row maximum,
+// quantise_rows    a row per 2 warps (ROW_WARPS) or per CTA (8, for long rows): row maximum,
 //                  quantised row, a bit per outlier column. Values at or above the threshold
 //                  become 0.
 // gather_outliers  every CTA turns the bits into the ascending list of columns; then a warp per
@@ -20,11 +20,11 @@
 //                  exact in 16 bits. Pads to a multiple of 64 columns with zeros.
 //
 // Limits, 4096 x 4096 bf16: quantise_rows reads 33.5 MB and writes 16.8 MB: 11.8 us at 4.27 TB/s.
-//   In flight: a lane loads its whole share of the row (16 vectors of 16 bytes) before it uses any.
-//   Instructions: about 9 per value, of the 23 that issue slots allow at that rate.
+//   In flight: a lane loads its whole share of the row (8 vectors of 16 bytes) before it uses any.
+//   Instructions: about 5 per value (the maximum runs on pairs), of the 23 that issue slots allow.
 // A separate kernel is the faster place for it: the product would redo it for every column tile.
 //
-// Registers: 64 for the row, so that it is read once; what exceeds them is read again from L2.
+// Registers: 32 for the row, so that it is read once; what exceeds them is read again from L2.
 // Nothing waits for the host: the number of outliers stays in device memory. More of them than
 // the gathered operands can hold makes the result NaN rather than wrong.
 #include "common/types.cuh"
@@ -35,14 +35,14 @@
 #define IN OUT_BF16
 #endif
 #ifndef ROW_WARPS
-#define ROW_WARPS 1
+#define ROW_WARPS 2
 #endif
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kRowThreads = ROW_WARPS * kWarp;
 constexpr int kRowsPerBlock = kWarps / ROW_WARPS;
-constexpr int kCached = 16;               // vectors of 8 values that a thread keeps in registers
+constexpr int kCached = 8;                // vectors of 8 values that a thread keeps in registers
 constexpr int kStep = kRowThreads * 8;    // values of a row that its threads take per turn
 constexpr float kTiny = 7.8886091e-31f;   // 2^-100: smaller rows become zero, 127 / max is finite
 constexpr float kRound = 12582912.f;      // 1.5 * 2^23: adding it leaves round(x) in the low bits
@@ -77,6 +77,7 @@ __device__ __forceinline__ float widen(u16 bits) {
 
 union Vector {
     uint4 whole;
+    u32 pair[4];
     u16 value[8];
 };
 
@@ -101,33 +102,59 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
     return larger;
 }
 
-__device__ __forceinline__ void flag_outliers(const QuantiseParams& p, const Vector& v, int at) {
+__device__ __forceinline__ u32 max_or_nan_pair(u32 a, u32 b) {
+    u32 larger;
+    if constexpr (IN == OUT_FP16) {
+        asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+    } else {
+        asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+    }
+    return larger;
+}
+
+__device__ __forceinline__ float pair_max(u32 pair) {
+    return max_or_nan(widen(pair & 0xffff), widen(pair >> 16));
+}
+
+// The larger magnitudes of both halves of four pairs.
+__device__ __forceinline__ u32 magnitudes(const Vector& v) {
+    constexpr u32 kNoSign = 0x7fff7fffu;
+    return max_or_nan_pair(
+        max_or_nan_pair(v.pair[0] & kNoSign, v.pair[1] & kNoSign),
+        max_or_nan_pair(v.pair[2] & kNoSign, v.pair[3] & kNoSign));
+}
+
+// A bit per value that is an outlier; those become 0.
+__device__ __forceinline__ u32 take_outliers(Vector& v, float threshold) {
+    u32 bits = 0;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        if (fabsf(widen(v.value[i])) < p.threshold) continue;
-        u32* word = p.flags + (at + i) / 32;
-        const u32 bit = 1u << (at + i) % 32;
+    for (int i = 0; i < 8; ++i)
+        if (!(fabsf(widen(v.value[i])) < threshold)) {
+            bits |= 1u << i;
+            v.value[i] = 0;
+        }
+    return bits;
+}
+
+// Returns the outliers' bits; the ordinary magnitudes go into `largest`.
+__device__ __forceinline__ u32 scan(const QuantiseParams& p, Vector& v, u32& largest) {
+    u32 most = magnitudes(v), bits = 0;
+    if (p.flags != nullptr && !(pair_max(most) < p.threshold)) {
+        bits = take_outliers(v, p.threshold);
+        most = magnitudes(v);
+    }
+    largest = max_or_nan_pair(largest, most);
+    return bits;
+}
+
+__device__ __forceinline__ void flag_outliers(const QuantiseParams& p, u32 bits, int at) {
+    for (; bits != 0; bits &= bits - 1) {
+        const int column = at + __ffs(bits) - 1;
+        u32* word = p.flags + column / 32;
+        const u32 bit = 1u << column % 32;
         // Nearly always some other row has set it: look before the atomic.
         if (!(*static_cast<volatile u32*>(word) & bit)) atomicOr(word, bit);
     }
-}
-
-// Largest ordinary magnitude; outliers are flagged and become 0.
-__device__ __forceinline__ float scan(const QuantiseParams& p, Vector& v, int at, float largest) {
-    if (p.flags != nullptr) {
-        bool outlier = false;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) outlier |= !(fabsf(widen(v.value[i])) < p.threshold);
-        if (outlier) {
-            flag_outliers(p, v, at);
-#pragma unroll
-            for (int i = 0; i < 8; ++i)
-                if (!(fabsf(widen(v.value[i])) < p.threshold)) v.value[i] = 0;
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) largest = max_or_nan(largest, fabsf(widen(v.value[i])));
-    return largest;
 }
 
 __device__ __forceinline__ u32 rounded(u16 bits, float inverse) {
@@ -145,24 +172,26 @@ __device__ __forceinline__ void quantise(const Vector& v, s8* to, float inverse)
         make_uint2(four_bytes(v.value, inverse), four_bytes(v.value + 4, inverse));
 }
 
+// Over the threads of this thread's row.
 __device__ __forceinline__ float row_max(float value) {
 #pragma unroll
     for (int step = kWarp / 2; step > 0; step /= 2)
         value = max_or_nan(value, __shfl_xor_sync(kFullMask, value, step));
     if constexpr (ROW_WARPS > 1) {
-        __shared__ float warps[ROW_WARPS];
-        if (lane_index() == 0) warps[threadIdx.x / kWarp] = value;
+        __shared__ float warps[kRowsPerBlock][ROW_WARPS];
+        const int row = threadIdx.x / kRowThreads;
+        if (lane_index() == 0) warps[row][threadIdx.x % kRowThreads / kWarp] = value;
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < ROW_WARPS; ++i) value = max_or_nan(value, warps[i]);
+        for (int i = 0; i < ROW_WARPS; ++i) value = max_or_nan(value, warps[row][i]);
     }
     return value;
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 2)
+extern "C" __global__ void __launch_bounds__(kThreads, 3)
     quantise_rows(const __grid_constant__ QuantiseParams p) {
-    const int row = blockIdx.x * kRowsPerBlock + threadIdx.x / kRowThreads;
-    if (row >= p.m) return;  // whole warps: a row per CTA has no row beyond m
+    // Threads beyond the last row do it again: they must meet the others at the barrier.
+    const int row = least<int>(blockIdx.x * kRowsPerBlock + threadIdx.x / kRowThreads, p.m - 1);
     const u16* x = p.x + static_cast<size_t>(row) * p.ldx;
     s8* q = p.q + static_cast<size_t>(row) * p.ldq;
     const bool aligned = p.ldx % 8 == 0;
@@ -170,19 +199,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
     const int uncached = first + kCached * kStep;
 
     Vector cache[kCached];
-    float largest = 0.f;
+    u32 largest_pair = 0, outliers[kCached / 4] = {};
 #pragma unroll
     for (int i = 0; i < kCached; ++i)
         if (first + i * kStep < p.k) cache[i] = load_vector(x, first + i * kStep, p.k, aligned);
 #pragma unroll
     for (int i = 0; i < kCached; ++i)
-        if (first + i * kStep < p.k) largest = scan(p, cache[i], first + i * kStep, largest);
+        if (first + i * kStep < p.k)
+            outliers[i / 4] |= scan(p, cache[i], largest_pair) << i % 4 * 8;
     for (int at = uncached; at < p.k; at += kStep) {
         Vector v = load_vector(x, at, p.k, aligned);
-        largest = scan(p, v, at, largest);
+        flag_outliers(p, scan(p, v, largest_pair), at);
     }
 
-    largest = row_max(largest);
+    const float largest = row_max(pair_max(largest_pair));
     const float inverse = largest > kTiny ? 127.f / largest : 0.f;
     if (first == 0) p.scale[row] = largest / 127.f;
 #pragma unroll
@@ -190,9 +220,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
         if (first + i * kStep < p.k) quantise(cache[i], q + first + i * kStep, inverse);
     for (int at = uncached; at < p.k; at += kStep) {
         Vector v = load_vector(x, at, p.k, aligned);
-        scan(p, v, at, 0.f);
+        u32 unused = 0;
+        scan(p, v, unused);
         quantise(v, q + at, inverse);
     }
+    // Last, off the row's critical path: reading a flag takes a trip to L2.
+#pragma unroll
+    for (int i = 0; i < kCached; ++i)
+        flag_outliers(p, outliers[i / 4] >> i % 4 * 8 & 0xff, first + i * kStep);
     // The pitch is a multiple of 16: clear a last group of 8 that no value reached.
     const int padding = round_up(p.k, 8);
     if (first == 0 && padding < p.ldq) *reinterpret_cast<uint2*>(q + padding) = make_uint2(0, 0);

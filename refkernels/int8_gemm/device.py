@@ -34,6 +34,9 @@ OUT_CODES = {"int32": 0, "fp32": 1, "fp16": 2, "bf16": 3}
 SKINNY_TILES = (8, 16, 32, 64)
 """Activation rows that rung 6 is compiled for."""
 
+RESIDENT_BLOCKS = 8
+"""Blocks of 256 bytes of k whose activations a CTA of rung 6 can keep in shared memory."""
+
 ROW_BYTES = 16
 """Operand and output rows start at multiples of this: TMA, cp.async and vector stores need it."""
 
@@ -314,21 +317,22 @@ def clustered(
 
 
 def _skinny(name: str, x: Operands, defines: dict[str, int]) -> Prepared:
-    """Rung 6: clusters of 4 share a tile of 128 weight rows and split its k."""
+    """Rung 6: pairs of CTAs share a tile of 64 weight rows and split its k."""
     if x.m > SKINNY_TILES[-1]:
         msg = f"rung {name} takes at most {SKINNY_TILES[-1]} rows, got {x.m}"
         raise BadValue(msg, field="m", fix="05_cluster_multicast")
     tile_m = next(t for t in SKINNY_TILES if t >= x.m)
-    codes = {"OUT": OUT_CODES[x.out_dtype], "TILE_M": tile_m, **defines}
+    resident = int(ceil_div(x.k, 256) <= 2 * RESIDENT_BLOCKS)
+    codes = {"OUT": OUT_CODES[x.out_dtype], "TILE_M": tile_m, "RESIDENT": resident, **defines}
     kernel, threads, smem = loaded(name, codes)
     clusters = resident_clusters(kernel, threads=threads, smem=smem)
     return Prepared(
         kernel=kernel,
-        grid=min(clusters, ceil_div(x.n, 128)) * kernel.cluster,
+        grid=min(clusters, ceil_div(x.n, 64)) * kernel.cluster,
         threads=threads,
         smem=smem,
         params=_problem(x),
-        maps=(_byte_map(x.a, tile_m), _byte_map(x.b, 128)),
+        maps=(_byte_map(x.a, tile_m), _byte_map(x.b, 64)),
         keep=(x,),
     )
 

@@ -38,11 +38,8 @@ MOST_OUTLIERS = 1024
 STEP = 64
 """Outlier columns per stage of the product's ring: 128 bytes of 16-bit values."""
 
-WARP_ROW = 4096
-"""Longest row that one warp of quantise.cu keeps in registers; longer ones get a whole block."""
-
-ROW_WARPS = 8
-"""Warps of a block of quantise.cu."""
+SHORT_ROW = 4096
+"""Longest row that two warps of quantise.cu keep in registers; longer ones get a whole block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +72,7 @@ def prepare_quantise(x: Any, *, dtype: str = "bf16", threshold: float | None = N
     check_operands(m, 1, k)
     q, scale = cupy.empty((m, round_up(k, ROW_BYTES)), cupy.int8), cupy.empty(m, cupy.float32)
     flags = cupy.zeros(ceil_div(k, 32), cupy.uint32)
-    row_warps = 1 if k <= WARP_ROW else ROW_WARPS
+    row_warps = 2 if k <= SHORT_ROW else 8
     defines = {"IN": OUT_CODES[dtype], "ROW_WARPS": row_warps}
     kernel, threads, smem = loaded("quantise", defines, "quantise_rows")
     params = params_struct(
@@ -171,7 +168,7 @@ def prepare_llm_int8(
 def _gather(quantise: Quantiser, x: Operands, held: Outliers, dtype: str) -> Prepared:
     import cupy
 
-    defines = {"IN": OUT_CODES[dtype], "ROW_WARPS": 1}
+    defines = {"IN": OUT_CODES[dtype], "ROW_WARPS": 2}
     kernel, threads, smem = loaded("quantise", defines, "gather_outliers")
     arrived = cupy.zeros(1, cupy.int32)
     params = params_struct(

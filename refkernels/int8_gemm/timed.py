@@ -16,7 +16,7 @@ from refkernels._check import Gate, generator, random_int8, random_normal
 from refkernels._compile import compile_kernel
 from refkernels._launch import Kernel, launch, load_kernel, params_struct
 from refkernels._record import kernel_time
-from refkernels._sources import SourceSpec, kernel_source, read_spec
+from refkernels._sources import kernel_source, read_spec
 from refkernels._timing import Timing, rotation_sets, time_kernel
 from refkernels.int8_gemm import peers
 from refkernels.int8_gemm.device import RUNGS, Operands, bind, prepare
@@ -151,7 +151,7 @@ def _peers(m: int, n: int, k: int, names: tuple[str, ...] = peers.NAMES) -> list
 
 
 def _reads(size: int) -> Iterator[Row]:
-    """The plain read kernels of the roofs on ``size`` bytes."""
+    """The plain read kernel of the roofs on ``size`` bytes, in both its schedules."""
     import cupy
 
     count = rotation_sets(size)
@@ -159,31 +159,21 @@ def _reads(size: int) -> Iterator[Row]:
     sink, elapsed = cupy.zeros(1024, cupy.uint64), cupy.zeros(2, cupy.uint64)
     sms = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
     work = Elementwise(elements=size, writes=0.0, dtype="int8", name="read")
-    for source, entry in (("memory", "read"), ("bulk", "read_bulk")):
-        path = kernel_source(f"roofs/{source}.cu")
-        kernel = load_kernel(compile_kernel(path), entry)
-        spec = read_spec(path)
-        bulk = entry == "read_bulk"
-        params = [
-            params_struct(source=b, bytes=np.uint64(size), rounds=1, elapsed=elapsed)
-            if bulk
-            else params_struct(
-                source=b, target=sink, words=np.uint64(size // 16), rounds=1, elapsed=elapsed
-            )
-            for b in buffers
-        ]
-        tiles = size // (spec.threads * 8 * 16)
-        grids = {"persistent": sms} if bulk else {"persistent": min(tiles, 4 * sms), "tiles": tiles}
-        for schedule, grid in grids.items():
-            call = _reader(kernel, grid, spec, params)
-            timing = time_kernel(call, sets=count)
-            yield _row(f"roofs/{entry} ({schedule})", work, timing, None, float(size))
+    path = kernel_source("roofs/memory.cu")
+    kernel, threads = load_kernel(compile_kernel(path), "read"), read_spec(path).threads
+    words = np.uint64(size // 16)
+    params = [
+        params_struct(source=b, target=sink, words=words, rounds=1, elapsed=elapsed)
+        for b in buffers
+    ]
+    tiles = size // (threads * 8 * 16)
+    for schedule, grid in (("persistent", min(tiles, 4 * sms)), ("tiles", tiles)):
+        timing = time_kernel(_reader(kernel, grid, threads, params), sets=count)
+        yield _row(f"roofs/read ({schedule})", work, timing, None, float(size))
 
 
-def _reader(
-    kernel: Kernel, grid: int, spec: SourceSpec, params: list[Any]
-) -> Callable[[int], None]:
-    return lambda i: launch(kernel, (grid,), (spec.threads,), params[i], smem=spec.dynamic_smem)
+def _reader(kernel: Kernel, grid: int, threads: int, params: list[Any]) -> Callable[[int], None]:
+    return lambda i: launch(kernel, (grid,), (threads,), params[i])
 
 
 def _row(
