@@ -18,7 +18,10 @@ DRAM_MIB = (16, 32, 56, 64, 112, 128, 256, 512, 1024, 2048, 4096)
 L2_MIB = (2, 4, 8, 16, 24, 32, 40)
 
 TILE_BYTES = 512 * 8 * 16
-"""What a block of ``memory.cu`` moves at a time."""
+"""What a block of ``memory.cu`` reads or writes at a time."""
+
+COPY_TILE_BYTES = 512 * 2 * 16
+"""What a block of its ``copy`` moves at a time."""
 
 BULK_BYTES = 16384
 """What a copy of ``bulk.cu`` moves."""
@@ -50,7 +53,7 @@ def _stream_call(
         bulk = [_bulk_params(rig, a, b, size, 1) for a, b in buffers]
         return lambda i: launch(kernel, (rig.sms,), (32,), bulk[i], smem=196608)
     params = [_memory_params(rig, a, b, size, 1) for a, b in buffers]
-    tiles = size // TILE_BYTES
+    tiles = size // (COPY_TILE_BYTES if kernel.name == "copy" else TILE_BYTES)
     resident = rig.sms * rig.resident(kernel, 512)
     grid = (min(tiles, resident) if schedule == "persistent" else tiles,)
     return lambda i: launch(kernel, grid, (512,), params[i])
@@ -59,9 +62,10 @@ def _stream_call(
 def caches(rig: Rig) -> Iterator[Roof]:
     """L2 by working set (loads, and bulk copies to shared memory) and shared memory.
 
-    Blocks walk the buffer from equally spaced starts. Where several start together
-    (``blocks_per_start`` above 1), requests of neighbouring multiprocessors for a line merge
-    on their way to L2, and the figure exceeds what L2 itself delivers.
+    Blocks walk the buffer from equally spaced starts, ``blocks_per_start`` of them together. In a
+    small buffer many multiprocessors ask for the same lines within a moment, and get up to twice
+    the rate at which each can read lines that nobody else wants: the large buffers give the roof
+    of unshared traffic.
     """
     loads = rig.load("memory", "read_l2")
     bulk = rig.load("bulk", "read_bulk") if rig.capability >= 90 else None
