@@ -29,6 +29,7 @@ from perfmodel.planning.demand import Demand
 from perfmodel.planning.detail import Candidate, build_plan, why_not
 from perfmodel.planning.layouts import FITS, Search, Trial, check_search, trials
 from perfmodel.planning.pareto import pareto_mask
+from perfmodel.planning.running import Wish
 from perfmodel.workload import Array, dtype_bytes
 
 Rank: TypeAlias = Literal["cost", "devices", "latency", "energy"]
@@ -236,7 +237,7 @@ def _beats(one: Plan, other: Plan, rank: Rank) -> bool:
 def _easier(
     demand: Demand, search: Search, running: Dtypes
 ) -> Iterator[tuple[str, Demand, Search]]:
-    first = search.dtypes[0]
+    first = Wish(dtype=running.act, weight_dtype=running.weight, kv_dtype=running.kv)
     if dtype_bytes(running.kv) > dtype_bytes("fp8"):
         yield "KV cache in fp8", demand, replace(search, dtypes=(replace(first, kv_dtype="fp8"),))
     for weight in ("int8", "int4"):
@@ -269,7 +270,8 @@ def _assumptions(
         f"at most {search.max_devices} devices; energy as if each drew its TDP, without host",
     ]
     if demand.prefix_hit:
-        notes.append(f"{demand.prefix_hit:.0%} of each prompt is found in the prefix cache")
+        hit = f"{demand.prefix_hit:.0%} of each prompt is found in the prefix cache"
+        notes.append(f"{hit}, and takes memory for every user all the same")
     if any(int(p.split.pp) > 1 for p in plans):
         notes.append("layers are spread evenly over pipeline stages")
     domains = {d.name: d.peer_link.domain for d in devices if d.peer_link is not None}
