@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
-.PHONY: demo test check bench docs wheel
+.PHONY: demo test check bench sanitize docs wheel
 
 # A first answer: can 64 people use this model on these GPUs, how fast, at what cost?
 demo: ; @$(PYTHON) tools/setup.py && $(BIN)/perfmodel plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 --ttft 2s --tpot 50ms --explain
@@ -12,7 +12,10 @@ test: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest -n auto --dist 
 # Everything, the slow tests and the long fuzzing runs too.
 check: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest -n auto --dist worksteal --hypothesis-profile=check $(TESTS)
 
-bench: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest tests/bench --benchmark-only
+bench: ; @$(PYTHON) tools/setup.py dev && mkdir -p .benchmarks && $(BIN)/python -m pytest tests/bench --benchmark-only --benchmark-json=.benchmarks/bench.json
+
+# Kernels under compute-sanitizer (memcheck, racecheck); says so where this machine refuses it.
+sanitize: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m refkernels.check --sanitize
 
 # Paste what the program prints today into the documents.
 docs: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python tools/docs.py

@@ -75,15 +75,21 @@ def kernel_time(
 
 
 def measurement_file(
-    device: Mapping[str, object], measurements: Sequence[Mapping[str, object]]
+    device: Mapping[str, object],
+    measurements: Sequence[Mapping[str, object]],
+    *,
+    family: str | None = None,
 ) -> dict[str, Any]:
-    """A whole file: schema, device, software, date, revision of the kernels, measurements."""
+    """A whole file: schema, device, software, date, revision of the kernels, measurements.
+
+    ``family`` is the folder below ``cuda/`` whose revision counts (default: all of it).
+    """
     return {
         "schema": SCHEMA,
         "device": dict(device),
         "software": software(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "kernel_revision": kernel_revision(),
+        "kernel_revision": kernel_revision(family),
         "measurements": [dict(m) for m in measurements],
     }
 
@@ -94,11 +100,15 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def kernel_revision() -> str:
-    """A digest of every CUDA source: the same kernels give the same revision in any checkout."""
+def kernel_revision(family: str | None = None) -> str:
+    """A digest of the CUDA sources (of one folder below ``cuda/``) and the headers they include.
+
+    The same kernels give the same revision in any checkout.
+    """
     digest = hashlib.sha256()
     for source in all_sources():
-        digest.update(source_digest(source).encode())
+        if family is None or source.parent.name == family:
+            digest.update(source_digest(source).encode())
     return digest.hexdigest()[:12]
 
 

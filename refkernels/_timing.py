@@ -85,8 +85,8 @@ def time_kernel(
     """Time ``call(i)``, which launches the kernel on input set ``i`` of ``sets``.
 
     ``budget_s`` is the device time to spend on timed replays; as much again, at most, warms up
-    (clocks settle under the load that is then timed). ``after_warm_up`` is called between the
-    two, with the timing stream current.
+    (clocks settle under the load that is then timed). ``after_warm_up`` is queued between the two,
+    with the timing stream current.
 
     Raises:
         BadValue: a rotation of fewer than one set.
@@ -108,10 +108,11 @@ def time_kernel(
 
         replay = capture(body, stream)
         replays = max(5, min(200, int(budget_s / (rough_s * launches))))
-        elapsed_times(replay, max(1, replays // 2), stream)
-        if after_warm_up is not None:
-            after_warm_up()
         with LoadMonitor() as monitor:
+            for _ in range(max(1, replays // 2)):
+                replay()  # no wait before what is timed: an idle moment would unsettle the clock
+            if after_warm_up is not None:
+                after_warm_up()
             times = [t / launches for t in elapsed_times(replay, replays, stream)]
     return _timing(times, rough_s, monitor.load())
 

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for roof in _gpu_roofs(options.budget) if gpu else _host_roofs(options.budget):
             sys.stderr.write(line(roof) + "\n")
             roofs.append(roof)
-        write_json(options.out, measurement_file(device, roofs))
+        write_json(options.out, measurement_file(device, roofs, family="roofs"))
     except PerfModelError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -19,6 +19,13 @@ __device__ __forceinline__ void copy_async_partial(void* smem, const void* globa
                  : "memory");
 }
 
+// One 4-byte word, for data that is not aligned to 16 bytes; zero if `valid` is false.
+__device__ __forceinline__ void copy_async_4(void* smem, const void* global, bool valid = true) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem_address(smem)),
+                 "l"(global), "r"(valid ? 4 : 0)
+                 : "memory");
+}
+
 __device__ __forceinline__ void copy_async_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -27,6 +34,10 @@ __device__ __forceinline__ void copy_async_commit() {
 template <int Pending>
 __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+__device__ __forceinline__ void copy_async_wait_all() {
+    asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 }  // namespace ptx

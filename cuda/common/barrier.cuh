@@ -36,13 +36,16 @@ __device__ __forceinline__ void mbarrier_arrive_expect(u64* barrier, u32 bytes) 
                  : "memory");
 }
 
-// Arrive on the barrier at the same offset in the shared memory of CTA `rank` of this cluster.
+// Arrive on the barrier at the same offset in the shared memory of CTA `rank` of this cluster, to
+// say that a stage has been read (by wgmma that has been waited for, say). Nothing this thread
+// wrote is published: `.release.cluster` would cost a MEMBAR.GPU per arrival, which halves the
+// speed of a multicast pipeline (seen on an H200).
 __device__ __forceinline__ void mbarrier_arrive_cluster(u64* barrier, u32 rank) {
     asm volatile(
         "{\n"
         ".reg .b32 remote;\n"
         "mapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
         "}" ::"r"(smem_address(barrier)),
         "r"(rank)
         : "memory");
@@ -67,22 +70,6 @@ __device__ __forceinline__ void mbarrier_wait(u64* barrier, u32 parity) {
     }
 }
 
-// As mbarrier_wait, for a barrier on which threads of other CTAs of the cluster arrive.
-__device__ __forceinline__ void mbarrier_wait_cluster(u64* barrier, u32 parity) {
-    u32 done = 0;
-    while (!done) {
-        asm volatile(
-            "{\n"
-            ".reg .pred p;\n"
-            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
-            "selp.u32 %0, 1, 0, p;\n"
-            "}"
-            : "=r"(done)
-            : "r"(smem_address(barrier)), "r"(parity)
-            : "memory");
-    }
-}
-
 // The stage and the parity of a ring of `Stages` buffers, advanced together.
 template <int Stages>
 struct Ring {
@@ -103,6 +90,39 @@ __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
 
 __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// The address, in the cluster's shared window, of what lies at `pointer` in this CTA's shared
+// memory, in CTA `rank`.
+__device__ __forceinline__ u32 cluster_address(const void* pointer, u32 rank) {
+    u32 address;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(smem_address(pointer)), "r"(rank));
+    return address;
+}
+
+// Store 4, 8 or 16 bytes into another CTA's shared memory; its mbarrier (a cluster_address too)
+// counts them as a bulk copy's, so the reader needs no fence, only mbarrier_wait.
+__device__ __forceinline__ void store_async(u32 address, u32 barrier, const s32 (&value)[1]) {
+    asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(
+                     address),
+                 "r"(value[0]), "r"(barrier)
+                 : "memory");
+}
+
+__device__ __forceinline__ void store_async(u32 address, u32 barrier, const s32 (&value)[2]) {
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(
+            address),
+        "r"(value[0]), "r"(value[1]), "r"(barrier)
+        : "memory");
+}
+
+__device__ __forceinline__ void store_async(u32 address, u32 barrier, const s32 (&value)[4]) {
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4},"
+        " [%5];" ::"r"(address),
+        "r"(value[0]), "r"(value[1]), "r"(value[2]), "r"(value[3]), "r"(barrier)
+        : "memory");
 }
 
 __device__ __forceinline__ void cluster_arrive() {

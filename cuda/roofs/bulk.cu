@@ -6,7 +6,7 @@
 // copy_bulk: half the stages load ahead while the other half drain to memory.
 //
 // arch: sm_90
-// registers: 40
+// registers: 24
 // threads: 32
 // dynamic_smem: 196608
 #include "common/tma.cuh"

@@ -29,7 +29,9 @@ struct Stopwatch {
         cycles = cycle();
     }
 
+    // Called by all threads: the block's time, not that of the warp which happens to finish first.
     __device__ __forceinline__ void stop(Elapsed* elapsed) const {
+        __syncthreads();
         if (threadIdx.x != 0 || blockIdx.x != 0) return;
         elapsed->cycles += cycle() - cycles;
         elapsed->nanoseconds += nanosecond() - nanoseconds;

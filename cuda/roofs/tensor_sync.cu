@@ -2,7 +2,7 @@
 // what of a Hopper's tensor pipe it reaches. 16 warps a multiprocessor, 8 accumulators each.
 //
 // arch: sm_80 sm_90
-// registers: 128
+// registers: 72
 // threads: 512
 // defines: TYPE=bf16
 // defines: TYPE=f16

@@ -13,7 +13,7 @@ from refkernels._sources import kernel_source
 from refkernels.copy.naive import copy
 
 WORD_BYTES = 16
-TILE_BYTES = 512 * 8 * WORD_BYTES
+TILE_BYTES = 512 * 2 * WORD_BYTES
 
 
 class CopyProblem:

@@ -32,7 +32,7 @@ def launches(rig: Rig) -> Iterator[Roof]:
 
 
 def _driver_launch(rig: Rig, kernel: Kernel, params: Any) -> Roof:
-    """Launches back to back through the driver's own function: what a C program would pay."""
+    """Launches back to back through the driver's own function: close to what C would pay."""
     driver = ctypes.CDLL("libcuda.so.1")
     function = ctypes.c_void_p(kernel.function.kernel.ptr)
     arguments = (ctypes.c_void_p * 1)(params.ctypes.data)
@@ -48,7 +48,7 @@ def _driver_launch(rig: Rig, kernel: Kernel, params: Any) -> Roof:
         stream,
     )
     p25, median, p75 = np.percentile(times, (25, 50, 75))
-    where = {"blocks": 1, "through": "cuLaunchKernel"}
+    where = {"blocks": 1, "through": "cuLaunchKernel by ctypes"}
     spread = float((p75 - p25) / median)
     return roof("launch_stream", float(median) / 500, "s", spread=spread, condition=where)
 

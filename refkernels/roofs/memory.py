@@ -18,7 +18,10 @@ DRAM_MIB = (16, 32, 56, 64, 112, 128, 256, 512, 1024, 2048, 4096)
 L2_MIB = (2, 4, 8, 16, 24, 32, 40)
 
 TILE_BYTES = 512 * 8 * 16
-"""What a block of ``memory.cu`` moves at a time."""
+"""What a block of ``memory.cu`` reads or writes at a time."""
+
+COPY_TILE_BYTES = 512 * 2 * 16
+"""What a block of its ``copy`` moves at a time."""
 
 BULK_BYTES = 16384
 """What a copy of ``bulk.cu`` moves."""
@@ -50,7 +53,7 @@ def _stream_call(
         bulk = [_bulk_params(rig, a, b, size, 1) for a, b in buffers]
         return lambda i: launch(kernel, (rig.sms,), (32,), bulk[i], smem=196608)
     params = [_memory_params(rig, a, b, size, 1) for a, b in buffers]
-    tiles = size // TILE_BYTES
+    tiles = size // (COPY_TILE_BYTES if kernel.name == "copy" else TILE_BYTES)
     resident = rig.sms * rig.resident(kernel, 512)
     grid = (min(tiles, resident) if schedule == "persistent" else tiles,)
     return lambda i: launch(kernel, grid, (512,), params[i])

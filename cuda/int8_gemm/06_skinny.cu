@@ -1,0 +1,255 @@
+// arch: sm_90a
+// registers: 168
+// threads: 160
+// dynamic_smem: 231424
+// cluster: 2
+// defines: OUT=3 TILE_M=8 RESIDENT=1
+// defines: OUT=3 TILE_M=16 RESIDENT=1
+// defines: OUT=3 TILE_M=32 RESIDENT=1
+// defines: OUT=3 TILE_M=64 RESIDENT=1
+// defines: OUT=3 TILE_M=8 RESIDENT=0
+// defines: OUT=3 TILE_M=16 RESIDENT=0
+// defines: OUT=3 TILE_M=32 RESIDENT=0
+// defines: OUT=3 TILE_M=64 RESIDENT=0
+// defines: OUT=0 TILE_M=16 RESIDENT=0
+// defines: OUT=1 TILE_M=16 RESIDENT=0
+// defines: OUT=2 TILE_M=16 RESIDENT=0
+//
+// INT8 GEMM, rung 6: few rows (m <= 64). Read the weights once, at the speed of memory.
+//
+// With m rows each weight byte does 2 m operations: at m = 16, 32 operations per byte against the
+// ~400 where the tensor cores would bind. Everything is about keeping enough loads in flight on
+// every SM from the first microsecond to the last.
+//
+// Limits, m = 16 on an H200 (132 SMs, reads at 4.2 to 4.4 TB/s at these sizes):
+//   n x k = 28672 x 4096: 117 MB -> 27 us;   4096 x 14336: 58.7 MB -> 14 us
+//   in flight: 4.3 TB/s * ~0.8 us = 3.4 MB, 26 KiB per SM; the ring holds 80 KiB and more
+//   tensor: a 64 x 256 block of weights arrives each ~900 clocks and takes 8 products
+//           m64n16k32: under 200 clocks
+//
+// Three ideas:
+// 1. The operands change places: 64 rows of weights are the product's M side, the activations its
+//    N side, padded to TILE_M = 8, 16, 32 or 64:  d[j, i] = sum_k b[j, k] a[i, k]
+// 2. Split-K over a cluster of two: 4096 rows of weights are only 64 tiles, so the CTAs of a pair
+//    take half of k each, and 128 SMs stream. The halves meet in shared memory: each CTA finishes
+//    half of the tile's sums and receives the other's share of them by st.async, which counts
+//    bytes on the receiver's mbarrier. No second launch, no workspace, no atomics, no fence; and
+//    integer addition makes the result independent of who arrives when. The producer does not
+//    take part: the next tile's weights stream in all the while.
+// 3. A CTA works the same half of k in every tile. If its activations fit (RESIDENT: 8 blocks of
+//    256 bytes of k, so k <= 4096) they are loaded with the first tile and stay.
+//
+// Shared memory: a stage is 64 * 256 bytes of weights (and TILE_M * 256 of activations unless they
+//   are resident: then 8 slots of them beside the ring); received sums are two buffers of 128
+//   threads * TILE_M / 4 words. As many stages as fit: 11 or so at TILE_M = 16, at least 5.
+// Registers: the accumulator is only TILE_M / 2.
+#include "common/barrier.cuh"
+#include "common/tma.cuh"
+#include "common/wgmma.cuh"
+#include "int8_gemm/problem.cuh"
+
+#ifndef TILE_M
+#define TILE_M 16
+#endif
+#ifndef RESIDENT
+#define RESIDENT 0
+#endif
+
+constexpr int kTileM = TILE_M;
+constexpr int kTileN = 64;    // rows of weights
+constexpr int kTileK = 256;   // bytes: two swizzled tiles of 128
+constexpr int kHalves = kTileK / 128;
+constexpr int kCluster = 2;
+constexpr int kThreads = kWarpgroup + kWarp;  // consumers, then the producer's warp
+constexpr int kAccumulators = kTileM / 2;
+constexpr int kOwned = kAccumulators / kCluster;  // sums of a thread that its CTA finishes
+constexpr int kVector = least(kOwned, 4);         // words per st.async
+
+// Sums from the other CTA; two buffers, since it may be a tile ahead.
+using Received = s32[kOwned / kVector][kWarpgroup][kVector];
+constexpr int kReceivedBytes = sizeof(Received);
+
+constexpr int kWeightBytes = kTileN * kTileK;
+constexpr int kActBytes = kTileM * kTileK;
+constexpr int kResidentBlocks = RESIDENT ? 8 : 0;
+constexpr int kRoom = 231424 - 512 - 2 * kReceivedBytes - kResidentBlocks * kActBytes;
+constexpr int kStages = kRoom / (kWeightBytes + (RESIDENT ? 0 : kActBytes));
+constexpr int kActSlots = RESIDENT ? kResidentBlocks : kStages;
+
+struct Shared {
+    s8 weights[kStages][kHalves][kTileN * 128];
+    s8 acts[kActSlots][kHalves][kTileM * 128];
+    Received received[2];
+    u64 full[kStages];
+    u64 empty[kStages];
+    u64 sums_in[2];
+};
+static_assert(sizeof(Shared) <= 231424, "shared memory of one SM");
+
+extern __shared__ __align__(1024) u8 shared_bytes[];
+
+// The k-blocks of this CTA, in every tile of its cluster.
+struct Work {
+    int tiles, first_block, blocks;
+    __device__ __forceinline__ Work(const Problem& p) {
+        const int rank = ptx::cluster_rank(), k_blocks = ceil_div(p.k, kTileK);
+        tiles = ceil_div(p.n, kTileN);
+        first_block = k_blocks * rank / kCluster;
+        blocks = k_blocks * (rank + 1) / kCluster - first_block;
+    }
+};
+
+__device__ __forceinline__ void produce(Shared& s, const TensorMap* weights,
+                                        const TensorMap* acts, const Work& work) {
+    ptx::Ring<kStages> ring;
+    const int first = blockIdx.x / kCluster;
+    for (int tile = first; tile < work.tiles; tile += gridDim.x / kCluster) {
+        for (int block = 0; block < work.blocks; ++block) {
+            const int k = (work.first_block + block) * kTileK;
+            const int slot = RESIDENT ? block : ring.stage;
+            const bool with_acts = !RESIDENT || tile == first;
+            u64* full = &s.full[ring.stage];
+            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+            ptx::mbarrier_arrive_expect(full, kWeightBytes + (with_acts ? kActBytes : 0));
+#pragma unroll
+            for (int half = 0; half < kHalves; ++half) {
+                // Weights pass once; activations are read again by every CTA.
+                ptx::tma_load_2d(s.weights[ring.stage][half], weights, full, k + half * 128,
+                                 tile * kTileN, ptx::Evict::kFirst);
+                if (with_acts)
+                    ptx::tma_load_2d(s.acts[slot][half], acts, full, k + half * 128, 0,
+                                     ptx::Evict::kLast);
+            }
+            ring.advance();
+        }
+    }
+}
+
+__device__ __forceinline__ void multiply(Shared& s, ptx::Ring<kStages>& ring,
+                                         s32 (&sums)[kAccumulators], int blocks, int thread) {
+    int previous = 0, block = 0;
+#pragma unroll 1
+    do {
+        ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
+        ptx::wgmma_fence();
+#pragma unroll
+        for (int half = 0; half < kHalves; ++half) {
+            const u64 w = ptx::k_major_128(s.weights[ring.stage][half]);
+            const u64 x = ptx::k_major_128(s.acts[RESIDENT ? block : ring.stage][half]);
+#pragma unroll
+            for (int step = 0; step < 128 / 32; ++step)
+                ptx::wgmma_s8(sums, w + step * ptx::kDescriptorStepK,
+                              x + step * ptx::kDescriptorStepK, block + half + step > 0);
+        }
+        ptx::wgmma_commit();
+        ptx::wgmma_wait<1>();
+        if (block > 0 && thread == 0) ptx::mbarrier_arrive(&s.empty[previous]);
+        previous = ring.stage;
+        ring.advance();
+    } while (++block < blocks);
+    ptx::wgmma_wait<0>();
+    ptx::pin(sums);
+    if (thread == 0) ptx::mbarrier_arrive(&s.empty[previous]);
+}
+
+// Sums of the half that CTA `rank` owns, to the same thread there.
+__device__ __forceinline__ void send(Shared& s, const s32 (&sums)[kAccumulators], int rank,
+                                     int buffer, int thread) {
+    const u32 barrier = ptx::cluster_address(&s.sums_in[buffer], rank);
+#pragma unroll
+    for (int part = 0; part < kOwned / kVector; ++part) {
+        s32 vector[kVector];
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) vector[i] = sums[rank * kOwned + part * kVector + i];
+        ptx::store_async(ptx::cluster_address(s.received[buffer][part][thread], rank), barrier,
+                         vector);
+    }
+}
+
+// The cluster's sums of the half that this CTA owns. A slot is read by the thread that the
+// sender's next store to it, two tiles on, has heard from in between.
+__device__ __forceinline__ void exchange(Shared& s, const s32 (&sums)[kAccumulators],
+                                         s32 (&owned)[kOwned], int turn, int thread) {
+    const int buffer = turn % 2;
+    if (thread == 0) ptx::mbarrier_arrive_expect(&s.sums_in[buffer], kReceivedBytes);
+#pragma unroll
+    for (int rank = 0; rank < kCluster; ++rank) {
+        if (rank == static_cast<int>(ptx::cluster_rank())) {
+#pragma unroll
+            for (int i = 0; i < kOwned; ++i) owned[i] = sums[rank * kOwned + i];
+        } else {
+            send(s, sums, rank, buffer, thread);
+        }
+    }
+    ptx::mbarrier_wait(&s.sums_in[buffer], turn / 2 % 2);
+#pragma unroll
+    for (int i = 0; i < kOwned; ++i)
+        owned[i] += s.received[buffer][i / kVector][thread][i % kVector];
+}
+
+__device__ __forceinline__ void store_one(const Problem& p, int row, int col, s32 sum) {
+    if (row >= p.m || col >= p.n) return;
+    const size_t at = static_cast<size_t>(row) * p.ldo + col;
+    if constexpr (kRawSums) {
+        static_cast<s32*>(p.out)[at] = sum;
+    } else {
+        const float bias = p.bias == nullptr ? 0.f : __ldg(p.bias + col);
+        const float y = dequantise(sum, __ldg(p.row_scale + row), __ldg(p.col_scale + col), bias);
+        if constexpr (kOutBytes == 4) static_cast<float*>(p.out)[at] = y;
+        else static_cast<u16*>(p.out)[at] = OUT == OUT_FP16 ? to_f16(y) : to_bf16(y);
+    }
+}
+
+// d[4 j + i] is weight row g + 8 (i / 2), activation row 8 j + 2 t + i % 2: transposed on the way
+// out, in runs of 8 neighbouring columns. The output is small beside the weights.
+__device__ __forceinline__ void store_owned(const Problem& p, const s32 (&owned)[kOwned], int tile,
+                                            int thread) {
+    const int lane = thread % kWarp;
+    const int col = tile * kTileN + thread / kWarp * 16 + lane / 4;
+#pragma unroll
+    for (int i = 0; i < kOwned; ++i) {
+        const int index = ptx::cluster_rank() * kOwned + i;
+        store_one(p, index / 4 * 8 + lane % 4 * 2 + index % 2, col + index / 2 % 2 * 8, owned[i]);
+    }
+}
+
+__device__ __forceinline__ void consume(Shared& s, const Problem& p, const Work& work,
+                                        int thread) {
+    ptx::Ring<kStages> ring;
+    int turn = 0;
+    for (int tile = blockIdx.x / kCluster; tile < work.tiles; tile += gridDim.x / kCluster) {
+        s32 sums[kAccumulators] = {}, owned[kOwned];
+        if (work.blocks > 0) multiply(s, ring, sums, work.blocks, thread);
+        exchange(s, sums, owned, turn++, thread);
+        store_owned(p, owned, tile, thread);
+    }
+}
+
+extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
+    int8_gemm(const __grid_constant__ Problem p, const __grid_constant__ TensorMap map_acts,
+              const __grid_constant__ TensorMap map_weights) {
+    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
+    const Work work(p);
+    // The thread that sets up the barriers loads at once; the others learn of them, and of the
+    // neighbour's, by the cluster's barrier.
+    if (warp_index() == kWarpgroup / kWarp) {
+        if (ptx::elect_one()) {
+            for (int stage = 0; stage < kStages; ++stage) {
+                ptx::mbarrier_init(&s.full[stage], 1);
+                ptx::mbarrier_init(&s.empty[stage], 1);
+            }
+            ptx::mbarrier_init(&s.sums_in[0], 1);
+            ptx::mbarrier_init(&s.sums_in[1], 1);
+            ptx::fence_mbarrier_init();
+        }
+        __syncwarp();
+        ptx::cluster_arrive();
+        if (ptx::elect_one()) produce(s, &map_weights, &map_acts, work);
+        __syncwarp();
+        ptx::cluster_wait();
+    } else {
+        ptx::cluster_sync();
+        // Each CTA waits for all that is sent to it, so none leaves while its memory is written.
+        consume(s, p, work, threadIdx.x);
+    }
+}
