@@ -39,7 +39,7 @@ class Demand:
             raise BadValue(msg, field="users", fix="users=64, or rate=2.5")
         for name in ("users", "prompt", "output"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name != "users":
                 object.__setattr__(self, name, check_size(value, name))
                 _single(value, name)
         for name in ("rate", "ttft_s", "tpot_s"):

@@ -29,7 +29,7 @@ from perfmodel.planning.demand import Demand
 from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.planning.running import Wish
 from perfmodel.planning.serving import Serving, serve
-from perfmodel.workload import Array
+from perfmodel.workload import Array, check_real, check_size
 
 MOST_USERS = 4096
 """Users per replica beyond which no plan is sought."""
@@ -227,8 +227,9 @@ def check_search(search: Search) -> None:
         if values is not None and not values:
             msg = "has nothing to choose from"
             raise BadValue(msg, field=field, fix="at least one value")
-    numbers = {"max_devices": search.max_devices, "chunk": search.chunk}
-    for field, number in numbers.items():
-        if number is not None and number < 1:
-            msg = f"must be at least 1, got {number}"
-            raise BadValue(msg, field=field)
+    for field in ("max_devices", "ep", "chunk", "page_size"):
+        if getattr(search, field) is not None:
+            check_size(getattr(search, field), field)
+    for field in ("reserve_bytes", "memory_bytes"):
+        if getattr(search, field) is not None:
+            check_real(getattr(search, field), field)
