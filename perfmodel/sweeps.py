@@ -25,6 +25,7 @@ from perfmodel.models.shape import ModelShape
 from perfmodel.planning.running import Wish
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import Workload
+from perfmodel.workload.base import MAX_SIZE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,8 +239,8 @@ def _known(subjects: Sequence[Subject]) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _numbers(name: str, values: Any) -> NDArray[np.int64]:
     array = np.atleast_1d(np.asarray(values))
-    whole = array.dtype.kind in "iu" or (
-        array.dtype.kind == "f" and bool(np.all(array == np.floor(array)))
+    whole = array.dtype.kind in "iuf" and bool(
+        np.all((array == np.floor(array)) & (np.abs(array) <= MAX_SIZE))
     )
     if array.ndim != 1 or array.size == 0 or not whole:
         msg = f"must be whole numbers in one dimension, got {values!r}"[:200]
