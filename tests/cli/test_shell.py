@@ -57,8 +57,7 @@ def test_refusals(verb, capsys, error, code):
 
     assert cli.main(["tried"]) == code
     said = capsys.readouterr()
-    where = f"{error.field}: " if error.field else ""
-    assert said.err == f"error: {where}{error.message}\n  try: {error.fix}\n"
+    assert said.err == f"error: {error.headline}\n  try: {error.fix}\n"
     assert said.out == ""
 
 
