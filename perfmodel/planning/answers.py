@@ -98,7 +98,9 @@ class Plan:
     resource: str
     """The resource that the mean step waits for."""
     limit: str
-    """What forbids doing it with fewer devices; "nothing" where fewer serve too."""
+    """What forbids doing it with fewer devices: ``"nothing"`` where fewer serve too,
+    ``"smallest layout"`` where none smaller was tried.
+    """
     steps: Steps
     mixed_share: float
     saturated: bool
