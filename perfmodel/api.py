@@ -132,7 +132,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int = PREFILL_CHUNK,
+    prefill_chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
     from perfmodel.models.parallel import Split

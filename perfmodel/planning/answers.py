@@ -105,6 +105,8 @@ class Plan:
     pareto: bool
     assumptions: tuple[str, ...]
     """What the step times take for granted."""
+    coverage: float | None
+    """Of the steps' intervals; their ends are added, as if all erred the same way."""
     source: Source
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,6 +143,7 @@ class Plan:
             "prefill_saturated": self.saturated,
             "pareto": self.pareto,
             "assumptions": list(self.assumptions),
+            "coverage": self.coverage,
             "source": self.source,
         }  # fmt: skip
 

@@ -80,6 +80,7 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         saturated=bool(_grid(trial, serving.saturated)[at]),
         pareto=pareto,
         assumptions=tuple(dict.fromkeys((*serving.decode.assumptions, *serving.mixed.assumptions))),
+        coverage=serving.decode.coverage,
         source=merge_sources((serving.decode.source, serving.mixed.source)),
     )
 
