@@ -64,7 +64,7 @@ def mobilenet_v1() -> Network:
 
 
 def autoencoder() -> Network:
-    """Anomaly detection: ten dense layers on 640 spectral features, 264,192 multiply-accumulates."""
+    """Anomaly detection: ten dense layers on 640 features, 264,192 multiply-accumulates."""
     b = Builder("autoencoder")
     x = b.input(1, 640)
     for width in (128, 128, 128, 128, 8, 128, 128, 128, 128, 640):
@@ -92,9 +92,9 @@ def mcuformer(
     """A vision transformer of MCUFormer's search space (Liang et al., NeurIPS 2023), int8.
 
     The published space: width 168, 192 or 216; 3 or 4 heads of 64; 12 to 14 layers; MLP ratio 3.5
-    or 4; rank ratio 0.40 to 0.95; patches of 16 to 32 on 240 x 240 images. Each matrix of a block is
-    three, ``k x r``, ``r x r``, ``r x n`` with ``r = floor(rank * width)``; ``rank`` 0 keeps it whole.
-    Tokens are averaged before the classifier.
+    or 4; rank ratio 0.40 to 0.95; patches of 16 to 32 on 240 x 240 images. Each matrix of a block
+    is three, ``k x r``, ``r x r``, ``r x n`` with ``r = floor(rank * width)``; ``rank`` 0 keeps it
+    whole. Tokens are averaged before the classifier.
     """
     return transformer(
         "mcuformer",
