@@ -131,6 +131,12 @@ def slice_bytes(tensor: Tensor, axis: int, slices: int = 1) -> int:
     return -(-tensor.bytes // length) * min(slices, length)
 
 
+def scratch_by_axis(op: Op) -> Mapping[int, int] | None:
+    """Scratch of a fused operator by the axis along which it runs; None for any other."""
+    found: Mapping[int, int] | None = op.attributes["scratch"] if op.kind == "fused" else None
+    return found
+
+
 def overwritten(
     op: Op, network: Network, dies: Callable[[str], bool], moves: Moves
 ) -> tuple[str, int] | None:
@@ -171,7 +177,9 @@ def _aside(op: Op, x: Tensor, out: Tensor, network: Network, moves: Moves) -> in
         return None
     single = [a for a, w in windows(op, x.name, network).items() if a == w.axis and w.single]
     if moves.overwrite and single:
-        return min(slice_bytes(out, a) for a in single)
+        held = scratch_by_axis(op) or {}
+        extra = {a: held.get(a, op.scratch_bytes) - op.scratch_bytes for a in single}
+        return min(slice_bytes(out, a) + extra[a] for a in single)
     if moves.depthwise and op.kind == "depthwise" and op.attributes["stride"] == (1, 1):
         return slice_bytes(out, len(out.shape) - 1)
     return None

@@ -10,96 +10,123 @@ network's input arrives a window at a time and is consumed as it comes (patch em
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from perfmodel.mcu.access import Window, slice_bytes, windows
+from perfmodel.mcu.access import Moves, Window, overwritten, scratch_by_axis, slice_bytes, windows
 from perfmodel.mcu.network import Network, Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Operators ``first`` and ``second`` (by position) joined over ``tensor`` along ``axis``.
+    """Operators ``first`` and ``first + 1`` (by position) joined over ``tensor``.
 
-    ``axis`` counts on the output of ``second``. ``saved_bytes`` is by how much the larger of the
-    two operators' live bytes exceeds those of the joined one.
+    ``scratch_bytes`` is what the joined operator holds of its inner tensors, by axis of its output
+    along which it may run; ``saved_bytes`` by how much the larger of the two operators' live bytes
+    exceeds those of the joined one.
     """
 
     first: int
-    second: int
     tensor: str
-    axis: int
-    window_bytes: int
+    scratch_bytes: Mapping[int, int]
     saved_bytes: int
 
 
 def pairs(network: Network, rows: int = 1) -> Iterator[Pair]:
     """Every pair of neighbours in the order that could be joined at a saving."""
-    readers = network.consumers()
     alive = network.live_bytes()
+    for step, name, scratch in _joinable(network, rows):
+        first, second = network.ops[step : step + 2]
+        written = sum(network.tensor(n).bytes for n in second.outputs)
+        held = alive[step] - first.scratch_bytes - network.tensor(name).bytes + written
+        saved = max(alive[step : step + 2]) - held - min(scratch.values())
+        if saved > 0:
+            yield Pair(first=step, tensor=name, scratch_bytes=scratch, saved_bytes=saved)
+
+
+def far_pairs(network: Network, moves: Moves) -> Iterator[Pair]:
+    """Pairs that save nothing by themselves, but whose chain may end in an overwritten input.
+
+    Joined where the live bytes, less what is overwritten and the inner windows, do not grow.
+    """
+    alive = network.live_bytes()
+    readers = network.consumers()
+    kept = {t.name for t in network.of_kind("output", "state")}
+
+    def held(op: Op, step: int, last: int, bytes_: int) -> int:
+        over = overwritten(op, network, lambda n: n not in kept and max(readers[n]) <= last, moves)
+        return bytes_ - op.scratch_bytes - (network.tensor(over[0]).bytes if over else 0)
+
+    for step, name, scratch in _joinable(network, moves.rows):
+        first, second = network.ops[step : step + 2]
+        pair = Pair(first=step, tensor=name, scratch_bytes=scratch, saved_bytes=0)
+        joined = _joined(network, pair)
+        written = sum(network.tensor(n).bytes for n in second.outputs)
+        whole = alive[step] - first.scratch_bytes - network.tensor(name).bytes + written
+        after = held(joined, step, step + 1, whole + joined.scratch_bytes)
+        before = (
+            held(op, step + i, step + i, alive[step + i]) for i, op in enumerate((first, second))
+        )
+        saved = max(before) - after
+        if saved >= 0:
+            yield replace(pair, saved_bytes=saved)
+
+
+def _joinable(network: Network, rows: int) -> Iterator[tuple[int, str, dict[int, int]]]:
+    """Positions, the tensor between, and scratch by axis of pairs that can run as one."""
+    readers = network.consumers()
     kept = {t.name for t in network.of_kind("output", "state")}
     for step, (first, second) in enumerate(itertools.pairwise(network.ops)):
         name = first.outputs[0]
-        joinable = len(first.outputs) == 1 and second.inputs.count(name) == 1
-        if name in kept or readers[name] != (step + 1,) or not joinable:
+        alone = len(first.outputs) == 1 and second.inputs.count(name) == 1
+        if alone and name not in kept and readers[name] == (step + 1,):
+            scratch = _scratch(network, first, second, name, rows)
+            if scratch:
+                yield step, name, scratch
+
+
+def _scratch(network: Network, first: Op, second: Op, name: str, rows: int) -> dict[int, int]:
+    """Bytes of inner windows if the two ran as one, by axis along which they can."""
+    before, after = scratch_by_axis(first), scratch_by_axis(second)
+    found = {}
+    for axis, w in windows(second, name, network).items():
+        if before is not None and w.axis not in before:
             continue
-        axis = _best_axis(network, first, second, name, rows)
-        if axis is None:
-            continue
-        size = _window_bytes(network, second, name, axis, rows)
-        written = sum(network.tensor(n).bytes for n in second.outputs)
-        held = alive[step] + written + second.scratch_bytes + size - network.tensor(name).bytes
-        if held < max(alive[step : step + 2]):
-            yield Pair(
-                first=step,
-                second=step + 1,
-                tensor=name,
-                axis=axis,
-                window_bytes=size,
-                saved_bytes=max(alive[step : step + 2]) - held,
-            )
+        found[axis] = slice_bytes(network.tensor(name), w.axis, w.size + (rows - 1) * w.stride)
+        found[axis] += first.scratch_bytes if before is None else before[w.axis]
+        found[axis] += second.scratch_bytes if after is None else after[axis]
+    return found
 
 
-def _best_axis(network: Network, first: Op, second: Op, name: str, rows: int) -> int | None:
-    """The axis along which the least of ``name`` has to be there at once."""
-    found = windows(second, name, network)
-    allowed = [a for a in found if first.kind != "fused" or found[a].axis in _axes(first)]
-    return min(
-        allowed, key=lambda a: (_window_bytes(network, second, name, a, rows), a), default=None
-    )
+def join(network: Network, chosen: Sequence[Pair]) -> Network:
+    """The network with each of the ``chosen`` pairs, no operator in two of them, run as one."""
+    at = {p.first: p for p in chosen}
+    gone = {p.tensor for p in chosen}
+    ops = [
+        _joined(network, at[i]) if i in at else op
+        for i, op in enumerate(network.ops)
+        if i - 1 not in at
+    ]
+    tensors = tuple(t for t in network.tensors if t.name not in gone)
+    return replace(network, tensors=tensors, ops=tuple(ops))
 
 
-def _axes(op: Op) -> tuple[int, ...]:
-    return (op.attributes["axis"],)
-
-
-def _window_bytes(network: Network, op: Op, name: str, axis: int, rows: int) -> int:
-    w = windows(op, name, network)[axis]
-    return slice_bytes(network.tensor(name), w.axis, w.size + (rows - 1) * w.stride)
-
-
-def join(network: Network, pair: Pair) -> Network:
-    """The network with ``pair`` run as one operator."""
-    first, second = network.ops[pair.first], network.ops[pair.second]
+def _joined(network: Network, pair: Pair) -> Op:
+    first, second = network.ops[pair.first : pair.first + 2]
     members = (*_members(first), *_members(second))
     inputs = tuple(dict.fromkeys((*first.inputs, *second.inputs)))
-    joined = Op(
+    return Op(
         name="+".join(members),
         kind="fused",
         inputs=tuple(n for n in inputs if n != pair.tensor),
         outputs=second.outputs,
         attributes={
             "members": members,
-            "axis": pair.axis,
+            "scratch": pair.scratch_bytes,
             "windows": _composed(network, first, second, pair),
         },
         workloads=(*first.workloads, *second.workloads),
-        scratch_bytes=first.scratch_bytes + second.scratch_bytes + pair.window_bytes,
-    )
-    return replace(
-        network,
-        tensors=tuple(t for t in network.tensors if t.name != pair.tensor),
-        ops=(*network.ops[: pair.first], joined, *network.ops[pair.second + 1 :]),
+        scratch_bytes=min(pair.scratch_bytes.values()),
     )
 
 
@@ -111,19 +138,21 @@ def _composed(
     network: Network, first: Op, second: Op, pair: Pair
 ) -> Mapping[str, Mapping[int, tuple[int, int, int]]]:
     """Windows of the joined operator's inputs; an input read at two places needs the wider one."""
-    link = windows(second, pair.tensor, network)[pair.axis]
-    found: dict[str, list[Window | None]] = {}
-    for x in network.reads(first):
-        inner = windows(first, x.name, network).get(link.axis)
-        found.setdefault(x.name, []).append(inner.after(link) if inner else None)
-    for x in network.reads(second):
-        if x.name != pair.tensor:
-            found.setdefault(x.name, []).append(windows(second, x.name, network).get(pair.axis))
-    return {
-        name: {pair.axis: (wide.axis, wide.size, wide.stride)}
-        for name, seen in found.items()
-        if (wide := _widest(seen)) is not None
-    }
+    links = windows(second, pair.tensor, network)
+    composed: dict[str, dict[int, tuple[int, int, int]]] = {}
+    for axis in pair.scratch_bytes:
+        found: dict[str, list[Window | None]] = {}
+        for x in network.reads(first):
+            inner = windows(first, x.name, network).get(links[axis].axis)
+            found.setdefault(x.name, []).append(inner.after(links[axis]) if inner else None)
+        for x in network.reads(second):
+            if x.name != pair.tensor:
+                found.setdefault(x.name, []).append(windows(second, x.name, network).get(axis))
+        for name, seen in found.items():
+            wide = _widest(seen)
+            if wide is not None:
+                composed.setdefault(name, {})[axis] = (wide.axis, wide.size, wide.stride)
+    return composed
 
 
 def _widest(seen: list[Window | None]) -> Window | None:
@@ -134,14 +163,29 @@ def _widest(seen: list[Window | None]) -> Window | None:
     return max(known, key=lambda w: w.size)
 
 
-def fuse(network: Network, rows: int = 1) -> tuple[Network, tuple[str, ...]]:
-    """Pairs joined while one saves bytes, the largest saving first; and what was joined."""
+def fuse(network: Network, moves: Moves, *, far: bool = False) -> tuple[Network, tuple[str, ...]]:
+    """Pairs joined while one saves bytes, the largest saving first; and what was joined.
+
+    ``far`` also takes the :func:`far_pairs`.
+    """
     while True:
-        best = max(pairs(network, rows), key=lambda p: (p.saved_bytes, -p.first), default=None)
-        if best is None:
+        found = list(far_pairs(network, moves) if far else pairs(network, moves.rows))
+        if not found:
             break
-        network = join(network, best)
+        found.sort(key=lambda p: (-p.saved_bytes, p.first))
+        network = join(network, _apart(found))
     return network, tuple(op.name for op in network.ops if op.kind == "fused")
+
+
+def _apart(found: Sequence[Pair]) -> list[Pair]:
+    """The best pairs that share no operator."""
+    taken: set[int] = set()
+    chosen = []
+    for pair in found:
+        if not taken & {pair.first, pair.first + 1}:
+            chosen.append(pair)
+            taken |= {pair.first, pair.first + 1}
+    return chosen
 
 
 def stream_inputs(network: Network, rows: int = 1) -> tuple[Network, tuple[str, ...]]:
