@@ -19,7 +19,8 @@ def calibration(model, **changes):
     """A complete calibration file of ``model`` with some of its lines replaced or left out."""
     blocks = {
         "parameters": "\n".join(f"{p.name} = {{ value = {p.start!r} }}" for p in model.parameters),
-        "fit": 'data = ["x.csv"]\ndate = "2026-01-01"\nrows = 3\ndevices = ["d"]\nfactor = 1.1',
+        "fit": 'data = ["x.csv"]\ndate = "2026-01-01"\nrows = 3\ndevices = ["d"]\nfactor = 1.1\n'
+        'vendors = ["v"]\ncovers = ["gemm 16-bit"]',
         "residuals": "coverage = 0.9\nlow = 0.8\nhigh = 1.2",
     } | changes
     return "\n".join(f"[{name}]\n{text}" for name, text in blocks.items() if text is not None)
