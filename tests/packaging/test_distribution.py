@@ -11,6 +11,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from tools.setup import create
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = (
     "plan", "llama-3.1-70b", "--on", "h100-sxm-80gb", "--users", "64", "--prompt", "8192",
@@ -31,19 +33,6 @@ def build(target: str, source: Path, into: Path) -> Path:
     run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", into, cwd=source)
     (built,) = into.glob("*.whl" if target == "wheel" else "*.tar.gz")
     return built
-
-
-def environment(into: Path, what: str) -> Path:
-    """A new environment with only ``what`` and its dependencies; returns its bin folder."""
-    uv = shutil.which("uv")
-    python = into / "bin" / "python"
-    if uv:
-        run(uv, "venv", "--python", sys.executable, into, cwd=into.parent)
-        run(uv, "pip", "install", "--python", python, what, cwd=into.parent)
-    else:
-        run(sys.executable, "-m", "venv", into, cwd=into.parent)
-        run(python, "-m", "pip", "install", "--disable-pip-version-check", what, cwd=into.parent)
-    return into / "bin"
 
 
 def names_in(wheel: Path) -> set[str]:
@@ -82,7 +71,8 @@ def test_sdist_builds_the_same_wheel(tmp_path):
     """The source distribution is complete: the wheel built from it has the same files."""
     sdist = build("sdist", ROOT, tmp_path / "sdist")
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "tree", filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(tmp_path / "tree", **safely)
     (tree,) = (tmp_path / "tree").iterdir()
 
     assert (tree / "tests").is_dir()
@@ -93,7 +83,8 @@ def test_sdist_builds_the_same_wheel(tmp_path):
 def test_wheel_alone_answers(tmp_path):
     """Installed alone in an empty environment, from an empty folder, the wheel answers."""
     wheel = build("wheel", ROOT, tmp_path / "wheel")
-    program = environment(tmp_path / "env", str(wheel)) / "perfmodel"
+    create(tmp_path / "env", str(wheel))
+    program = tmp_path / "env" / "bin" / "perfmodel"
     empty = tmp_path / "empty"
     empty.mkdir()
 
