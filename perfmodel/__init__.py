@@ -3,7 +3,7 @@
 >>> import perfmodel as pm
 >>> gemm = pm.Gemm(m=4096, n=4096, k=4096, dtype="bf16")
 >>> pm.estimate(gemm, pm.device("h100-sxm-80gb")).bound.item()
-'compute'
+'tensor'
 
 Names are imported when first used, so that ``import perfmodel`` costs nothing.
 """
