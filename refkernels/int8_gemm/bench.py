@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import traceback
@@ -56,7 +57,10 @@ def _run_here(name: str, out: Path) -> int:
         part = JOBS[name]()
     except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
         traceback.print_exc()
-        return 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # After a fault on the device every destructor of the runtime would complain at length.
+        os._exit(1)
     (out / f".{name}.json").write_text(json.dumps(part))
     return 0
 

@@ -65,7 +65,7 @@ def skinny() -> list[Row]:
 
 
 def llm_int8() -> list[Row]:
-    """LLM.int8() with 0.1 % outlier columns, its parts, and plain int8 from the same activations."""
+    """LLM.int8() with 0.1 % outlier columns, its parts, and plain int8 on the same activations."""
     import cupy
 
     m, n, k = OUTLIER_SHAPE
