@@ -11,7 +11,6 @@ from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import (
-    DEPTHS,
     MOST_DEVICES,
     PAGE_SIZE,
     PREFILL_CHUNK,
@@ -180,12 +179,14 @@ def plan(
     memory_bytes: float | None = None,
     rank: Rank = "cost",
     price: float | None = None,
+    relax: bool = True,
 ) -> PlanAnswer:
     """What serves the load within its service levels, best by ``rank`` first.
 
     See :class:`perfmodel.planning.demand.Demand` for the load,
     :class:`perfmodel.planning.layouts.Search` for what may be chosen (a sequence of data types
-    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`.
+    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`. ``relax`` asks easier
+    questions too.
     """
     from perfmodel.planning import planner
     from perfmodel.planning.demand import Demand
@@ -205,7 +206,7 @@ def plan(
     search = Search(
         dtypes=tuple(Wish(dtype=a, weight_dtype=w, kv_dtype=kv) for a, w, kv in types),
         tp=None if tp is None else tuple(_several(tp)),
-        pp=DEPTHS if pp is None else tuple(_several(pp)),
+        pp=None if pp is None else tuple(_several(pp)),
         ep=ep,
         max_devices=max_devices,
         chunk=chunk,
@@ -213,8 +214,15 @@ def plan(
         reserve_bytes=reserve_bytes,
         memory_bytes=memory_bytes,
     )
-    devices = [device(d) for d in _several(on)]
-    return planner.plan(model(of), devices, demand, search=search, rank=rank, price=price)
+    return planner.plan(
+        model(of),
+        [device(d) for d in _several(on)],
+        demand,
+        search=search,
+        rank=rank,
+        price=price,
+        relax=relax,
+    )
 
 
 def sweep(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -146,11 +146,19 @@ def _predict(
     subject: Subject, device: Device, choices: dict[str, str], grids: dict[str, Any]
 ) -> Estimate:
     if isinstance(subject, Workload):
-        return estimate(replace(subject, **choices, **grids), device)
+        follow = _following(subject) if "dtype" in choices else {}
+        return estimate(replace(subject, **(follow | choices), **grids), device)
     names = ("dtype", "weight_dtype", "kv_dtype")
     dtypes = Wish(**{n: choices[n] for n in names if n in choices}).on(subject, device)
     phase: Any = choices.get("phase", "decode")
     return step(subject, device, phase=phase, dtypes=dtypes, **grids)
+
+
+def _following(workload: Workload) -> dict[str, None]:
+    """The data types that nobody named, so that they follow ``dtype`` along its axis."""
+    free = {f.name: None for f in fields(workload) if f.name in workload.DTYPES and not f.default}
+    default: Any = replace(workload, **free)
+    return {name: None for name in free if getattr(default, name) == getattr(workload, name)}
 
 
 def _run(

@@ -28,7 +28,7 @@ if importlib.util.find_spec("hypothesis"):  # a machine that only times kernels 
         suppress_health_check=off_the_clock,
     )
     settings.register_profile(
-        "check", max_examples=2000, deadline=None, suppress_health_check=off_the_clock
+        "check", max_examples=500, deadline=None, suppress_health_check=off_the_clock
     )
     settings.load_profile("fast")
 

@@ -75,7 +75,7 @@ def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
         for s in STARTS
     ]
     best = min(solutions, key=lambda s: float(s.cost))
-    values = scale.values(best.x)
+    values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None)))
     log = np.log(ratios(groups, values))
     spread = _standard_errors(best.jac, residuals(best.x))
     return Fit(
@@ -91,6 +91,13 @@ def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
         factor=float(np.exp(np.sum(np.abs(log) * weights**2) / np.sum(weights**2))),
         rows=int(log.size),
     )
+
+
+def _neutral_where_unseen(
+    x: NDArray[np.float64], jac: NDArray[np.float64], start: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``x``, but parameters that no row depends on stay neutral whatever start won."""
+    return np.where(np.any(jac != 0.0, axis=0), x, start)
 
 
 @dataclass(frozen=True, slots=True)

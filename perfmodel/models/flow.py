@@ -9,12 +9,13 @@ operators carry one more trailing axis (``summed``) over them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from perfmodel.errors import BadValue
+from perfmodel.hw.device import Device
 from perfmodel.models.parallel import Split
 from perfmodel.models.shape import ModelShape
 from perfmodel.ops.numbers import f64
@@ -23,21 +24,27 @@ from perfmodel.workload import DTYPE_BYTES, Array, Elementwise, Norm, Size, Work
 Amount: TypeAlias = Array | float | int
 """A count or a number of bytes, per grid point."""
 
-WIDE_DTYPES = ("fp16", "bf16", "fp32", "fp64")
-"""Types that pointwise operators and attention compute in; narrower activations rest in bf16."""
+WIDE_DTYPES = ("bf16", "fp16", "fp32", "fp64")
+"""Types that pointwise operators and attention compute in, the usual one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dtypes:
     """Data types of activations, weights and cached keys and values.
 
-    Activations of 8 bits or less feed matrix products only; everything between them is bf16, and so
-    are the output head, the router and the embeddings unless weights are wider.
+    Activations of 8 bits or less feed matrix products only. Everything between them, the output
+    head, the router and the embeddings are in ``wide``: the activations' type if it has 16 bits or
+    more, else bf16 unless said otherwise.
+
+    Raises:
+        UnknownName: no such data type.
+        BadValue: weights wider than activations, or a ``wide`` type that is not.
     """
 
     act: str = "bf16"
     weight: str = "bf16"
     kv: str = "bf16"
+    wide: str = ""
 
     def __post_init__(self) -> None:
         for name in ("act", "weight", "kv"):
@@ -45,11 +52,19 @@ class Dtypes:
         if DTYPE_BYTES[self.weight] > DTYPE_BYTES[self.act]:
             msg = f"{self.weight} weights are wider than {self.act} activations"
             raise BadValue(msg, field="weight", fix=f"{self.act}, or wider activations")
+        wide = self.wide or (self.act if self.act in WIDE_DTYPES else "bf16")
+        object.__setattr__(self, "wide", dtype_name(wide, "wide"))
+        if self.wide not in WIDE_DTYPES:
+            msg = f"{self.wide} is too narrow for what lies between products"
+            raise BadValue(msg, field="wide", fix="one of " + ", ".join(WIDE_DTYPES))
 
-    @property
-    def wide(self) -> str:
-        """The type between matrix products."""
-        return self.act if self.act in WIDE_DTYPES else "bf16"
+    def on(self, device: Device) -> Dtypes:
+        """The same, with a ``wide`` type that ``device`` has a rate for where narrow activations
+        leave it open (fp16 on GPUs older than bf16)."""
+        rates = device.compute.dtypes()
+        fits = [name for name in (self.wide, *WIDE_DTYPES) if name in rates]
+        open_choice = self.act not in WIDE_DTYPES and bool(fits)
+        return replace(self, wide=fits[0]) if open_choice else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

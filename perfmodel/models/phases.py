@@ -22,7 +22,7 @@ from perfmodel.models.graph import flow_ops, head_ops
 from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.shape import ModelShape
 from perfmodel.models.stepping import combine
-from perfmodel.ops.numbers import f64
+from perfmodel.ops.numbers import ceil_div, f64
 from perfmodel.workload import Array, Size, check_size
 
 Phase: TypeAlias = Literal["prefill", "decode", "mixed", "encode"]
@@ -82,7 +82,7 @@ def step(
     ``time_s`` is the sum of its operators; ``lower_bound_s`` the largest roof of the whole step on
     one device, where only weights, cache, state and embedding rows must move, collectives apart
     (``facts["collective_lower_bound_s"]``). ``facts`` are per device. ``engine`` names the serving
-    engine whose host overhead is added.
+    engine whose host overhead is added, once per chunk of a prefill.
 
     Raises:
         BadValue, ImpossibleSplit: as :func:`ops`.
@@ -90,7 +90,7 @@ def step(
         UnknownName: no host overhead is known under this engine's name.
     """
     split = Split(tp=tp, pp=pp, ep=ep, sequence_parallel=sequence_parallel)
-    types = dtypes or Dtypes()
+    types = (dtypes or Dtypes()).on(device)
     listed = ops(
         shape,
         phase=phase,
@@ -101,8 +101,11 @@ def step(
         dtypes=types,
         chunk=chunk,
     )
-    noted = (*check_split(shape, split, device), *_beyond(shape, prompt, context))
-    tokens = _tokens(shape, phase, batch, prompt, chunk)
+    noted = (
+        *check_split(shape, split, device),
+        *_beyond(shape, prompt, context),
+        *_replaced(dtypes, types),
+    )
     return combine(
         listed,
         device,
@@ -110,7 +113,8 @@ def step(
         shape=shape,
         split=split,
         dtypes=types,
-        tokens=tokens,
+        tokens=_tokens(shape, phase, batch, prompt, chunk),
+        steps=_steps(phase, prompt, chunk),
         assumptions=noted,
         engine=engine,
     )
@@ -273,6 +277,19 @@ def _tokens(
     length = _encoder_length(shape, prompt) if phase == "encode" else prompt
     assert length is not None
     return f64(batch) * f64(length)
+
+
+def _replaced(asked: Dtypes | None, used: Dtypes) -> Iterator[str]:
+    wide = (asked or Dtypes()).wide
+    if used.wide != wide:
+        yield f"between matrix products activations are {used.wide}: the device has no {wide}"
+
+
+def _steps(phase: Phase, prompt: Size | None, chunk: Size | None) -> Array:
+    """Engine steps of the phase: one, or one per chunk of a prefill."""
+    if phase != "prefill" or chunk is None or prompt is None:
+        return np.float64(1.0)
+    return ceil_div(prompt, chunk)
 
 
 def _beyond(shape: ModelShape, prompt: Size | None, context: Size | None) -> Iterator[str]:

@@ -48,16 +48,19 @@ def combine(
     split: Split,
     dtypes: Dtypes,
     tokens: Array,
+    steps: Array,
     assumptions: Iterable[str],
     engine: str | None,
 ) -> Estimate:
     """The step's Estimate: ``time_s = sum of count x time`` over its operators, and host overhead.
 
-    The interval adds the operators' intervals. Attention is added last: it alone may vary over
-    every axis of a grid, so all other sums stay small arrays.
+    ``tokens`` are read or made, in ``steps`` engine steps. The interval adds the operators'
+    intervals. Attention is added last: it alone may vary over every axis of a grid, so all other
+    sums stay small arrays.
     """
-    timed = [time_op(op, device) for op in attention_last(ops)]
-    host_s, host_note = host_overhead(engine)
+    timed = list(time_ops(attention_last(ops), device))
+    per_step, host_note = host_overhead(engine)
+    host_s = per_step * steps
     terms = terms_by_group(timed) | ({"host": host_s} if engine is not None else {})
     total = resting_cost(ops)
     bound = lower_bound(total, device)
@@ -94,9 +97,18 @@ def attention_last(ops: Sequence[CountedOp]) -> list[CountedOp]:
     return sorted(ops, key=lambda op: isinstance(op.workload, Attention))
 
 
-def time_op(op: CountedOp, device: Device) -> Timed:
-    """One operator's estimate; over chunks the estimate is their mean."""
-    found = estimate(op.workload, device, warm=_warm(op))
+def time_ops(ops: Iterable[CountedOp], device: Device) -> Iterator[Timed]:
+    """Every operator's time; layers that differ elsewhere share the estimates of what is equal."""
+    known: dict[object, Estimate] = {}
+    for op in ops:
+        key = (op.workload.key(), _warm(op))
+        if key not in known:
+            known[key] = estimate(op.workload, device, warm=_warm(op))
+        yield time_op(op, known[key])
+
+
+def time_op(op: CountedOp, found: Estimate) -> Timed:
+    """One operator's share of the step; over chunks the estimate shown is their mean."""
     names = ("time_s", "low_s", "high_s", "lower_bound_s")
     sums = {name: times_count(op, getattr(found, name)) for name in names}
     if op.summed:

@@ -70,7 +70,7 @@ def train_step(
         ImpossibleSplit: the model's shape forbids the split.
     """
     split = Split(tp=tp, pp=pp, ep=ep, dp=dp, sequence_parallel=sequence_parallel)
-    types = dtypes or Dtypes()
+    types = (dtypes or Dtypes()).on(device)
     notes = check_split(shape, split, device)
     length = _length(shape, sequence)
     micro = check_size(micro_batches, "micro_batches")
@@ -90,6 +90,7 @@ def train_step(
         split=split,
         dtypes=types,
         tokens=tokens,
+        steps=np.float64(1.0),
         assumptions=(*notes, "gradients are summed after the backward pass, not behind it"),
         engine=None,
     )

@@ -43,7 +43,7 @@ class Search:
     """What a plan may choose from. None leaves the choice to what model and device allow."""
 
     tp: tuple[int, ...] | None = None
-    pp: tuple[int, ...] = DEPTHS
+    pp: tuple[int, ...] | None = None
     ep: int = 1
     dtypes: tuple[Wish, ...] = (Wish(),)
     max_devices: int = MOST_DEVICES
@@ -93,9 +93,8 @@ def trials(shape: ModelShape, device: Device, demand: Demand, search: Search) ->
         UnsupportedDtype: the device lacks a rate.
     """
     for dtypes in dict.fromkeys(wish.on(shape, device) for wish in search.dtypes):
-        for pp in search.pp:
-            if pp <= shape.depth:
-                yield _trial(shape, device, demand, search, dtypes, pp)
+        for pp in depths(shape, device, search):
+            yield _trial(shape, device, demand, search, dtypes, pp)
 
 
 def degrees(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...]:
@@ -106,6 +105,16 @@ def degrees(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...
         return search.tp
     domain = device.peer_link.domain if device.peer_link is not None else 1
     return tuple(t for t in possible_tp(shape) if t & (t - 1) == 0 and t <= domain)
+
+
+def depths(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...]:
+    """Pipeline depths to try: as asked, else a few where devices have a link to hand on over."""
+    if search.pp is not None:
+        for pp in search.pp:
+            check_split(shape, Split(pp=pp), device)
+        return search.pp
+    linked = DEPTHS if device.peer_link is not None else DEPTHS[:1]
+    return tuple(pp for pp in linked if pp <= shape.depth)
 
 
 def _trial(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue, ImpossibleSplit
 from perfmodel.hw.device import Device
@@ -19,8 +20,11 @@ from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.workload import dtype_bytes
 from perfmodel.workload.base import check_real, check_size
 
-LONGEST = 2**40
-"""Contexts beyond this are told as unbounded."""
+LONGEST = 40
+"""Contexts beyond two to this are told as unbounded."""
+
+GRID = 1024
+"""Contexts tried at once while the longest is sought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +60,8 @@ class Setting:
         memory = device.memory.capacity_bytes if self.memory_bytes is None else self.memory_bytes
         return memory - device.os_reserve_bytes
 
-    def footprint(self, shape: ModelShape, context: float | None = None) -> Footprint:
-        """The footprint per device, at another ``context`` if one is given."""
+    def footprint(self, shape: ModelShape, context: Any = None) -> Footprint:
+        """The footprint per device, at other contexts (an array, maybe) if they are given."""
         return footprint(
             shape,
             context=self.context if context is None else context,
@@ -216,19 +220,21 @@ def max_context(shape: ModelShape, device: Device, setting: Setting) -> int | No
     """The most tokens that each of ``setting.users`` can keep; 0 if none, None if unbounded."""
     budget = setting.budget(device)
 
-    def fits(context: int) -> bool:
-        return bool(setting.footprint(shape, context).used(setting.users_each) <= budget)
+    def fitting(contexts: NDArray[np.int64]) -> int:
+        """How many of the ascending ``contexts`` fit."""
+        used = setting.footprint(shape, contexts).used(setting.users_each)
+        return int(np.count_nonzero(np.broadcast_to(used <= budget, contexts.shape)))
 
-    if not fits(1):
-        return 0
-    low, high = 1, 2
-    while fits(high):
-        low, high = high, 2 * high
-        if high > LONGEST:
-            return None
+    powers = np.power(2, np.arange(LONGEST + 1))
+    doublings = fitting(powers)
+    if doublings == len(powers):
+        return None
+    low, high = (int(powers[doublings - 1]) if doublings else 0), int(powers[doublings])
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        stride = -(-(high - low) // GRID)
+        tries = np.arange(low + stride, high, stride)
+        low += stride * fitting(tries)
+        high = min(high, low + stride)
     return low
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from perfmodel.errors import UnsupportedDtype
 from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
@@ -18,8 +19,8 @@ class Wish:
     """Data types as asked for: ``dtype`` for activations, weights and cache unless named apart.
 
     Left out, activations take the published 16-bit type, or bf16, or what comes next in
-    :data:`WIDE` that the device multiplies; weights stay as published where that is narrower.
-    Cached keys and values are never narrower than 16 bits unless asked.
+    :data:`WIDE` that the device multiplies and sums in fp32; weights stay as published where
+    that is narrower. Cached keys and values are never narrower than 16 bits unless asked.
     """
 
     dtype: str | None = None
@@ -36,11 +37,19 @@ class Wish:
         published = shape.dtype if self.dtype is None else act
         narrow = dtype_bytes(published) < dtype_bytes(act)
         weight = self.weight_dtype or (published if narrow else act)
-        kv = self.kv_dtype or Dtypes(act=act).wide
+        kv = self.kv_dtype or Dtypes(act=act, weight=act).wide
         return Dtypes(act=act, weight=weight, kv=kv)
 
 
 def _native(shape: ModelShape, device: Device) -> str:
-    rates = device.compute.dtypes()
     wanted = [d for d in (shape.dtype,) if d == "fp16"] + list(WIDE)
-    return next((d for d in wanted if d in rates), wanted[0])
+    return next((d for d in wanted if _multiplies(device, d)), wanted[0])
+
+
+def _multiplies(device: Device, dtype: str) -> bool:
+    """Whether products of this type are summed in fp32, as models need."""
+    try:
+        device.compute.peak("tensor", dtype, "fp32")
+    except UnsupportedDtype:
+        return False
+    return True

@@ -62,9 +62,10 @@ def _stream_call(
 def caches(rig: Rig) -> Iterator[Roof]:
     """L2 by working set (loads, and bulk copies to shared memory) and shared memory.
 
-    Blocks walk the buffer from equally spaced starts. Where several start together
-    (``blocks_per_start`` above 1), requests of neighbouring multiprocessors for a line merge
-    on their way to L2, and the figure exceeds what L2 itself delivers.
+    Blocks walk the buffer from equally spaced starts, ``blocks_per_start`` of them together. In a
+    small buffer many multiprocessors ask for the same lines within a moment, and get up to twice
+    the rate at which each can read lines that nobody else wants: the large buffers give the roof
+    of unshared traffic.
     """
     loads = rig.load("memory", "read_l2")
     bulk = rig.load("bulk", "read_bulk") if rig.capability >= 90 else None

@@ -56,7 +56,9 @@ def arithmetic(rig: Rig) -> Iterator[Roof]:
         kernel = load_kernel(compiled, name)
         blocks = 2 * rig.sms
         work = blocks * 1024 * rounds * 16 * 8 * pipe.per_lane
-        yield rig.clocked(name, kernel, (blocks,), 1024, params, work, unit=pipe.unit)
+        yield rig.clocked(
+            name, kernel, (blocks,), 1024, params, work, unit=pipe.unit, driver_clock=True
+        )
 
 
 def tensor(rig: Rig) -> Iterator[Roof]:

@@ -51,9 +51,14 @@ class Rig:
         unit: str = "B/s",
         smem: int = 0,
         budget_s: float | None = None,
+        driver_clock: bool = False,
         **condition: object,
     ) -> Roof:
-        """Time a kernel that carries a stopwatch; adds the true clock and the rate per clock."""
+        """Time a kernel that carries a stopwatch; adds the true clock and the rate per clock.
+
+        ``driver_clock`` takes the driver's figure instead: a kernel that fills every issue slot
+        starves the warp that reads the stopwatch between its two readings.
+        """
         timing = time_kernel(
             lambda _: launch(kernel, grid, (threads,), params, smem=smem),
             sets=1,
@@ -61,8 +66,9 @@ class Rig:
             after_warm_up=lambda: self.elapsed.fill(0),
         )
         cycles, nanoseconds = (int(v) for v in self.elapsed.get())
-        clock = cycles / nanoseconds * 1e9
+        clock = timing.sm_clock_hz if driver_clock else cycles / nanoseconds * 1e9
         rate = work / timing.time_s
+        per_clock = {"per_clock_per_sm": rate / clock / self.sms} if clock else {}
         return roof(
             quantity,
             rate,
@@ -70,7 +76,7 @@ class Rig:
             spread=timing.spread,
             sm_clock_hz=clock,
             power_w=timing.power_w,
-            condition={"per_clock_per_sm": rate / clock / self.sms, **condition},
+            condition=per_clock | condition,
         )
 
     def load(

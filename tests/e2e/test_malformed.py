@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import perfmodel as pm
 from perfmodel import catalog, errors
 from perfmodel.cli import main
 
@@ -370,6 +371,49 @@ def test_absent_files(name):
     """A path where there is no file is exit 3."""
     refused(*command("capacity", f"no/such/{name}.json", CAPACITY), codes=(3,))
     refused("show", f"no/such/{name}.toml", codes=(3,))
+
+
+WILD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 0),
+    st.integers(2**53 + 1, 10**30),
+    st.floats(allow_subnormal=False).filter(lambda x: not (x >= 1 and x == x // 1)),
+    st.text(max_size=6),
+    st.lists(st.integers(-3, 0), max_size=3),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+)
+"""What nobody means by a number of something."""
+
+QUESTIONS = {
+    "step": {"phase": "decode", "batch": 4, "context": 1024, "tp": 1, "pp": 1},
+    "capacity": {"context": 1024, "tp": 1, "pp": 1},
+    "plan": {"users": 4, "prompt": 256, "output": 32},
+    "sweep": {"phase": "decode", "batch": [1, 2], "context": [512, 1024], "tp": 1},
+}
+
+
+@given(data=st.data(), value=WILD)
+@pytest.mark.parametrize("function", sorted(QUESTIONS))
+def test_python_functions(function, data, value):
+    """From Python the same holds: a typed error that names the field, nothing else."""
+    sizes = sorted(set(QUESTIONS[function]) - {"phase"})
+    field = data.draw(st.sampled_from(sizes))
+    asked = QUESTIONS[function] | {field: value}
+
+    with pytest.raises(errors.PerfModelError) as refusal:
+        getattr(pm, function)("llama-3-8b", GPU, **asked)
+    assert refusal.value.field
+
+
+@given(name=st.one_of(NAMES.map(lambda n: f"x{n}"), st.sampled_from(["", " ", "x" * 10_000])))
+@pytest.mark.parametrize("function", ["device", "model"])
+def test_python_names(function, name):
+    """A name that nobody knows, whatever its length and letters."""
+    with pytest.raises(errors.PerfModelError) as refusal:
+        getattr(pm, function)(name)
+    assert refusal.value.field
+    assert len(str(refusal.value)) < 2000
 
 
 @pytest.mark.parametrize(

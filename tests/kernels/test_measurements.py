@@ -149,3 +149,45 @@ def test_device_timing_agrees_with_the_clock_in_the_kernel():
 
     assert timing.time_s == pytest.approx(int(elapsed[1]) * 1e-9, rel=0.1)
     assert timing.sm_clock_hz is None or 1e8 < timing.sm_clock_hz < 5e9
+
+
+def committed(root):
+    return sorted((root / "specs" / "measured").glob("*.json"))
+
+
+def test_committed_files_read_back(root):
+    """Every measurement file of the repository parses, and each of its kernels passed its gate."""
+    for path in committed(root):
+        rows = read_measurements(path)
+        assert rows or read_roofs(path), path.name
+        assert [r.kernel for r in rows if r.refusal] == []
+
+
+def test_committed_roofs_cover_what_later_figures_divide_by(root):
+    """Memory, caches, special functions, tensor rates by type and width, launches, barrier."""
+    path = next(p for p in committed(root) if p.name.startswith("h200-sxm-roofs"))
+
+    roofs = read_roofs(path)
+
+    assert {r.device for r in roofs} == {"h200-sxm"}
+    assert {
+        "dram_read",
+        "dram_write",
+        "dram_copy",
+        "l2_read",
+        "shared_read",
+        "ex2_f32",
+        "tanh_bf16x2",
+        "rcp_f32",
+        "fma_f32",
+        "launch_graph",
+        "launch_stream",
+        "grid_barrier",
+        "dram_latency",
+    } <= {r.quantity for r in roofs}
+    widths = {
+        (r.quantity, r.condition.get("tile_n")) for r in roofs if r.quantity.startswith("tensor_")
+    }
+    assert {
+        (f"tensor_{t}", n) for t in ("bf16", "fp16", "fp8", "int8") for n in (64, 128, 256)
+    } <= widths

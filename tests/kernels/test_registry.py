@@ -8,7 +8,8 @@ import importlib.util
 import pytest
 
 from perfmodel.errors import PerfModelError
-from refkernels._registry import OPERATORS, pairs
+from refkernels._compile import device_capability
+from refkernels._registry import OPERATORS, Variant, pairs
 
 HOST, DEVICE = ([*pairs(where, small=True)] for where in ("host", "device"))
 
@@ -27,10 +28,10 @@ def test_names_are_unique_and_resolve():
         assert hasattr(importlib.import_module(module), name)
 
 
-def test_every_operator_has_a_host_and_a_device_kernel_and_small_shapes():
+def test_every_operator_has_a_device_kernel_and_small_shapes():
     """Ten small shapes at least, for the gate and the sanitizer."""
     for operator in OPERATORS:
-        assert {v.where for v in operator.variants} == {"host", "device"}
+        assert "device" in {v.where for v in operator.variants}
         assert len(operator.small) >= 10
 
 
@@ -46,6 +47,9 @@ def test_host_kernel_passes_its_gate(variant, workload):
 @pytest.mark.parametrize(("variant", "workload"), DEVICE, ids=named(DEVICE))
 def test_device_kernel_passes_its_gate(variant, workload):
     """The CUDA kernel agrees with the oracle, every element written."""
+    capability = int(device_capability())
+    if not variant.runs_on(capability):
+        pytest.skip(f"written for compute capability {variant.capability}, not {capability}")
     gate = variant.build(workload, 3, 2).gate()
 
     assert gate.passed, gate
@@ -53,10 +57,8 @@ def test_device_kernel_passes_its_gate(variant, workload):
 
 def test_check_without_a_device_says_so(python):
     """``python -m refkernels.check`` ends in one message where there is no GPU."""
-    import refkernels._compile
-
     try:
-        refkernels._compile.device_capability()
+        device_capability()
     except PerfModelError:
         found = python("-m", "refkernels.check")
         assert found.returncode == 3
@@ -64,3 +66,13 @@ def test_check_without_a_device_says_so(python):
         assert "Traceback" not in found.stderr
     else:
         pytest.skip("there is a device")
+
+
+@pytest.mark.parametrize(
+    ("exact", "runs"), [(False, [False, True, True]), (True, [False, True, False])]
+)
+def test_architecture_specific_code_runs_on_its_own_devices_only(exact, runs):
+    """Plain code runs on newer devices too, sm_90a code on compute capability 9.0 alone."""
+    variant = Variant(kernel="k", where="device", problem="m:c", capability=90, exact=exact)
+
+    assert [variant.runs_on(c) for c in (80, 90, 100)] == runs

@@ -197,6 +197,18 @@ def test_narrow_activations_feed_products_only(llama):
     assert (attention.dtype, attention.kv_dtype) == ("bf16", "fp8")
 
 
+def test_a_device_without_bf16_keeps_narrow_activations_in_fp16(llama):
+    """W8A8 on a T4: attention and norms run in fp16, which it has; a stated type is kept."""
+    t4, int8 = load_device("t4"), {"act": "int8", "weight": "int8", "kv": "fp16"}
+    assert Dtypes(**int8).on(t4).wide == "fp16"
+    assert Dtypes(**int8).on(load_device("h100-sxm-80gb")).wide == "bf16"
+    found = step(llama, t4, phase="decode", context=9, dtypes=Dtypes(**int8))
+    assert any("activations are fp16: the device has no bf16" in n for n in found.assumptions)
+    assert Dtypes(act="bf16").on(t4).wide == "bf16"
+    with pytest.raises(BadValue, match="too narrow"):
+        Dtypes(wide="fp8")
+
+
 def test_four_bit_weights_carry_group_scales(llama):
     """W4A16 keeps one 16-bit scale for 128 weights along k; the head is not quantised."""
     found = named(ops(llama, phase="decode", context=9, dtypes=Dtypes(weight="int4")))
@@ -266,6 +278,8 @@ def test_host_time_of_an_engine_is_added_by_name(tmp_path, llama, h100):
         assert slow.terms["host"] == 0.003
         assert slow.time_s == bare.time_s + 0.003
         assert slow.lower_bound_s == bare.lower_bound_s
+        chunked = step(llama, h100, phase="prefill", prompt=1000, chunk=256, engine="slow")
+        assert chunked.terms["host"] == 4 * 0.003
         with pytest.raises(UnknownName, match="slow"):
             step(llama, h100, **how, engine="slwo")
         with pytest.raises(MalformedFile):

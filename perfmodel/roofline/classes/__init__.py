@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from perfmodel.roofline.classes.attention import DECODE, PREFILL
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
-from perfmodel.roofline.classes.conv import CONV
+from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.pointwise import POINTWISE
 from perfmodel.roofline.classes.product import GEMM, GEMM_FP32, GEMM_NARROW, GEMM_WEIGHT_ONLY
 from perfmodel.roofline.classes.recurrent import CHUNK, STEP
@@ -26,6 +26,7 @@ CLASS_MODELS: dict[str, ClassModel] = {
         STEP,
         POINTWISE,
         CONV,
+        CONV_ROWS,
         COLLECTIVE,
         CUSTOM,
     )

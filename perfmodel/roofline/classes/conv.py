@@ -81,22 +81,20 @@ def _arithmetic_s(cost: Cost, device: Device, values: Values) -> Array:
 def _rows_s(w: Conv, device: Device, values: Values) -> Array:
     rows = np.where(is_depthwise(w), f64(w.batch) * f64(w.in_channels), 0.0)
     per_s = np.float64(device.compute.units) * np.float64(device.compute.clock_vector_hz)
-    seconds: Array = (rows * np.float64(values["row_clk"]) / per_s)[()]
+    seconds: Array = (rows * np.float64(values.get("row_clk", 0.0)) / per_s)[()]
     return seconds
 
 
-CONV = ClassModel(
-    name="conv",
-    parameters=(
-        FIXED_CLK,
-        EAGER_S,
-        DRAM_FRACTION,
-        UNHIDDEN,
-        WORK_FRACTION,
-        ROW_CLK,
-        LONG_CLK,
-        CACHE_SHARE,
-        CACHE_FRACTION,
-    ),
-    predict=predict_conv,
+_COMMON = (
+    FIXED_CLK,
+    EAGER_S,
+    DRAM_FRACTION,
+    UNHIDDEN,
+    WORK_FRACTION,
+    LONG_CLK,
+    CACHE_SHARE,
+    CACHE_FRACTION,
 )
+CONV = ClassModel(name="conv", parameters=_COMMON, predict=predict_conv)
+CONV_ROWS = ClassModel(name="conv_rows", parameters=(*_COMMON, ROW_CLK), predict=predict_conv)
+"""Depthwise kernels that give a thread block to every sequence and channel."""

@@ -1,0 +1,1 @@
+"""Microcontrollers: networks from files, arenas planned before anything is flashed."""
