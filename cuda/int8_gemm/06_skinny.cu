@@ -241,7 +241,12 @@ __device__ __forceinline__ void consume(Shared& s, const Problem& p, const Work&
     for (int tile = blockIdx.x / kCluster + group * stride; tile < work.tiles;
          tile += kConsumers * stride) {
         s32 sums[kAccumulators] = {}, owned[kOwned];
+        // In order: a wait by parity can tell a stage's phase only from the one before, so all
+        // earlier stages must have been seen by somebody.
+        if (tile >= stride) ptx::named_barrier_sync(1 + group, kConsumers * kWarpgroup);
         if (work.blocks > 0) multiply(s, at, sums, work.blocks, thread);
+        if (tile + stride < work.tiles)
+            ptx::named_barrier_arrive(2 - group, kConsumers * kWarpgroup);
         at.count += (kConsumers - 1) * work.blocks;
         exchange(s, sums, owned, group, turn++, thread);
         store_owned(p, owned, tile, thread);

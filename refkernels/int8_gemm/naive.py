@@ -34,6 +34,9 @@ TINY_ROW = 2.0**-100
 OUTPUT_EPS = 2.0**-8
 """Allowed relative error of an output: one rounding to bf16 is half of it."""
 
+OUTPUT_FLOOR = {"fp16": 2.0**-25}
+"""Half of the smallest number of a format whose range the outputs can leave (fp16: 2**-24)."""
+
 SUM_EPS = 2.0**-23
 """Allowed error relative to the sum of the terms' magnitudes: one fp32 unit in the last place."""
 

@@ -22,6 +22,7 @@ from refkernels.int8_gemm import peers
 from refkernels.int8_gemm.device import RUNGS, Operands, Prepared, bind, prepare
 from refkernels.int8_gemm.gates import gate_llm_int8, gate_product, random_activations
 from refkernels.int8_gemm.llm_int8 import Quantiser, prepare_llm_int8, prepare_quantise
+from refkernels.int8_gemm.problem import copied
 
 PRODUCTS = (
     (8192, 8192, 8192),
@@ -65,7 +66,7 @@ def skinny() -> list[Row]:
 
 
 def llm_int8() -> list[Row]:
-    """LLM.int8() with 0.1 % outlier columns, its parts, and plain int8 from the same activations."""
+    """LLM.int8() with 0.1 % outlier columns, its parts, and plain int8 on the same activations."""
     import cupy
 
     m, n, k = OUTLIER_SHAPE
@@ -145,16 +146,12 @@ def _rung(rung: str, m: int, n: int, k: int, data: str) -> list[Row]:
     first = _operands(m, n, k, data)
     gate = gate_product(first, rung)
     # The other sets are copies elsewhere in memory: cold in cache, alike in power.
-    sets = [first, *(_copied(first) for _ in range(count - 1))]
+    sets = [first, *(copied(first) for _ in range(count - 1))]
     bound = [prepare(each, rung) for each in sets]
     timing = time_kernel(lambda i: bound[i](), sets=count) if gate.passed else None
     name = rung if data == "normal" else f"{rung} ({data} bytes)"
     work = Gemm(m=m, n=n, k=k, dtype="int8", out_dtype="bf16")
     return [_row(name, work, timing, gate, moved)]
-
-
-def _copied(x: Operands) -> Operands:
-    return bind(x.a.copy(), x.b.copy(), row_scale=x.row_scale, col_scale=x.col_scale)
 
 
 def _peers(m: int, n: int, k: int, names: tuple[str, ...] = peers.NAMES) -> list[Row]:
