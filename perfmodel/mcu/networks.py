@@ -211,12 +211,32 @@ def built_in(text: str) -> Network:
     return build(**_parameters(build, given))
 
 
-def parameters_of(text: str) -> dict[str, float]:
-    """The parameters with which :func:`built_in` builds ``text``, defaults included."""
+SPACE: dict[str, tuple[float, ...]] = {
+    "patch": (20, 24, 28, 32),
+    "heads": (3,),
+    "dim": (192, 168),
+    "rank": (0.8, 0.6, 0.4),
+    "depth": (12,),
+    "mlp": (3.5,),
+}
+"""Values to which a transformer may shrink: MCUFormer's search space, in the direction of less
+memory."""
+
+
+def alternatives(text: str) -> tuple[tuple[str, Network], ...]:
+    """Smaller networks of the family that ``text`` names, each with one parameter changed."""
     name, _, given = text.partition(":")
     build = BUILT_IN[name.strip().lower().replace("_", "-")]
-    known = inspect.signature(build).parameters
-    return {k: p.default for k, p in known.items()} | _parameters(build, given)
+    known = {k: p.default for k, p in inspect.signature(build).parameters.items()}
+    now = known | _parameters(build, given)
+    found = []
+    for field, values in SPACE.items():
+        for value in values if field in now else ():
+            less = value > now[field] if field == "patch" else value < (now[field] or 1.0)
+            if less and (field != "patch" or value <= now["image"]):
+                network = build(**(now | {field: value}))
+                found.append((f"{field} {value:g} instead of {now[field]:g}", network))
+    return tuple(found)
 
 
 def _parameters(build: Callable[..., Network], given: str) -> dict[str, Any]:
