@@ -87,6 +87,7 @@ def mcuformer(
     patch: int = 16,
     image: int = 240,
     rank: float = 0.4,
+    head_dim: int = 64,
     classes: int = 1000,
 ) -> Network:
     """A vision transformer of MCUFormer's search space (Liang et al., NeurIPS 2023), int8.
@@ -94,7 +95,8 @@ def mcuformer(
     The published space: width 168, 192 or 216; 3 or 4 heads of 64; 12 to 14 layers; MLP ratio 3.5
     or 4; rank ratio 0.40 to 0.95; patches of 16 to 32 on 240 x 240 images. Each matrix of a block
     is three, ``k x r``, ``r x r``, ``r x n`` with ``r = floor(rank * width)``; ``rank`` 0 keeps it
-    whole. Tokens are averaged before the classifier.
+    whole. ``head_dim`` 0 divides the width among the heads. Tokens are averaged before the
+    classifier.
     """
     return transformer(
         "mcuformer",
@@ -105,7 +107,7 @@ def mcuformer(
         depth=depth,
         mlp=mlp,
         rank=rank,
-        head_dim=64,
+        head_dim=head_dim or None,
         classes=classes,
         average=True,
         assumptions=("relative positions are looked up while scores are made, not stored",),
