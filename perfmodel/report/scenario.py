@@ -109,7 +109,7 @@ def read_scenario(data: bytes, pages: Sequence[str]) -> tuple[str, dict[str, Any
     if page not in pages or not isinstance(inputs, dict):
         msg = f"a scenario names its page (one of {', '.join(pages)}) and has a table [inputs]"
         raise MalformedFile(msg, field="page", fix='page = "plan"')
-    return page, {name: _plain(name, value) for name, value in inputs.items()}
+    return str(page), {name: _plain(name, value) for name, value in inputs.items()}
 
 
 def _plain(name: str, value: Any) -> Any:
