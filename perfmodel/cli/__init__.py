@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "plan": ("perfmodel.cli.plan", "What serves a load within its service levels, ranked."),
     "compare": ("perfmodel.cli.compare", "One question on several devices, side by side."),
     "sweep": ("perfmodel.cli.sweep", "A grid of predictions as a table, CSV or JSON."),
+    "dash": ("perfmodel.cli.dash", "Open the explorer in a browser (extra dash)."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""

@@ -13,7 +13,7 @@ from perfmodel.planning.answers import Level, Plan, Steps
 from perfmodel.planning.cost import HourlyPrice
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.layouts import DEVICES, FITS, NO_MEMORY, TPOT, TTFT, Search, Trial
-from perfmodel.planning.serving import Span
+from perfmodel.planning.serving import Serving, Span
 from perfmodel.workload import Array
 
 LIMITS = {
@@ -64,8 +64,8 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         batch=batch * groups,
         most_users=int(_row(trial, trial.most_users, point.row)) * groups,
         users=float(trial.users[at]),
-        ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s),
-        tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s),
+        ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s, coverage=_coverage(serving)),
+        tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s, coverage=_coverage(serving)),
         latency_s=serving.latency.at(at),
         requests_per_s=rate,
         tokens_per_s=rate * demand.output,
@@ -84,6 +84,12 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         coverage=serving.decode.coverage,
         source=merge_sources((serving.decode.source, serving.mixed.source)),
     )
+
+
+def _coverage(serving: Serving) -> float | None:
+    """The lesser coverage of the two kinds of step; None if either states none."""
+    decode, mixed = serving.decode.coverage, serving.mixed.coverage
+    return None if decode is None or mixed is None else min(decode, mixed)
 
 
 def _steps(trial: Trial, at: tuple[int, int]) -> Steps:
