@@ -1,12 +1,12 @@
 """Offsets for buffers whose lifetimes are known: dynamic storage allocation, as good as provable.
 
-Buffers that live at a common step must not overlap; the peak is the highest end. The lower bound is
-the largest number of bytes alive at one step. Greedy orders come first (by size: Pisarchyk and Lee,
-"Efficient Memory Management for Deep Neural Net Inference", arXiv 2001.03288, and the greedy planner
-of TensorFlow Lite Micro, David et al., arXiv 2010.08678); a greedy plan as small as the bound is
-optimal. Otherwise a branch and bound over canonical placements (each buffer rests on the floor or on
-another; Moffitt, "MiniMalloc", ASPLOS 2023) and then a mixed-integer program (HiGHS, in SciPy) close
-or state the gap.
+Buffers that live at a common step must not overlap; the peak is the highest end. The lower bound
+is the largest number of bytes alive at one step. Greedy orders come first (by size: Pisarchyk and
+Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv 2001.03288, and the greedy
+planner of TensorFlow Lite Micro, David et al., arXiv 2010.08678); a greedy plan as small as the
+bound is optimal. Otherwise a branch and bound over canonical placements (each buffer rests on the
+floor or on another; Moffitt, "MiniMalloc", ASPLOS 2023) and then a mixed-integer program (HiGHS,
+in SciPy) close or state the gap.
 """
 
 from __future__ import annotations
