@@ -181,5 +181,6 @@ def _aside(op: Op, x: Tensor, out: Tensor, network: Network, moves: Moves) -> in
         extra = {a: held.get(a, op.scratch_bytes) - op.scratch_bytes for a in single}
         return min(slice_bytes(out, a) + extra[a] for a in single)
     if moves.depthwise and op.kind == "depthwise" and op.attributes["stride"] == (1, 1):
-        return slice_bytes(out, len(out.shape) - 1)
+        (channel,) = set(range(1, len(out.shape))) - set(op.attributes["axes"])
+        return slice_bytes(out, channel)
     return None
