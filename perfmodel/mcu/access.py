@@ -156,10 +156,9 @@ def overwritten(
         return None
     out = network.tensor(op.outputs[0])
     if op.kind == "reshape":
-        free = (
-            moves.inplace and dies(op.inputs[0]) and network.tensor(op.inputs[0]).bytes == out.bytes
-        )
-        return (op.inputs[0], 0) if free else None
+        first = network.tensor(op.inputs[0]) if op.inputs else out
+        free = moves.inplace and first in network.reads(op) and dies(first.name)
+        return (first.name, 0) if free and first.bytes == out.bytes else None
     for x in network.reads(op):
         same = (x.shape, x.dtype) == (out.shape, out.dtype)
         if same and dies(x.name):

@@ -102,11 +102,17 @@ def _check(onnx: Any, model: Any) -> None:
     if graph.sparse_initializer:
         msg = "holds sparse constants"
         raise MalformedFile(msg, fix="dense constants")
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    texts = [v.name for v in values]
     for node in graph.node:
+        texts += [node.name, node.op_type, *node.input, *node.output]
         limited(len(node.input) + len(node.output), MAX_OPERANDS, f"operands of {node.op_type}")
         if node.op_type in SUBGRAPHS or any(a.HasField("g") or a.graphs for a in node.attribute):
             msg = f"the node {node.op_type[:40]} runs other graphs, which cannot be planned"
             raise MalformedFile(msg, fix="a model without control flow")
+    if not all(isinstance(text, str) for text in texts):  # bytes where they are no UTF-8
+        msg = "holds names that are no text"
+        raise MalformedFile(msg, fix="check that the file is complete")
     held = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))
     for tensor in (*graph.initializer, *held):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

@@ -91,7 +91,7 @@ def refusing(where: str, what: str) -> Iterator[None]:
     try:
         yield
     except MalformedFile as error:
-        raise MalformedFile(f"{where}: {error.headline}", fix=error.fix) from None
+        raise MalformedFile(f"{where}: {error.message}", fix=error.fix) from None
     except BadInput as error:
         raise MalformedFile(f"{where}: {error.headline}", fix=f"a valid {what} file") from None
     except PerfModelError:
@@ -123,7 +123,7 @@ def checked_shape(shape: Sequence[int], name: str) -> tuple[int, ...]:
     """A tensor's shape within limits; raises MalformedFile."""
     limited(len(shape), MAX_RANK, f"dimensions of {name!r}")
     if any(n < 1 for n in shape):
-        msg = f"tensor {name!r} has the shape {list(shape)}"
+        msg = f"tensor {name!r} has no known size: {list(shape)}"
         raise MalformedFile(msg, fix="export the model with fixed sizes")
     limited(math.prod(shape), MAX_ELEMENTS, f"elements of {name!r}")
     return tuple(int(n) for n in shape)
