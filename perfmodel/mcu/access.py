@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from perfmodel.errors import BadValue
 from perfmodel.mcu.network import Network, Op, Tensor
 
 
@@ -41,7 +42,7 @@ class Moves:
     """What a plan may do beyond giving every tensor its own bytes.
 
     ``inplace``: pointwise results over their inputs. ``fuse``: neighbours run slice by slice as one
-    (operator integration). ``patch``: the input arrives window by window. ``overwrite``: slices
+    (operator integration). ``stream``: the input arrives window by window. ``overwrite``: slices
     over the slices they came from (token overwriting). ``depthwise``: planes over planes.
     ``reorder``: operators in the order that keeps the fewest bytes alive. ``rows``: slices computed
     at a time in fused and streamed operators.
@@ -49,11 +50,16 @@ class Moves:
 
     inplace: bool = True
     fuse: bool = True
-    patch: bool = True
+    stream: bool = True
     overwrite: bool = True
     depthwise: bool = False
     reorder: bool = True
     rows: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            msg = f"must be at least 1, got {self.rows}"
+            raise BadValue(msg, field="rows", fix="1")
 
 
 Windows: TypeAlias = Mapping[int, Window]

@@ -110,7 +110,8 @@ def _check(onnx: Any, model: Any) -> None:
         if node.op_type in SUBGRAPHS or any(a.HasField("g") or a.graphs for a in node.attribute):
             msg = f"the node {node.op_type[:40]} runs other graphs, which cannot be planned"
             raise MalformedFile(msg, fix="a model without control flow")
-    if not all(isinstance(text, str) for text in texts):  # bytes where they are no UTF-8
+    # Bytes where they are no UTF-8; control characters would reach the reader's terminal.
+    if not all(isinstance(text, str) and text.isprintable() for text in texts):
         msg = "holds names that are no text"
         raise MalformedFile(msg, fix="check that the file is complete")
     held = (a.t for node in graph.node for a in node.attribute if a.HasField("t"))

@@ -137,7 +137,7 @@ class Names:
 
     def of(self, name: str, fallback: str) -> str:
         """``name``, cut to a length, if nobody has it; otherwise a name made from it."""
-        base = name.strip()[:MAX_NAME] or fallback
+        base = "".join(c if c.isprintable() else "?" for c in name[:MAX_NAME]).strip() or fallback
         found, number = base, 1
         while found in self._taken:
             number += 1
