@@ -320,6 +320,10 @@ def _assumptions(
         for m in memories
         if m.capacity_bytes is None
     ]
+    outer = next((m for m in memories if m.memory == "external_flash" and m.used_bytes), None)
+    figure = device.figures.get("board.external_flash")
+    if outer is not None and figure is not None and figure.condition:
+        notes.append(f"external flash: {figure.condition}")
     used = ("memory.sram", "board.flash", "board.external")
     notes += [text for text in device.unverified if text.startswith(used)]
     return (*notes, *reserves.assumptions)

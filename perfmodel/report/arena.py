@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from perfmodel.mcu.arena import ArenaPlan, Placement
+from perfmodel.mcu.memory import MemoryUse
 from perfmodel.report.shown import BAR, Shown, assumed
 from perfmodel.report.tables import Column, Table, plain
 from perfmodel.units import format_binary
@@ -115,15 +117,14 @@ def _rows(plan: ArenaPlan, key: str) -> tuple[dict[str, object], ...]:
     return tuple(plan.to_dict()[key])
 
 
-def _memory_row(use: object) -> dict[str, object]:
-    row: dict[str, object] = use.to_dict()  # type: ignore[attr-defined]
+def _memory_row(use: MemoryUse) -> dict[str, object]:
+    row = use.to_dict()
     budget, used = row["budget_bytes"], row["used_bytes"]
     assert isinstance(used, int)
     if isinstance(budget, int) and budget > 0:
         full = round(used / budget * BAR)
-        row["bar"] = (
-            "#" * min(full, BAR) + "." * max(BAR - full, 0) + ("|" if used <= budget else "|>")
-        )
+        edge = "|" if used <= budget else "|>"
+        row["bar"] = "#" * min(full, BAR) + "." * max(BAR - full, 0) + edge
     return row
 
 
@@ -166,10 +167,8 @@ def chart(plan: ArenaPlan, letters: dict[str, str]) -> tuple[str, ...]:
     columns = min(steps, CHART_COLUMNS)
     if not inside or not plan.peak_bytes:
         return ()
-    shown = [
-        _fullest(plan, inside, c * steps // columns, (c + 1) * steps // columns)
-        for c in range(columns)
-    ]
+    edges = [c * steps // columns for c in range(columns + 1)]
+    shown = [_fullest(inside, first, end) for first, end in itertools.pairwise(edges)]
     lines = []
     for row in reversed(range(CHART_ROWS)):
         address = (row + 0.5) * plan.peak_bytes / CHART_ROWS
@@ -185,9 +184,9 @@ def chart(plan: ArenaPlan, letters: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-def _fullest(plan: ArenaPlan, inside: Sequence[Placement], first: int, end: int) -> int:
+def _fullest(inside: Sequence[Placement], first: int, end: int) -> int:
     return max(
-        range(first, max(end, first + 1)),
+        range(first, end),
         key=lambda s: sum(p.bytes for p in inside if p.first <= s <= p.last),
     )
 
