@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfmodel.answer import Estimate as Estimate
+    from perfmodel.api import arena as arena
     from perfmodel.api import capacity as capacity
     from perfmodel.api import compare as compare
     from perfmodel.api import device as device
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "perfmodel.answer": ("Estimate",),
     "perfmodel.api": (
+        "arena",
         "capacity",
         "compare",
         "device",

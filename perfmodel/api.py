@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from perfmodel.mcu.arena import ArenaPlan
+    from perfmodel.mcu.network import Network
     from perfmodel.models.phases import Phase
     from perfmodel.planning.answers import PlanAnswer
     from perfmodel.planning.compare import Comparison
@@ -263,6 +265,53 @@ def compare(
     names = ("dtype", "weight_dtype", "kv_dtype")
     wish = Wish(**{n: question.pop(n) for n in names if n in question})
     return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)
+
+
+def arena(
+    of: Network | str | Path,
+    on: DeviceLike,
+    *,
+    inplace: bool = True,
+    fuse: bool = True,
+    stream: bool = True,
+    overwrite: bool = True,
+    depthwise: bool = False,
+    reorder: bool = True,
+    rows: int = 1,
+    external_ram: bool = False,
+    reserve_bytes: int | None = None,
+    code_bytes: int | None = None,
+    align: int | None = None,
+) -> ArenaPlan:
+    """Whether a network fits a microcontroller, and where every tensor lies.
+
+    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file. See
+    :class:`perfmodel.mcu.access.Moves` for what may be done to save bytes and
+    :func:`perfmodel.mcu.arena.plan_arena` for the answer.
+    """
+    from perfmodel.mcu import arena as planner
+    from perfmodel.mcu.access import Moves
+    from perfmodel.mcu.network import Network
+    from perfmodel.mcu.reserves import load_reserves
+
+    moves = Moves(
+        inplace=inplace,
+        fuse=fuse,
+        stream=stream,
+        overwrite=overwrite,
+        depthwise=depthwise,
+        reorder=reorder,
+        rows=rows,
+    )
+    network, others = (of, ()) if isinstance(of, Network) else planner.find_network(of)
+    return planner.plan_arena(
+        network,
+        device(on),
+        moves=moves,
+        external_ram=external_ram,
+        reserves=load_reserves(reserve_bytes=reserve_bytes, code_bytes=code_bytes, align=align),
+        alternatives=others,
+    )
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:
