@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perfmodel.answer import Estimate as Estimate
     from perfmodel.api import capacity as capacity
     from perfmodel.api import compare as compare
+    from perfmodel.api import crossover as crossover
     from perfmodel.api import device as device
     from perfmodel.api import estimate as estimate
     from perfmodel.api import explain as explain
@@ -50,6 +51,7 @@ _EXPORTS = {
     "perfmodel.api": (
         "capacity",
         "compare",
+        "crossover",
         "device",
         "estimate",
         "explain",

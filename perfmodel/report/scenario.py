@@ -14,6 +14,9 @@ from perfmodel.errors import BadValue, MalformedFile
 MAX_TOML_BYTES = 64 * 2**10
 """Longer scenarios are refused unread."""
 
+EXPLAINED = ("estimate", "step", "capacity", "plan")
+"""Functions whose answers :func:`perfmodel.explain` derives."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
@@ -56,9 +59,8 @@ class Scenario:
         positional = [_expression(a.value) for a in self.arguments if not a.keyword]
         named = [f"{k}={_expression(v)}" for k, v in self.keywords().items()]
         inside = "".join(f"    {argument},\n" for argument in (*positional, *named))
-        call = f"answer = pm.{self.function}(\n{inside})\n"
-        told = "answer.to_dict()" if self.function == "compare" else "pm.explain(answer)"
-        return f"import perfmodel as pm\n\n{call}print({told})\n"
+        told = "pm.explain(answer)" if self.function in EXPLAINED else "answer.to_dict()"
+        return f"import perfmodel as pm\n\nanswer = pm.{self.function}(\n{inside})\nprint({told})\n"
 
     def toml(self) -> str:
         """A file that ``perfmodel dash`` opens again."""
