@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perfmodel import catalog
 from perfmodel.measure import Measurement, read_measurements
-from perfmodel.validation import FileReport, validate_files
+from perfmodel.validation import FileReport, Scored, validate_files
 
 
 def files() -> tuple[Path, ...]:
@@ -35,3 +35,8 @@ def _read(path: Path, mtime_ns: int) -> tuple[Measurement, ...]:
 def _report(path: Path, mtime_ns: int) -> FileReport:
     del mtime_ns
     return validate_files([path])[0]
+
+
+def scored() -> tuple[Scored, ...]:
+    """Every timed kernel beside its prediction."""
+    return tuple(s for path in files() for s in report(path).scored)

@@ -7,7 +7,7 @@ from explorer import answers, asking, measured, view
 from explorer.inputs import Input, ask, ask_all, declare
 
 from perfmodel.planning.crossover import Crossover
-from perfmodel.report.crossover import crossover_shown, crossover_verdict
+from perfmodel.report.crossover import crossover_shown
 from perfmodel.report.figures.crossover import crossing, measured_mixers
 from perfmodel.report.scenario import Scenario
 
@@ -44,7 +44,8 @@ def question() -> Scenario:
 
 def show(found: Crossover) -> dict[str, Any]:
     """The break-evens and the three pictures; returns the pictures."""
-    view.verdict(crossover_verdict(found), good=bool(found.break_evens))
+    shown = crossover_shown(found)
+    view.verdict(shown.lead, good=bool(found.break_evens))
     dots = measured_mixers(found, measured.measurements())
     pictures = {"time": crossing(found, "time", dots), "memory": crossing(found, "memory")}
     if found.curves[0].usd_per_million is not None:
@@ -52,7 +53,6 @@ def show(found: Crossover) -> dict[str, Any]:
     for tab, (name, picture) in zip(st.tabs(list(pictures)), pictures.items(), strict=True):
         with tab:
             view.chart(picture, f"crossover {name}")
-    shown = crossover_shown(found)
     for table in shown.tables[:-1]:
         view.table(table)
     with st.expander("Every point"):

@@ -28,6 +28,7 @@ class Argument:
     keyword: str
     """The Python keyword; empty for a positional argument."""
     value: Any
+    """None with neither option nor keyword: a word that Python's value before it says already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +51,17 @@ class Scenario:
         """What to type into a shell."""
         return shlex.join(["perfmodel", *self.argv()])
 
+    def positional(self) -> list[Any]:
+        """Positional arguments of the Python function."""
+        return [a.value for a in self.arguments if not a.keyword and a.value is not None]
+
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of the Python function."""
         return {a.keyword: a.value for a in self.arguments if a.keyword}
 
     def python(self) -> str:
         """A program that prints the derivation of the same answer."""
-        positional = [_expression(a.value) for a in self.arguments if not a.keyword]
+        positional = [_expression(value) for value in self.positional()]
         named = [f"{k}={_expression(v)}" for k, v in self.keywords().items()]
         inside = "".join(f"    {argument},\n" for argument in (*positional, *named))
         told = "pm.explain(answer)" if self.function in EXPLAINED else "answer.to_dict()"
