@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+
 from explorer import asking
 from explorer.inputs import Input, ask, ask_all, declare
-
 from perfmodel.cli._subjects import workload
 from perfmodel.report.scenario import Argument
 from perfmodel.workload import WORKLOADS

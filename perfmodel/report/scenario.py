@@ -17,6 +17,12 @@ MAX_TOML_BYTES = 64 * 2**10
 EXPLAINED = ("estimate", "step", "capacity", "plan")
 """Functions whose answers :func:`perfmodel.explain` derives."""
 
+_VALIDATION = """from perfmodel.validation import validate_files
+
+for report in validate_files({files}):
+    print(report.to_dict())
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
@@ -61,6 +67,8 @@ class Scenario:
 
     def python(self) -> str:
         """A program that prints the derivation of the same answer."""
+        if self.verb == "validate":
+            return _VALIDATION.format(files=[a.text for a in self.arguments])
         positional = [_expression(value) for value in self.positional()]
         named = [f"{k}={_expression(v)}" for k, v in self.keywords().items()]
         inside = "".join(f"    {argument},\n" for argument in (*positional, *named))
