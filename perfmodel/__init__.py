@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfmodel.api import arena as arena
     from perfmodel.api import capacity as capacity
     from perfmodel.api import compare as compare
+    from perfmodel.api import crossover as crossover
     from perfmodel.api import device as device
     from perfmodel.api import estimate as estimate
     from perfmodel.api import explain as explain
@@ -52,6 +53,7 @@ _EXPORTS = {
         "arena",
         "capacity",
         "compare",
+        "crossover",
         "device",
         "estimate",
         "explain",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perfmodel.models.phases import Phase
     from perfmodel.planning.answers import PlanAnswer
     from perfmodel.planning.compare import Comparison
+    from perfmodel.planning.crossover import Crossover, Mixed
     from perfmodel.planning.memory import CapacityAnswer
     from perfmodel.planning.planner import Rank
     from perfmodel.roofline.model import Launch
@@ -312,6 +313,37 @@ def arena(
         reserves=load_reserves(reserve_bytes=reserve_bytes, code_bytes=code_bytes, align=align),
         alternatives=others,
     )
+
+
+def crossover(
+    on: DeviceLike,
+    *,
+    phase: Mixed = "decode",
+    batch: int = 1,
+    heads: int = 32,
+    kv_heads: int | None = None,
+    head_dim: int = 128,
+    shortest: int = 64,
+    longest: int = 131_072,
+    dtype: str = "bf16",
+    price: float | None = None,
+) -> Crossover:
+    """Token mixers of one width by context length, doubling from ``shortest`` to ``longest``.
+
+    See :func:`perfmodel.planning.crossover.crossover`.
+    """
+    from perfmodel.planning import crossover as crossing
+
+    mixing = crossing.Mixing(
+        phase=phase,
+        batch=batch,
+        heads=heads,
+        head_dim=head_dim,
+        kv_heads=heads if kv_heads is None else kv_heads,
+        dtype=dtype,
+    )
+    contexts = crossing.doubling(shortest, longest)
+    return crossing.crossover(device(on), mixing, contexts, price=price)
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:

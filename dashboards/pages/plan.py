@@ -9,7 +9,7 @@ from explorer.inputs import ask, ask_all
 from perfmodel.planning.answers import Level, PlanAnswer
 from perfmodel.report.explain import explain
 from perfmodel.report.figures.plans import memory_stack, pareto
-from perfmodel.report.plans import plan_shown, plan_verdict
+from perfmodel.report.plans import plan_shown
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import dollars, interval, seconds
 from perfmodel.report.tables import plain
@@ -32,7 +32,7 @@ def question() -> Scenario:
 def show(found: PlanAnswer) -> dict[str, Any]:
     """The verdict, the figures behind it, and what would relax it; returns the pictures."""
     shown = plan_shown(found)
-    view.verdict(plan_verdict(found), good=found.feasible)
+    view.verdict(shown.lead, good=found.feasible)
     pictures = {} if found.best is None else _best(found)
     for table in shown.tables:
         if table.title != "memory stack":
