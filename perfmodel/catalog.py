@@ -24,7 +24,9 @@ from typing import Any, Literal, NoReturn, TypeAlias
 
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
 
-SpecKind: TypeAlias = Literal["hw", "models", "calibration", "measured", "energy", "reference"]
+SpecKind: TypeAlias = Literal[
+    "hw", "models", "calibration", "measured", "energy", "reference", "mcu"
+]
 
 SUFFIX: dict[SpecKind, str] = {
     "hw": ".toml",
@@ -33,6 +35,7 @@ SUFFIX: dict[SpecKind, str] = {
     "measured": ".json",
     "energy": ".toml",
     "reference": ".csv",
+    "mcu": ".toml",
 }
 NOUN: dict[SpecKind, str] = {"hw": "device", "models": "model", "calibration": "calibration"}
 MAX_SPEC_BYTES = 2**20
