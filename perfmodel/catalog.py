@@ -25,7 +25,19 @@ from typing import Any, Literal, NoReturn, TypeAlias
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
 
 SpecKind: TypeAlias = Literal[
-    "hw", "models", "calibration", "measured", "energy", "reference", "kernels"
+    "hw",
+    "models",
+    "calibration",
+    "measured",
+    "energy",
+    "reference",
+    "kernelshw",
+    "models",
+    "calibration",
+    "measured",
+    "energy",
+    "reference",
+    "mcu",
 ]
 
 SUFFIX: dict[SpecKind, str] = {
@@ -36,6 +48,7 @@ SUFFIX: dict[SpecKind, str] = {
     "energy": ".toml",
     "reference": ".csv",
     "kernels": ".json",
+    "mcu": ".toml",
 }
 NOUN: dict[SpecKind, str] = {"hw": "device", "models": "model", "calibration": "calibration"}
 MAX_SPEC_BYTES = 2**20
