@@ -40,19 +40,27 @@ class Declared(Protocol):
     """What a fit needs to know of a model: its name and its parameters."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As reports name it."""
+
     @property
-    def parameters(self) -> tuple[Parameter, ...]: ...
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is fitted, with its range."""
 
 
 class Sample(Protocol):
     """Measured rows that one call predicts under given parameter values."""
 
     @property
-    def rows(self) -> tuple[Measurement, ...]: ...
+    def rows(self) -> tuple[Measurement, ...]:
+        """What was measured, in order."""
+
     @property
-    def measured_s(self) -> NDArray[np.float64]: ...
-    def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]: ...
+    def measured_s(self) -> NDArray[np.float64]:
+        """Seconds measured, row by row."""
+
+    def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
+        """Seconds predicted, row by row, under parameter ``values``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

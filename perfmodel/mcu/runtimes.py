@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from perfmodel.catalog import find, fold, read_toml
 from perfmodel.errors import BadValue, MalformedFile, UnknownName
@@ -83,5 +84,5 @@ def _read(path: Path, mtime_ns: int) -> Mapping[str, Runtime]:
         raise MalformedFile(msg, fix="compare with the shipped file") from None
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
