@@ -19,7 +19,7 @@ ERRORS = {
 }  # fmt: skip
 FUNCTIONS = {
     "arena", "capacity", "compare", "crossover", "device", "estimate", "explain", "model", "plan",
-    "step", "sweep",
+    "step", "sweep", "validate",
 }  # fmt: skip
 VALUES = {"Estimate", "__version__"}
 
