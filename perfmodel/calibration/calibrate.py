@@ -15,8 +15,9 @@ from perfmodel.calibration.fit import Fit, fit
 from perfmodel.calibration.heldback import SPLITS, held_back_ratios
 from perfmodel.calibration.intervals import ResidualQuantiles, conformal_quantiles
 from perfmodel.errors import MissingFile
-from perfmodel.measure import read_measurements
+from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.coverage import described
 from perfmodel.roofline.model import ClassModel
 
 COVERAGE = 0.9
@@ -39,14 +40,19 @@ class HeldBack:
         return next(s for s in reversed(SPLITS) if s in self.quantiles)
 
 
-def read_folder(folders: Iterable[Path]) -> list[Group]:
-    """All single-operator measurements of every .csv and .json file in ``folders``.
+def read_rows(folders: Iterable[Path]) -> list[Measurement]:
+    """All measurements of every .csv and .json file in ``folders``.
 
     Raises:
         MissingFile: a folder does not exist or holds no such file.
     """
     files = [f for folder in folders for f in _files(folder)]
-    return gather([m for f in files for m in read_measurements(f)])
+    return [m for f in files for m in read_measurements(f)]
+
+
+def read_folder(folders: Iterable[Path]) -> list[Group]:
+    """The single-operator measurements among :func:`read_rows`, gathered."""
+    return gather(read_rows(folders))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -110,6 +116,7 @@ def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:
         "rows": found.rows,
         "devices": sorted({g.device.name for g in groups}),
         "vendors": sorted({g.device.vendor for g in groups}),
+        "covers": sorted({described(g.workload) for g in groups}),
         "factor": rounded(found.factor),
     }
 

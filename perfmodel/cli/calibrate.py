@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from perfmodel.calibration.calibrate import calibrate, read_folder
+from perfmodel.calibration.calibrate import calibrate, read_rows
+from perfmodel.calibration.dataset import gather
 from perfmodel.calibration.files import write_class
+from perfmodel.calibration.networks import calibrate_networks
 from perfmodel.cli._output import Csv, Json, Specs, emit
 from perfmodel.report.tables import Column, Table
 
@@ -29,10 +32,11 @@ def command(
 ) -> int:
     """Fit each kernel class, hold rows back for its interval, write one file per class."""
     del specs
-    groups = read_folder(data)
+    measured = read_rows(data)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     rows = []
-    for name, table in calibrate(groups, _progress):
+    tables = (calibrate(gather(measured), _progress), calibrate_networks(measured, _progress))
+    for name, table in itertools.chain(*tables):
         written = write_class(out / f"{name}.toml", table, today)
         rows.append(_row(name, table) | {"written": written})
     emit({"classes": rows}, [_table(rows)], as_json=json, as_csv=csv)
@@ -68,6 +72,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         Column(key="factor_by_model", title="by model"),
         Column(key="factor_by_file", title="by file"),
         Column(key="factor_by_device", title="by device"),
+        Column(key="factor_by_network", title="by network"),
+        Column(key="factor_by_board", title="by board"),
+        Column(key="factor_by_runtime", title="by runtime"),
         Column(key="low", title="low"),
         Column(key="high", title="high"),
         Column(key="written", title="written"),

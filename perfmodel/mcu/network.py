@@ -7,6 +7,7 @@ workloads, so a network costs here what its operators cost anywhere else.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,6 +107,11 @@ class Op:
     workloads: tuple[Workload, ...] = ()
     scratch_bytes: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            msg = f"operator {self.name!r} writes nothing"
+            raise BadValue(msg, field="outputs", fix="leave it out")
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of its products, exact."""
@@ -202,6 +208,16 @@ class Network:
                 first=first, last=end if t.kind in ("output", "state") else last
             )
         return found
+
+    def live_bytes(self, order: Sequence[Op] | None = None) -> list[int]:
+        """Bytes of tensors and scratch alive at every step of ``order``."""
+        ops = self.ops if order is None else order
+        change = [0] * (len(ops) + 1)
+        for name, life in self.lifetimes(ops).items():
+            change[life.first] += self.tensor(name).bytes
+            change[life.last + 1] -= self.tensor(name).bytes
+        running = itertools.accumulate(change)
+        return [alive + op.scratch_bytes for alive, op in zip(running, ops, strict=False)]
 
     def check_order(self, order: Iterable[Op]) -> None:
         """Refuse an order that reads a tensor before it is written (raises BadValue)."""

@@ -37,11 +37,10 @@ class Demand:
         if (self.users is None) == (self.rate is None):
             msg = "give either the users in flight or the requests per second"
             raise BadValue(msg, field="users", fix="users=64, or rate=2.5")
-        for name in ("users", "prompt", "output"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, check_size(value, name))
-                _single(value, name)
+        for name in ("prompt", "output") if self.users is None else ("users", "prompt", "output"):
+            size = check_size(getattr(self, name), name)
+            _single(size, name)
+            object.__setattr__(self, name, size)
         for name in ("rate", "ttft_s", "tpot_s"):
             value = getattr(self, name)
             if value is not None:

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from perfmodel.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("docs", "specs", "refkernels", "dashboards")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))])
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACEHOLDERS = ("path/to", "my-", "measurements.csv", "perfmodel dash", "<")
+"""Words of commands that need something of the reader's own, or that do not end."""
+
+COMMANDS = sorted(
+    {
+        line
+        for path in DOCUMENTS
+        for block in SHELL.findall(path.read_text())
+        for line in block.splitlines()
+        if line.startswith("perfmodel ") and not any(word in line for word in PLACEHOLDERS)
+    }
+)
+DOCTESTED = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "perfmodel").rglob("*.py")
+    if ">>> " in path.read_text()
+)
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)")
 
 
@@ -21,6 +43,12 @@ def test_pasted_output_is_what_the_program_prints(python):
     found = python("tools/docs.py", "--check")
 
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_shown_answer(line, capsys):
+    """Every command that a document offers is answered as it stands."""
+    assert main(shlex.split(line, comments=True)[1:]) in (0, 1), capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -34,6 +62,15 @@ def test_snippets_run(path):
         runner.run(parser.get_doctest(block[1], {}, path.name, str(path), line))
 
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("module", DOCTESTED)
+def test_docstrings_run(module):
+    """Python sessions (>>>) in a docstring print what they say."""
+    found = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+
+    assert found.attempted
+    assert found.failed == 0
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
