@@ -53,6 +53,35 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
         reason="one rounding to bf16 (8 significant bits) takes up to 2**-8 |y| of the bound "
         "2**-8 |y| + eps sum|terms|",
     ),
+    ("attention", "bf16"): Tolerance(
+        metric="bound_ratio",
+        limit=1.0,
+        reason="the largest error is at most twice that of the plain 16-bit implementation on the "
+        "same inputs (FlashAttention's rule), plus half a unit of the largest output",
+    ),
+    ("attention", "fp16"): Tolerance(
+        metric="bound_ratio", limit=1.0, reason="as bf16, with fp16's unit"
+    ),
+    ("attention", "fp32"): Tolerance(
+        metric="relative_rms",
+        limit=1e-5,
+        reason="fp32 sums of at most 64 Ki terms in blocks, powers of two to 5e-9",
+    ),
+    ("attention", "lse"): Tolerance(
+        metric="largest_error",
+        limit=1e-3,
+        reason="tensor cores add fp32 with a unit of 2**-22 of the largest term; scores reach 80 "
+        "and more, so a score may be off by a few 1e-4",
+    ),
+    ("attention", "rms"): Tolerance(
+        metric="ratio",
+        limit=1.05,
+        reason="over many shapes the relative RMS error stays within 5 % of the plain 16-bit "
+        "implementation's, which rounds more often",
+    ),
+    ("attention", "repeat"): Tolerance(
+        metric="mismatches", limit=0.0, reason="sums are added in one order whatever runs first"
+    ),
 }
 """(operator, output type) -> tolerance: the only place where a tolerance is written."""
 

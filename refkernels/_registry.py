@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from perfmodel.workload import Elementwise, Gemm, Workload
+from perfmodel.workload import Attention, Elementwise, Gemm, Workload
 from refkernels._check import Gate
 
 
@@ -120,6 +120,112 @@ _MANY_ROWS = (
     (2500, 2500, 300),
 )
 
+
+def _attention_variant(package: str, name: str, capability: int) -> Variant:
+    return Variant(
+        kernel=f"refkernels.{package}/{name}",
+        where="device",
+        problem="refkernels.attention.problem:PrefillProblem",
+        arguments=(name,),
+        capability=capability,
+        exact=capability == HOPPER,
+    )
+
+
+def _attention_host(package: str) -> Variant:
+    return Variant(
+        kernel=f"refkernels.{package}/host",
+        where="host",
+        problem="refkernels.attention.problem:HostProblem",
+    )
+
+
+# batch, q_len, kv_len, heads, kv_heads, head_dim, causal, window
+_SMALL_ATTENTIONS = (
+    (1, 1, 1, 1, 1, 64, False, None),
+    (2, 17, 63, 2, 1, 64, False, None),
+    (1, 63, 1025, 2, 2, 128, True, None),
+    (3, 65, 65, 4, 2, 64, True, 1),
+    (1, 127, 300, 2, 1, 128, True, 100),
+    (2, 128, 128, 1, 1, 256, True, None),
+    (1, 130, 257, 3, 1, 256, False, None),
+    (1, 255, 255, 2, 1, 128, False, 64),
+    (2, 193, 400, 2, 2, 64, False, None),
+    (1, 513, 513, 2, 1, 128, True, None),
+)
+
+
+def _attentions(
+    sizes: tuple[tuple[int, int, int, int, int, int, bool, int | None], ...],
+    dtype: str = "bf16",
+    score: Literal["softmax", "sigmoid"] = "softmax",
+) -> tuple[Workload, ...]:
+    return tuple(
+        Attention(
+            batch=b,
+            q_len=q,
+            kv_len=kv,
+            heads=h,
+            kv_heads=g,
+            head_dim=d,
+            causal=causal,
+            window=window,
+            dtype=dtype,
+            score=score,
+        )
+        for b, q, kv, h, g, d, causal, window in sizes
+    )
+
+
+def _prefills(*lengths: int) -> tuple[tuple[int, int, int, int, int, int, bool, None], ...]:
+    return tuple(
+        (16384 // n, n, n, 2048 // d, 2048 // d, d, causal, None)
+        for d in (64, 128, 256)
+        for causal in (False, True)
+        for n in lengths
+    )
+
+
+_HOST_ATTENTIONS = tuple(
+    (1, n, n, 8, 8, d, causal, None)
+    for d in (64, 128)
+    for causal in (False, True)
+    for n in (512, 1024)
+)
+
+
+def _decodes(
+    *sizes: tuple[int, int, int, int, int, int, int | None, str],
+) -> tuple[Workload, ...]:
+    """Batch, queries, keys, heads, KV heads, width, page size, type of keys and values."""
+    return tuple(
+        Attention(
+            batch=b,
+            q_len=q,
+            kv_len=kv,
+            heads=h,
+            kv_heads=g,
+            head_dim=d,
+            page_size=page,
+            kv_dtype=kind,
+        )
+        for b, q, kv, h, g, d, page, kind in sizes
+    )
+
+
+_SMALL_DECODES = _decodes(
+    (1, 1, 1, 1, 1, 64, None, "bf16"),
+    (2, 1, 17, 8, 2, 128, None, "bf16"),
+    (1, 1, 1025, 8, 1, 128, 16, "bf16"),
+    (3, 2, 300, 4, 4, 64, 64, "bf16"),
+    (2, 16, 700, 8, 2, 128, None, "bf16"),
+    (1, 5, 333, 4, 1, 256, None, "bf16"),
+    (2, 1, 513, 8, 2, 128, None, "fp8"),
+    (2, 3, 100, 8, 2, 64, 16, "int8"),
+    (1, 1, 4000, 16, 2, 256, 64, "fp8"),
+    (7, 1, 129, 8, 8, 128, 16, "int8"),
+)
+
 OPERATORS: tuple[Operator, ...] = (
     Operator(
         name="copy",
@@ -164,6 +270,56 @@ OPERATORS: tuple[Operator, ...] = (
             *((m, n, k) for n, k in ((28672, 4096), (4096, 14336)) for m in (16, 32, 64))
         ),
         small=_products(*_FEW_ROWS, *_FEW_ROWS_MANY_TILES),
+    ),
+    Operator(
+        name="attention_prefill",
+        variants=(
+            _attention_variant("attention", "01_mma_sync", 80),
+            _attention_variant("attention", "02_wgmma_tma", HOPPER),
+            _attention_variant("attention", "03_warp_specialised", HOPPER),
+            _attention_variant("attention", "04_overlap", HOPPER),
+            _attention_variant("attention", "05_persistent", HOPPER),
+        ),
+        timed=_attentions(_prefills(1024, 4096, 16384)),
+        small=_attentions(_SMALL_ATTENTIONS),
+    ),
+    Operator(
+        name="sigmoid_attention_prefill",
+        variants=(
+            _attention_variant("sigmoid_attention", "01_mma_sync", 80),
+            _attention_variant("sigmoid_attention", "02_persistent", HOPPER),
+        ),
+        timed=_attentions(_prefills(1024, 4096, 16384), score="sigmoid"),
+        small=_attentions(_SMALL_ATTENTIONS, score="sigmoid"),
+    ),
+    Operator(
+        name="attention_decode",
+        variants=(
+            Variant(
+                kernel="refkernels.attention/decode_split_kv",
+                where="device",
+                problem="refkernels.attention.problem:DecodeProblem",
+            ),
+        ),
+        timed=_decodes(
+            *((b, 1, n, 32, 8, 128, None, "bf16") for b, n in ((1, 8192), (1, 65536), (8, 8192))),
+            (32, 1, 8192, 32, 8, 128, None, "bf16"),
+            (32, 1, 8192, 32, 8, 128, 16, "bf16"),
+            (32, 1, 8192, 32, 8, 128, None, "fp8"),
+        ),
+        small=_SMALL_DECODES,
+    ),
+    Operator(
+        name="attention_host",
+        variants=(_attention_host("attention"),),
+        timed=_attentions(_HOST_ATTENTIONS, "fp32"),
+        small=_attentions(_SMALL_ATTENTIONS, "fp32"),
+    ),
+    Operator(
+        name="sigmoid_attention_host",
+        variants=(_attention_host("sigmoid_attention"),),
+        timed=_attentions(_HOST_ATTENTIONS, "fp32", "sigmoid"),
+        small=_attentions(_SMALL_ATTENTIONS, "fp32", "sigmoid"),
     ),
 )
 

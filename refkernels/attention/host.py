@@ -37,20 +37,23 @@ def flash_attention(
         BadValue: operands that do not fit together.
     """
     check_shapes(q, k, v)
-    operands = [np.ascontiguousarray(x, np.float32) for x in (q, k, v)]
-    bounds = [
+    q, k, v = (np.ascontiguousarray(x, np.float32) for x in (q, k, v))
+    q_bounds, kv_bounds = (
         np.asarray(starts if starts is not None else (0, x.shape[0]), np.int64)
         for starts, x in ((q_starts, q), (kv_starts, k))
-    ]
+    )
     out = np.empty(q.shape, np.float32)
     lse = np.empty((q.shape[1], q.shape[0]), np.float32)
-    biases = [form.bias_of(int(n)) * LOG2E for n in np.diff(bounds[1])]
+    biases = [form.bias_of(int(n)) * LOG2E for n in np.diff(kv_bounds)]
     _attend_tasks(
-        *operands,
+        q,
+        k,
+        v,
         out,
         lse,
-        _tasks(bounds[0], q.shape[1]),
-        *bounds,
+        _tasks(q_bounds, q.shape[1]),
+        q_bounds,
+        kv_bounds,
         np.asarray(biases, np.float32),
         np.float32(form.scale_of(q.shape[2]) * LOG2E),
         form.causal,
@@ -72,9 +75,7 @@ def _tasks(q_starts: Any, heads: int) -> Any:
 
 
 @njit(cache=True, inline="always")
-def _visible(
-    row: int, q_len: int, kv_len: int, causal: bool, window: int
-) -> tuple[int, int]:
+def _visible(row: int, q_len: int, kv_len: int, causal: bool, window: int) -> tuple[int, int]:
     """The keys [first, end) that a query sees; see ``naive``."""
     end = max(0, row + 1 + kv_len - q_len) if causal else kv_len
     first = max(0, end - window) if window > 0 else 0
@@ -177,7 +178,7 @@ def _attend_tasks(
     group = q.shape[1] // k.shape[1]
     for task in prange(tasks.shape[0]):
         i, head, first_row = tasks[task]
-        q_len, kv_len = q_starts[i + 1] - q_starts[i], kv_starts[i + 1] - kv_starts[i]
+        q_len = q_starts[i + 1] - q_starts[i]
         rows = min(ROWS, q_len - first_row)
         start = q_starts[i] + first_row
         queries = np.zeros((ROWS, q.shape[2]), np.float32)

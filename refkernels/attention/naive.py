@@ -17,7 +17,7 @@ A query that sees no key has o = 0 and lse = -inf. Everything is computed in flo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -150,11 +150,6 @@ def gather_pages(pages: Any, table: Any, length: int) -> Any:
     count = -(-length // pages.shape[1])
     chosen = pages[table[:count]]
     return chosen.reshape(-1, *pages.shape[2:])[:length]
-
-
-def decode_form(form: Form) -> Form:
-    """Decoding's mask: the queries are the last tokens, each sees what came before it."""
-    return replace(form, causal=True)
 
 
 def check_shapes(q: Any, k: Any, v: Any) -> None:
