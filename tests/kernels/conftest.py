@@ -13,7 +13,7 @@ import pytest
 from refkernels._sources import data_dir
 
 EMULATOR = Path(__file__).with_name("emulator")
-FLAGS = ("-std=c++17", "-O2", "-w", "-shared", "-fPIC")
+FLAGS = ("-std=c++17", "-O1", "-w", "-shared", "-fPIC")
 
 
 class OnHost:
