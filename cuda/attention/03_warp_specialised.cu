@@ -1,8 +1,24 @@
 // arch: sm_90a
 // registers: 168
-// threads: 512
+// threads: 384
 // dynamic_smem: 230400
-// defines: HEAD_DIM=128
+// defines: HEAD_DIM=128 TILE_N=128 FP16=0
+//
+// Attention forward, rung 3: a warpgroup that only loads, two or three that only multiply.
+//
+// In rung 2 a barrier of the whole CTA ends every block, so all warpgroups are in their softmax at
+// the same time and the tensor cores wait. Here consumers wait for data only: one may run ahead of
+// the other by a stage, and its softmax then falls beside the other's products.
+//
+// Limits: as rung 2. FlashAttention-3's ablation without its softmax overlap reaches 582 TFLOP/s:
+//   T = t_mma + k t_exp with k = 1.4 instead of rung 2's 1.7 (everything in turn).
+//
+// Registers: 65,536 = 128 * 24 (loading) + 256 * 240 (multiplying) + 1024 spare; with three
+//   consumers (D = 64) 128 * 32 + 384 * 160. Shared memory: as rung 4.
+//
+// Schedule: producer   | K V | K V | as stages come free ...
+//           consumer 0 | S | softmax | O |  S | softmax | O |
+//           consumer 1 |    S | softmax | O |  S | softmax | O |      (wherever they drift to)
 #include "attention/pipes.cuh"
 #include "attention/softmax.cuh"
 

@@ -1,11 +1,41 @@
 // arch: sm_80
 // registers: 255
 // threads: 256
-// dynamic_smem: 137216
-// defines: HEAD_DIM=128
-// defines: HEAD_DIM=128 STRIPS=2
-// defines: HEAD_DIM=128 KV=1
-// defines: HEAD_DIM=128 KV=2 FP16=1
+// dynamic_smem: 154112
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1
+// defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1
+//
+// Attention decoding: 1 to 16 queries per sequence against long keys, in one launch.
+//
+// Limits, per key of one KV head at D = 128 in bf16, on an H200:
+//   memory      512 bytes: 119 ps at 4.3 TB/s, 29 clocks of one SM's share at 1830 MHz. The bound
+//   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
+//   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
+//   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here 2 of 3 stages
+//               of 8 warps * 8 KiB = 128 KiB
+//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and launch, prefix, first loads,
+//   merging
+//
+// Work: every list of keys (a sequence, a KV head, up to 16 or 32 of the packed queries that share
+//   it) is cut into units of 128 keys; all units stand in one line and every CTA takes an equal
+//   share (schedule.cuh), so all finish together whatever the lengths. A CTA whose share ends
+//   inside a list writes its partial sums; the last one to arrive at a list adds them up, in the
+//   order of the keys: the same bits every time.
+//
+// Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
+//   in the main loop. The warps' sums meet in shared memory at the end of a list.
+//
+//   warp w | wait tile i | load tile i + 2 | S = Q K^T | softmax | O += P V | ...
+//
+// Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
+//   to match, and the outputs' are put right when they are stored. fp16 holds e4m3 and int8
+//   exactly.
+//
+// Registers, D = 128: outputs 64 per strip, scores 8, operands 12. D = 256 takes one strip.
+// Shared memory (STAGES=3, D = 128): ring 196,608, merging 1,024, queries 4,096, prefix 4,100.
 #include "attention/numbers.cuh"
 #include "attention/rows.cuh"
 #include "attention/schedule.cuh"
@@ -238,10 +268,10 @@ __device__ __forceinline__ u32 pack_half(float low, float high) {
     return kHalf ? pack_f16(low, high) : pack_bf16(low, high);
 }
 
-// Queries as A operands, in shared memory as the lanes want them: [strip][step][lane] of 4 registers.
-// An 8-bit ldmatrix hands a lane 4 neighbouring bytes, columns 4 t .. 4 t + 3 of 16; the sum over
-// columns may run in any order, so q simply follows: its columns 4 t, 4 t + 1 stand where the
-// operand's 2 t, 2 t + 1 are, and 4 t + 2, 4 t + 3 where 2 t + 8, 2 t + 9 are.
+// Queries as A operands, in shared memory as the lanes want them: [strip][step][lane] of 4
+// registers. An 8-bit ldmatrix hands a lane 4 neighbouring bytes, columns 4 t .. 4 t + 3 of 16; the
+// sum over columns may run in any order, so q simply follows: its columns 4 t, 4 t + 1 stand where
+// the operand's 2 t, 2 t + 1 are, and 4 t + 2, 4 t + 3 where 2 t + 8, 2 t + 9 are.
 __device__ __forceinline__ u32 query_pair(const Problem& p, const List& list, int r, int column) {
     const Row row(p, list, r);
     if (!row.valid) return 0;

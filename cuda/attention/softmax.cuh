@@ -1,5 +1,5 @@
-// Softmax as a policy of the main loops: how a row's scores become weights, what earlier outputs are
-// multiplied by when that changes, what is left to do at the end.
+// Softmax as a policy of the main loops: how a row's scores become weights, what earlier outputs
+// are multiplied by when that changes, what is left to do at the end.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"

@@ -34,8 +34,9 @@ __device__ __forceinline__ float tanh_approx(float x) {
 
 // Bytes First and Second of `bytes` as an fp16 pair, First in the lower half.
 //
-// e4m3: sign, 4 bits of exponent (bias 7) and 3 of fraction move into fp16's fields (bias 15), which
-// divides by 2^8, exactly, subnormals included. The caller's scale makes up for it; NaN is not kept.
+// e4m3: sign, 4 bits of exponent (bias 7) and 3 of fraction move into fp16's fields (bias 15),
+// which divides by 2^8, exactly, subnormals included. The caller's scale makes up for it; NaN is
+// not kept.
 constexpr float kWidenedE4m3Scale = 256.f;
 
 template <int First, int Second>

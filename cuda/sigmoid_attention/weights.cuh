@@ -5,14 +5,18 @@
 // than 1 / n from n = 4096 on: w = 0.5 + 0.5 tanh(x / 2) then has no correct digit. It is kept as
 // FORM_TANH for short sequences and for comparison; its error is in README.md.
 //
-// FORM_ACCURATE, each branch taken by a whole warp for a whole block of its scores:
-//   all y < -4:   e = 2^y < 1/16,  w = e / (1 + e) = e - e^2 + e^3 - ...   cut after the third term
-//                 at most e^3 = 2^-12 is lost relative to w; one special function, 3 products
+// FORM_ACCURATE, each branch taken by a whole warp for a whole block of its scores, e = 2^y:
+//   all y < -6:   w = e / (1 + e) = e - e^2 + ...: cut after the second term, at most e^2 = 2^-12
+//                 is lost relative to w; one special function and one product
+//   all y < -4:   cut after the third term, e^3 = 2^-12; one special function, 3 products
 //   otherwise:    half of the columns w = 1 / (1 + 2^-y): two special functions, one addition;
 //                 the other half a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r:
 //                 one special function, 6 products. The special functions' unit (16 a clock) and
 //                 the multipliers (128 a clock) then take about as long as each other.
-// Both halves are accurate to a few 2^-15, well inside the rounding to 16 bits that follows.
+// With normal scores and the bias -log n, the first branch is the rule from n = 8192 on and the
+// second from n = 1024. The last is accurate to a few 2^-15. The cut is never larger than the
+// rounding of the weights that follows (2^-9 in bf16, 2^-12 in fp16), and that only beside its
+// threshold.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
@@ -25,7 +29,8 @@
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
 constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
-constexpr float kSeriesBelow = -4.f;
+constexpr float kTwoTermsBelow = -6.f;
+constexpr float kThreeTermsBelow = -4.f;
 
 // P: the polynomial of degree 5 with the least relative error on [0, 1], 5.1e-5.
 __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
@@ -36,7 +41,12 @@ __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
     return fmaf(a, r, 0.99994899f);
 }
 
-__device__ __forceinline__ float sigmoid_by_series(float y) {
+__device__ __forceinline__ float sigmoid_by_two_terms(float y) {
+    const float e = exp2_approx(y);
+    return fmaf(-e, e, e);
+}
+
+__device__ __forceinline__ float sigmoid_by_three_terms(float y) {
     const float e = exp2_approx(y);
     const float square = e * e;
     return fmaf(square, e, e - square);
@@ -76,14 +86,17 @@ struct SigmoidRows {
             s[i] = fmaf(s[i], p.scale_log2, bias_log2);
             top = fmaxf(top, s[i]);
         }
-        if (__any_sync(kFullMask, top >= kSeriesBelow)) {
+        if (!__any_sync(kFullMask, top >= kTwoTermsBelow)) {
+#pragma unroll
+            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_two_terms(s[i]) * kWeightScale;
+        } else if (!__any_sync(kFullMask, top >= kThreeTermsBelow)) {
+#pragma unroll
+            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_three_terms(s[i]) * kWeightScale;
+        } else {
 #pragma unroll
             for (int i = 0; i < Count; ++i)
                 s[i] = (i % 2 ? sigmoid_by_polynomial(s[i]) : sigmoid_by_reciprocal(s[i])) *
                        kWeightScale;
-        } else {
-#pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_series(s[i]) * kWeightScale;
         }
     }
 

@@ -147,9 +147,9 @@ def test_packed_sequences_do_not_meet(run_prefill, name):
 
 
 @pytest.mark.parametrize("name", [seldom(n, ("02_persistent",)) for n in SIGMOID])
-@pytest.mark.parametrize("bias", [None, 0.0, 3.0])
+@pytest.mark.parametrize("bias", [None, 0.0, 3.0, -9.0])
 def test_sigmoid(run_prefill, name, bias):
-    """Both rungs, where all weights are small, where they are not, and where most are near 1."""
+    """Both rungs, in every branch of the weights: small ones, tiny ones, any, most near 1."""
     form = Form(causal=True, score="sigmoid", bias=bias)
     agrees(run_prefill, SIGMOID[name], (140, 500), (2, 1), form, 64, defines={"FORM": 0})
 

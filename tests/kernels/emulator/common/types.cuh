@@ -11,7 +11,8 @@ using u32 = unsigned int;
 using s64 = long long;
 using u64 = unsigned long long;
 
-// Here: base address, 4 sizes, 3 strides in bytes, 4 box sizes, all innermost first, 16-bit elements.
+// Here: base address, 4 sizes, 3 strides in bytes, 4 box sizes, all innermost first, 16-bit
+// elements.
 struct alignas(64) TensorMap {
     u64 opaque[16];
 };
