@@ -22,8 +22,7 @@
 // Registers, 128 keys: outputs 64, scores 64, weights 32 of 255.
 // Shared memory, 128 keys: queries 32,768, 2 stages of keys and values 131,072.
 //
-// Schedule: | wait for block j | S = Q K^T | softmax | O += P V | barrier, copy of block j - 2
-// starts |
+// Schedule: | wait for block j | S = Q K^T | softmax | O += P V | barrier, start copy of j - 2 |
 #include "attention/hopper.cuh"
 #include "attention/softmax.cuh"
 

@@ -69,7 +69,8 @@ struct Attender {
             free_stage(&s.k_empty[k.stage]);
             k.advance();
             if (blocks.masked(block))
-                mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
+                mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal,
+                            p.window);
             rows.weigh(scores, p);
             ptx::pin(scores);
             // Waiting for the next keys here and not at the top also keeps ptxas, which moves waits
