@@ -72,10 +72,11 @@ struct Attender {
                 mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal,
                             p.window);
             rows.weigh(scores, p);
-            ptx::pin(scores);
-            // Waiting for the next keys here and not at the top also keeps ptxas, which moves waits
-            // for products up within straight-line code, from waiting before the softmax.
-            if (block > blocks.needed.first) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+            // Waiting for the next keys here and not at the top, with a parity that depends on the
+            // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
+            // from waiting before the softmax.
+            if (block > blocks.needed.first)
+                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after_weights());
             ptx::wgmma_wait<0>();
             ptx::pin(o);
             free_stage(&s.v_empty[v.stage]);

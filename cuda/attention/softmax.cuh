@@ -12,6 +12,11 @@ struct SoftmaxRows : OnlineSoftmax {
         OnlineSoftmax::weigh(s, p.scale_log2);
     }
 
+    // 0, but the compiler cannot know it before all weights are summed: no sum is negative.
+    __device__ __forceinline__ u32 zero_after_weights() const {
+        return (__float_as_uint(sum[0]) | __float_as_uint(sum[1])) >> 31;
+    }
+
     // `first_row` is the query of this thread's row g.
     __device__ __forceinline__ void finish(const Problem& p, const Work& work, int first_row) {
         finish_sums();

@@ -103,6 +103,9 @@ struct SigmoidRows {
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
+    // The branches of weigh() already keep the weights where they are.
+    __device__ __forceinline__ u32 zero_after_weights() const { return 0; }
+
     __device__ __forceinline__ void finish(const Problem&, const Work&, int) const {}
 
     template <int Count>
