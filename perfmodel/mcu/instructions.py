@@ -57,14 +57,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycles:
-    """Cycles of one operator on one core: loops (``work``) and waiting for flash (``stalls``)."""
+    """Cycles of one operator: its loops (``work``), what the multiplier alone needs (``least``),
+    and reading weights that are used once from flash (``flash``)."""
 
     family: Family
     macs: float
     work: float
-    stalls: float = 0.0
     least: float = 0.0
-    """What the multiplier alone needs."""
+    flash: float = 0.0
 
 
 def operator_cycles(
@@ -87,8 +87,8 @@ def operator_cycles(
         family=found[0].family,
         macs=sum(c.macs for c in found),
         work=sum(c.work for c in found),
-        stalls=sum(c.stalls for c in found),
         least=sum(c.least for c in found),
+        flash=sum(c.flash for c in found),
     )
 
 
@@ -176,8 +176,8 @@ def _product(
         family=s.family,
         macs=s.macs,
         work=max(work, multiplier) / cores,
-        stalls=_flash_stalls(s, device, simd, table),
         least=multiplier / cores,
+        flash=_flash(s, device, core, table),
     )
 
 
@@ -222,19 +222,21 @@ def _gather(core: Core, simd: Simd, *, direct: bool) -> float:
     return (core.load + simd.widen + stores * core.load + core.branch) / simd.lanes
 
 
-def _flash_stalls(s: Shape, device: Device, simd: Simd, table: CoreTable) -> float:
-    """Cycles that weights spend on the way from flash, none of them hidden.
+def _flash(s: Shape, device: Device, core: Core, table: CoreTable) -> float:
+    """Cycles to bring a vector product's weights from flash, a line every wait states + 1.
 
-    Each line costs its wait states. Weights that fit the data cache come once, others again for
-    every block of positions.
+    Products over several positions find theirs in caches and prefetch buffers; clusters hold them
+    in their second-level memory.
     """
     board = device.board
     assert board is not None
-    waits = float(board.flash_wait_states or 0)
+    if s.family != "dense" or core.cluster > 1:
+        return 0.0
     line = float(board.flash_line_bytes or table.flash_line_bytes)
-    cached = s.weights <= (board.dcache_bytes or 0.0)
-    passes = 1.0 if cached or s.positions == 1 else math.ceil(s.positions / simd.block[1])
-    return s.weights * passes * waits / line
+    waits = board.flash_wait_states
+    if waits is None:
+        return s.weights / line * max(device.compute.clock_vector_hz / table.flash_array_hz, 1.0)
+    return s.weights / line * (float(waits) + 1.0)
 
 
 def _cores(device: Device, core: Core) -> float:
