@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
-.PHONY: demo test check bench sanitize docs wheel
+.PHONY: demo dash test check bench sanitize docs wheel
 
 # A first answer: can 64 people use this model on these GPUs, how fast, at what cost?
 demo: ; @$(PYTHON) tools/setup.py && $(BIN)/perfmodel plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 --ttft 2s --tpot 50ms --explain
+
+# The explorer, in a browser.
+dash: ; @$(PYTHON) tools/setup.py dash && $(BIN)/perfmodel dash
 
 test: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(TESTS)
 

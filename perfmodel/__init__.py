@@ -3,7 +3,7 @@
 >>> import perfmodel as pm
 >>> gemm = pm.Gemm(m=4096, n=4096, k=4096, dtype="bf16")
 >>> pm.estimate(gemm, pm.device("h100-sxm-80gb")).bound.item()
-'compute'
+'tensor'
 
 Names are imported when first used, so that ``import perfmodel`` costs nothing.
 """
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfmodel.answer import Estimate as Estimate
+    from perfmodel.api import arena as arena
     from perfmodel.api import capacity as capacity
     from perfmodel.api import compare as compare
+    from perfmodel.api import crossover as crossover
     from perfmodel.api import device as device
     from perfmodel.api import estimate as estimate
     from perfmodel.api import explain as explain
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "perfmodel.answer": ("Estimate",),
     "perfmodel.api": (
+        "arena",
         "capacity",
         "compare",
+        "crossover",
         "device",
         "estimate",
         "explain",

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from perfmodel.mcu.arena import ArenaPlan
+    from perfmodel.mcu.network import Network
     from perfmodel.models.phases import Phase
     from perfmodel.planning.answers import PlanAnswer
     from perfmodel.planning.compare import Comparison
+    from perfmodel.planning.crossover import Crossover, Mixed
     from perfmodel.planning.memory import CapacityAnswer
     from perfmodel.planning.planner import Rank
     from perfmodel.roofline.model import Launch
@@ -132,7 +135,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int = PREFILL_CHUNK,
+    prefill_chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
     from perfmodel.models.parallel import Split
@@ -263,6 +266,84 @@ def compare(
     names = ("dtype", "weight_dtype", "kv_dtype")
     wish = Wish(**{n: question.pop(n) for n in names if n in question})
     return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)
+
+
+def arena(
+    of: Network | str | Path,
+    on: DeviceLike,
+    *,
+    inplace: bool = True,
+    fuse: bool = True,
+    stream: bool = True,
+    overwrite: bool = True,
+    depthwise: bool = False,
+    reorder: bool = True,
+    rows: int = 1,
+    external_ram: bool = False,
+    reserve_bytes: int | None = None,
+    code_bytes: int | None = None,
+    align: int | None = None,
+) -> ArenaPlan:
+    """Whether a network fits a microcontroller, and where every tensor lies.
+
+    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file. See
+    :class:`perfmodel.mcu.access.Moves` for what may be done to save bytes and
+    :func:`perfmodel.mcu.arena.plan_arena` for the answer.
+    """
+    from perfmodel.mcu import arena as planner
+    from perfmodel.mcu.access import Moves
+    from perfmodel.mcu.network import Network
+    from perfmodel.mcu.reserves import load_reserves
+
+    moves = Moves(
+        inplace=inplace,
+        fuse=fuse,
+        stream=stream,
+        overwrite=overwrite,
+        depthwise=depthwise,
+        reorder=reorder,
+        rows=rows,
+    )
+    network, others = (of, ()) if isinstance(of, Network) else planner.find_network(of)
+    return planner.plan_arena(
+        network,
+        device(on),
+        moves=moves,
+        external_ram=external_ram,
+        reserves=load_reserves(reserve_bytes=reserve_bytes, code_bytes=code_bytes, align=align),
+        alternatives=others,
+    )
+
+
+def crossover(
+    on: DeviceLike,
+    *,
+    phase: Mixed = "decode",
+    batch: int = 1,
+    heads: int = 32,
+    kv_heads: int | None = None,
+    head_dim: int = 128,
+    shortest: int = 64,
+    longest: int = 131_072,
+    dtype: str = "bf16",
+    price: float | None = None,
+) -> Crossover:
+    """Token mixers of one width by context length, doubling from ``shortest`` to ``longest``.
+
+    See :func:`perfmodel.planning.crossover.crossover`.
+    """
+    from perfmodel.planning import crossover as crossing
+
+    mixing = crossing.Mixing(
+        phase=phase,
+        batch=batch,
+        heads=heads,
+        head_dim=head_dim,
+        kv_heads=heads if kv_heads is None else kv_heads,
+        dtype=dtype,
+    )
+    contexts = crossing.doubling(shortest, longest)
+    return crossing.crossover(device(on), mixing, contexts, price=price)
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:

@@ -18,14 +18,26 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
 
 SpecKind: TypeAlias = Literal[
-    "hw", "models", "calibration", "measured", "energy", "reference", "mcu"
+    "hw",
+    "models",
+    "calibration",
+    "measured",
+    "energy",
+    "reference",
+    "kernelshw",
+    "models",
+    "calibration",
+    "measured",
+    "energy",
+    "reference",
+    "mcu",
 ]
 
 SUFFIX: dict[SpecKind, str] = {
@@ -35,6 +47,7 @@ SUFFIX: dict[SpecKind, str] = {
     "measured": ".json",
     "energy": ".toml",
     "reference": ".csv",
+    "kernels": ".json",
     "mcu": ".toml",
 }
 NOUN: dict[SpecKind, str] = {"hw": "device", "models": "model", "calibration": "calibration"}
@@ -44,6 +57,7 @@ MAX_SPEC_BYTES = 2**20
 _EXTRA: ContextVar[tuple[Path, ...]] = ContextVar("perfmodel_specs", default=())
 
 
+@cache
 def shipped_dir(folder: Literal["specs", "cuda", "dashboards"] = "specs") -> Path:
     """Where the package's own ``folder`` lies: in a wheel, an editable install or the repository.
 
@@ -138,10 +152,7 @@ def find(kind: SpecKind, name: str | Path) -> Path:
     text = os.fspath(name)
     if isinstance(name, Path) or os.sep in text or text.endswith(SUFFIX[kind]):
         return existing_file(Path(text))
-    known = {fold(n): n for n in names(kind)}
-    other = {fold(a): target for a, target in aliases(kind).items()}
-    stem = known.get(fold(text)) or other.get(fold(text))
-    path = _locate(kind, stem) if stem else None
+    path = _named(kind, text)
     if path is None:
         noun = NOUN.get(kind, kind)
         fix = f"a name from the list, or the path of a {SUFFIX[kind]} file"
@@ -149,9 +160,20 @@ def find(kind: SpecKind, name: str | Path) -> Path:
     return path
 
 
+def _named(kind: SpecKind, text: str) -> Path | None:
+    """The spec spelled ``text``; as written first, which saves listing every folder."""
+    exact = None if text == "aliases" or text.startswith("_") else _locate(kind, text)
+    if exact is not None:
+        return exact
+    known = {fold(n): n for n in names(kind)}
+    other = {fold(a): target for a, target in aliases(kind).items()}
+    stem = known.get(fold(text)) or other.get(fold(text))
+    return _locate(kind, stem) if stem else None
+
+
 def _locate(kind: SpecKind, stem: str) -> Path | None:
     files = (folder / kind / f"{stem}{SUFFIX[kind]}" for folder in spec_dirs())
-    return next((f for f in files if f.is_file()), None)
+    return next((f for f in files if os.path.isfile(f)), None)  # noqa: PTH113 (as existing_file)
 
 
 def existing_file(path: Path) -> Path:

@@ -103,6 +103,9 @@ _FEW_ROWS = (
     (64, 128, 256),
 )
 
+# More tiles than clusters fit on a device: each block of a persistent kernel gets several turns.
+_FEW_ROWS_MANY_TILES = ((16, 9000, 300), (33, 20000, 600), (64, 9000, 4096))
+
 _MANY_ROWS = (
     (65, 127, 255),
     (100, 257, 100),
@@ -114,6 +117,7 @@ _MANY_ROWS = (
     (257, 100, 333),
     (300, 520, 64),
     (1000, 31, 63),
+    (2500, 2500, 300),
 )
 
 OPERATORS: tuple[Operator, ...] = (
@@ -137,6 +141,11 @@ OPERATORS: tuple[Operator, ...] = (
     Operator(
         name="int8_gemm",
         variants=(
+            Variant(
+                kernel="refkernels.int8_gemm/host",
+                where="host",
+                problem="refkernels.int8_gemm.problem:HostProductProblem",
+            ),
             _rung("01_dp4a", 80),
             _rung("02_mma_sync", 80),
             _rung("03_wgmma_tma", HOPPER),
@@ -154,7 +163,7 @@ OPERATORS: tuple[Operator, ...] = (
         timed=_products(
             *((m, n, k) for n, k in ((28672, 4096), (4096, 14336)) for m in (16, 32, 64))
         ),
-        small=_products(*_FEW_ROWS),
+        small=_products(*_FEW_ROWS, *_FEW_ROWS_MANY_TILES),
     ),
 )
 

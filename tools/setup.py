@@ -20,8 +20,10 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python must be told so,
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "perfmodel-setup.json"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 PRIVATE = ROOT / ".cache" / "virtualenv"
+BASE = getattr(sys, "_base_executable", None) or sys.executable
+"""The interpreter behind this one: inside an environment, the one that it was made from."""
+
 PIP_OPTIONS = ["--disable-pip-version-check", "--quiet", "--root-user-action=ignore"]
 
 
@@ -32,22 +34,38 @@ class Failed(Exception):
 def main(extras: list[str]) -> int:
     """Set up with ``extras`` on top of what an unchanged environment already has."""
     had = installed_extras()
-    if had is not None and set(extras) <= had and PYTHON.exists():
+    if had is not None and set(extras) <= had and python_of(VENV).exists():
         return 0
     wanted = sorted(set(extras) | (had or set()))
     print(f"setting up .venv with {', '.join(wanted) or 'the core'} (once) ...", file=sys.stderr)
+    try:
+        create(VENV, "-e", requirement(wanted))
+    except Failed as failed:
+        print(f"cannot set up .venv:\n{failed}", file=sys.stderr)
+        print("  try: apt-get install python3-pip python3-venv", file=sys.stderr)
+        return 1
+    STAMP.write_text(json.dumps({"for": fingerprint(), "extras": wanted}))
+    return 0
+
+
+def create(venv: Path, *packages: str) -> None:
+    """A new environment with ``packages`` (arguments of pip install), the first way that works.
+
+    Raises:
+        Failed: none does; says why, way by way.
+    """
     failures = []
     for way in (with_uv, with_bare_venv, with_venv, with_virtualenv):
         try:
-            way(requirement(wanted))
+            return way(venv, *packages)
         except Failed as failed:
             failures.append(f"  {way.__name__.replace('_', ' ')}: {failed}")
-            continue
-        STAMP.write_text(json.dumps({"for": fingerprint(), "extras": wanted}))
-        return 0
-    print("cannot set up .venv:", *failures, sep="\n", file=sys.stderr)
-    print("  try: apt-get install python3-pip python3-venv", file=sys.stderr)
-    return 1
+    raise Failed("\n".join(failures))
+
+
+def python_of(venv: Path) -> Path:
+    """The interpreter of an environment."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def installed_extras() -> "set[str] | None":
@@ -70,35 +88,35 @@ def requirement(extras: list[str]) -> str:
     return f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
 
 
-def with_uv(what: str) -> None:
+def with_uv(venv: Path, *packages: str) -> None:
     """Fastest, where the user has it."""
     uv = shutil.which("uv")
     if uv is None:
         raise Failed("not on PATH")
-    run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV))
-    run(uv, "pip", "install", "--quiet", "--python", str(PYTHON), "-e", what)
+    run(uv, "venv", "--quiet", "--clear", "--python", BASE, str(venv))
+    run(uv, "pip", "install", "--quiet", "--python", str(python_of(venv)), *packages)
 
 
-def with_bare_venv(what: str) -> None:
+def with_bare_venv(venv: Path, *packages: str) -> None:
     """No ensurepip needed: this Python's own pip installs into the new environment."""
-    run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV))
-    outer = [sys.executable, "-m", "pip", "--python", str(PYTHON)]
-    run(*outer, "install", *PIP_OPTIONS, "-e", what)
+    run(BASE, "-m", "venv", "--clear", "--without-pip", str(venv))
+    outer = [BASE, "-m", "pip", "--python", str(python_of(venv))]
+    run(*outer, "install", *PIP_OPTIONS, *packages)
 
 
-def with_venv(what: str) -> None:
+def with_venv(venv: Path, *packages: str) -> None:
     """Where this Python has no pip, or one too old to install elsewhere, but has ensurepip."""
-    run(sys.executable, "-m", "venv", "--clear", str(VENV))
-    run(str(PYTHON), "-m", "pip", "install", *PIP_OPTIONS, "-e", what)
+    run(BASE, "-m", "venv", "--clear", str(venv))
+    run(str(python_of(venv)), "-m", "pip", "install", *PIP_OPTIONS, *packages)
 
 
-def with_virtualenv(what: str) -> None:
+def with_virtualenv(venv: Path, *packages: str) -> None:
     """Where the venv module itself is missing: virtualenv from a private folder."""
     target = ["--target", str(PRIVATE), "--upgrade", "virtualenv"]
-    run(sys.executable, "-m", "pip", "install", *PIP_OPTIONS, *target)
-    private = os.environ | {"PYTHONPATH": str(PRIVATE)}
-    run(sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(VENV), env=private)
-    run(str(PYTHON), "-m", "pip", "install", *PIP_OPTIONS, "-e", what)
+    run(BASE, "-m", "pip", "install", *PIP_OPTIONS, *target)
+    private = {**os.environ, "PYTHONPATH": str(PRIVATE)}
+    run(BASE, "-m", "virtualenv", "--quiet", "--clear", str(venv), env=private)
+    run(str(python_of(venv)), "-m", "pip", "install", *PIP_OPTIONS, *packages)
 
 
 def run(*command: str, env: "dict[str, str] | None" = None) -> None:

@@ -22,7 +22,7 @@
 // Shared memory: 4 stages of (128 + 256) * 128 = 196,608 bytes, barriers 64.
 //
 // Schedule: producer   | k0 k1 k2 k3 | k4 when consumers free stage 0 | ...
-//           consumers  | wait full, 4 wgmma each, keep one group in flight, free the one before |
+//           consumers  | wait full, 4 wgmma each, wait for them, free the stage |
 // One tile per CTA, stored straight from registers: nothing overlaps the epilogue (rung 5).
 #include "common/barrier.cuh"
 #include "common/tma.cuh"
@@ -64,7 +64,7 @@ __device__ __forceinline__ void produce(Shared& s, const TensorMap* a, const Ten
 __device__ __forceinline__ void multiply(Shared& s, s32 (&sums)[kAccumulators], int k_blocks,
                                          int group, int thread) {
     ptx::Ring<kStages> ring;
-    int previous = 0, block = 0;
+    int block = 0;
 #pragma unroll 1
     do {
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
@@ -76,13 +76,10 @@ __device__ __forceinline__ void multiply(Shared& s, s32 (&sums)[kAccumulators], 
             ptx::wgmma_s8(sums, a + step * ptx::kDescriptorStepK,
                           b + step * ptx::kDescriptorStepK, block + step > 0);
         ptx::wgmma_commit();
-        // The products just issued may run on; those of the block before have read their stage.
-        ptx::wgmma_wait<1>();
-        if (block > 0 && thread == 0) ptx::mbarrier_arrive(&s.empty[previous]);
-        previous = ring.stage;
+        ptx::wgmma_wait<0>();  // the other warpgroup's products fill the wait
+        if (thread == 0) ptx::mbarrier_arrive(&s.empty[ring.stage]);
         ring.advance();
     } while (++block < k_blocks);
-    ptx::wgmma_wait<0>();
     ptx::pin(sums);
 }
 

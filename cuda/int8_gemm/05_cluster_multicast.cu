@@ -171,7 +171,7 @@ __device__ __forceinline__ void release(Shared& s, int stage, int thread) {
 __device__ __forceinline__ void multiply_bytes(Shared& s, ptx::Ring<kStages>& ring,
                                                s32 (&sums)[kAccumulators], int k_blocks,
                                                int group, int thread) {
-    int previous = 0, block = 0;
+    int block = 0;
 #pragma unroll 1
     do {
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
@@ -183,15 +183,13 @@ __device__ __forceinline__ void multiply_bytes(Shared& s, ptx::Ring<kStages>& ri
             ptx::wgmma_s8(sums, a + step * ptx::kDescriptorStepK,
                           b + step * ptx::kDescriptorStepK, block + step > 0);
         ptx::wgmma_commit();
-        // The products just issued may run on; those of the block before have read their stage.
-        ptx::wgmma_wait<1>();
-        if (block > 0) release(s, previous, thread);
-        previous = ring.stage;
+        // The other warpgroup's products fill the wait: keeping one more group in flight here
+        // gained nothing.
+        ptx::wgmma_wait<0>();
+        release(s, ring.stage, thread);
         ring.advance();
     } while (++block < k_blocks);  // k is at least 1, and ptxas serialises products under a `for`
-    ptx::wgmma_wait<0>();
     ptx::pin(sums);
-    release(s, previous, thread);
 }
 
 __device__ __forceinline__ void multiply_outliers(Shared& s, ptx::Ring<kStages>& ring,

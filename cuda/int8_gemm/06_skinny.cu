@@ -1,6 +1,6 @@
 // arch: sm_90a
 // registers: 168
-// threads: 160
+// threads: 288
 // dynamic_smem: 231424
 // cluster: 2
 // defines: OUT=3 TILE_M=8 RESIDENT=1
@@ -23,11 +23,11 @@
 //
 // Limits, m = 16 on an H200 (132 SMs, reads at 4.2 to 4.4 TB/s at these sizes):
 //   n x k = 28672 x 4096: 117 MB -> 27 us;   4096 x 14336: 58.7 MB -> 14 us
-//   in flight: 4.3 TB/s * ~0.8 us = 3.4 MB, 26 KiB per SM; the ring holds 80 KiB and more
+//   in flight: 4.3 TB/s * ~0.8 us = 3.4 MB, 26 KiB per SM; the ring holds 64 KiB and more
 //   tensor: a 64 x 256 block of weights arrives each ~900 clocks and takes 8 products
 //           m64n16k32: under 200 clocks
 //
-// Three ideas:
+// Four ideas:
 // 1. The operands change places: 64 rows of weights are the product's M side, the activations its
 //    N side, padded to TILE_M = 8, 16, 32 or 64:  d[j, i] = sum_k b[j, k] a[i, k]
 // 2. Split-K over a cluster of two: 4096 rows of weights are only 64 tiles, so the CTAs of a pair
@@ -38,10 +38,17 @@
 //    take part: the next tile's weights stream in all the while.
 // 3. A CTA works the same half of k in every tile. If its activations fit (RESIDENT: 8 blocks of
 //    256 bytes of k, so k <= 4096) they are loaded with the first tile and stay.
+// 4. Two consumer warpgroups take tiles in turn: one multiplies while the other exchanges sums
+//    and stores. (With one, m = 64 was bound by that chain: 38.5 us at 28672 x 4096.)
+//
+// Schedule (one CTA; its neighbour works the other half of k):
+//   producer    | weights of tile 0 | tile 1 | tile 2 | ... without a pause
+//   consumer 0  |  multiply tile 0 | exchange, store |  multiply tile 2 | ...
+//   consumer 1  |                  |  multiply tile 1 | exchange, store | ...
 //
 // Shared memory: a stage is 64 * 256 bytes of weights (and TILE_M * 256 of activations unless they
-//   are resident: then 8 slots of them beside the ring); received sums are two buffers of 128
-//   threads * TILE_M / 4 words. As many stages as fit: 11 or so at TILE_M = 16, at least 5.
+//   are resident: then 8 slots of them beside the ring); received sums are 2 * 2 buffers of 128
+//   threads * TILE_M / 4 words. As many stages as fit: 11 at TILE_M = 16, at least 4.
 // Registers: the accumulator is only TILE_M / 2.
 #include "common/barrier.cuh"
 #include "common/tma.cuh"
@@ -60,33 +67,42 @@ constexpr int kTileN = 64;    // rows of weights
 constexpr int kTileK = 256;   // bytes: two swizzled tiles of 128
 constexpr int kHalves = kTileK / 128;
 constexpr int kCluster = 2;
-constexpr int kThreads = kWarpgroup + kWarp;  // consumers, then the producer's warp
+constexpr int kConsumers = 2;
+constexpr int kThreads = kConsumers * kWarpgroup + kWarp;  // the producer is the last warp
 constexpr int kAccumulators = kTileM / 2;
 constexpr int kOwned = kAccumulators / kCluster;  // sums of a thread that its CTA finishes
 constexpr int kVector = least(kOwned, 4);         // words per st.async
 
-// Sums from the other CTA; two buffers, since it may be a tile ahead.
+// Sums from the other CTA; two buffers per consumer, since its namesake may be a tile ahead.
 using Received = s32[kOwned / kVector][kWarpgroup][kVector];
 constexpr int kReceivedBytes = sizeof(Received);
 
 constexpr int kWeightBytes = kTileN * kTileK;
 constexpr int kActBytes = kTileM * kTileK;
 constexpr int kResidentBlocks = RESIDENT ? 8 : 0;
-constexpr int kRoom = 231424 - 512 - 2 * kReceivedBytes - kResidentBlocks * kActBytes;
+constexpr int kRoom = 231424 - 512 - 2 * kConsumers * kReceivedBytes - kResidentBlocks * kActBytes;
 constexpr int kStages = kRoom / (kWeightBytes + (RESIDENT ? 0 : kActBytes));
 constexpr int kActSlots = RESIDENT ? kResidentBlocks : kStages;
 
 struct Shared {
     s8 weights[kStages][kHalves][kTileN * 128];
     s8 acts[kActSlots][kHalves][kTileM * 128];
-    Received received[2];
+    Received received[kConsumers][2];
     u64 full[kStages];
     u64 empty[kStages];
-    u64 sums_in[2];
+    u64 acts_in[RESIDENT ? kResidentBlocks : 1];
+    u64 sums_in[kConsumers][2];
 };
 static_assert(sizeof(Shared) <= 231424, "shared memory of one SM");
 
 extern __shared__ __align__(1024) u8 shared_bytes[];
+
+// A position in the endless row of stages; consumers skip the tiles of the other one.
+struct Position {
+    u32 count = 0;
+    __device__ __forceinline__ int stage() const { return count % kStages; }
+    __device__ __forceinline__ u32 parity() const { return count / kStages & 1; }
+};
 
 // The k-blocks of this CTA, in every tile of its cluster.
 struct Work {
@@ -106,36 +122,39 @@ __device__ __forceinline__ void produce(Shared& s, const TensorMap* weights,
     for (int tile = first; tile < work.tiles; tile += gridDim.x / kCluster) {
         for (int block = 0; block < work.blocks; ++block) {
             const int k = (work.first_block + block) * kTileK;
-            const int slot = RESIDENT ? block : ring.stage;
-            const bool with_acts = !RESIDENT || tile == first;
             u64* full = &s.full[ring.stage];
             ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-            ptx::mbarrier_arrive_expect(full, kWeightBytes + (with_acts ? kActBytes : 0));
+            ptx::mbarrier_arrive_expect(full, kWeightBytes + (RESIDENT ? 0 : kActBytes));
+            u64* acts_full = RESIDENT ? &s.acts_in[block] : full;
+            const bool with_acts = !RESIDENT || tile == first;
+            if (RESIDENT && with_acts) ptx::mbarrier_arrive_expect(acts_full, kActBytes);
 #pragma unroll
             for (int half = 0; half < kHalves; ++half) {
                 // Weights pass once; activations are read again by every CTA.
                 ptx::tma_load_2d(s.weights[ring.stage][half], weights, full, k + half * 128,
                                  tile * kTileN, ptx::Evict::kFirst);
                 if (with_acts)
-                    ptx::tma_load_2d(s.acts[slot][half], acts, full, k + half * 128, 0,
-                                     ptx::Evict::kLast);
+                    ptx::tma_load_2d(s.acts[RESIDENT ? block : ring.stage][half], acts, acts_full,
+                                     k + half * 128, 0, ptx::Evict::kLast);
             }
             ring.advance();
         }
     }
 }
 
-__device__ __forceinline__ void multiply(Shared& s, ptx::Ring<kStages>& ring,
-                                         s32 (&sums)[kAccumulators], int blocks, int thread) {
+__device__ __forceinline__ void multiply(Shared& s, Position& at, s32 (&sums)[kAccumulators],
+                                         int blocks, int thread) {
     int previous = 0, block = 0;
 #pragma unroll 1
     do {
-        ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
+        const int stage = at.stage();
+        ptx::mbarrier_wait(&s.full[stage], at.parity());
+        if (RESIDENT) ptx::mbarrier_wait(&s.acts_in[block], 0);
         ptx::wgmma_fence();
 #pragma unroll
         for (int half = 0; half < kHalves; ++half) {
-            const u64 w = ptx::k_major_128(s.weights[ring.stage][half]);
-            const u64 x = ptx::k_major_128(s.acts[RESIDENT ? block : ring.stage][half]);
+            const u64 w = ptx::k_major_128(s.weights[stage][half]);
+            const u64 x = ptx::k_major_128(s.acts[RESIDENT ? block : stage][half]);
 #pragma unroll
             for (int step = 0; step < 128 / 32; ++step)
                 ptx::wgmma_s8(sums, w + step * ptx::kDescriptorStepK,
@@ -144,8 +163,8 @@ __device__ __forceinline__ void multiply(Shared& s, ptx::Ring<kStages>& ring,
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
         if (block > 0 && thread == 0) ptx::mbarrier_arrive(&s.empty[previous]);
-        previous = ring.stage;
-        ring.advance();
+        previous = stage;
+        ++at.count;
     } while (++block < blocks);
     ptx::wgmma_wait<0>();
     ptx::pin(sums);
@@ -154,37 +173,37 @@ __device__ __forceinline__ void multiply(Shared& s, ptx::Ring<kStages>& ring,
 
 // Sums of the half that CTA `rank` owns, to the same thread there.
 __device__ __forceinline__ void send(Shared& s, const s32 (&sums)[kAccumulators], int rank,
-                                     int buffer, int thread) {
-    const u32 barrier = ptx::cluster_address(&s.sums_in[buffer], rank);
+                                     int group, int buffer, int thread) {
+    const u32 barrier = ptx::cluster_address(&s.sums_in[group][buffer], rank);
 #pragma unroll
     for (int part = 0; part < kOwned / kVector; ++part) {
         s32 vector[kVector];
 #pragma unroll
         for (int i = 0; i < kVector; ++i) vector[i] = sums[rank * kOwned + part * kVector + i];
-        ptx::store_async(ptx::cluster_address(s.received[buffer][part][thread], rank), barrier,
-                         vector);
+        ptx::store_async(ptx::cluster_address(s.received[group][buffer][part][thread], rank),
+                         barrier, vector);
     }
 }
 
 // The cluster's sums of the half that this CTA owns. A slot is read by the thread that the
-// sender's next store to it, two tiles on, has heard from in between.
+// sender's next store to it, two turns on, has heard from in between.
 __device__ __forceinline__ void exchange(Shared& s, const s32 (&sums)[kAccumulators],
-                                         s32 (&owned)[kOwned], int turn, int thread) {
+                                         s32 (&owned)[kOwned], int group, int turn, int thread) {
     const int buffer = turn % 2;
-    if (thread == 0) ptx::mbarrier_arrive_expect(&s.sums_in[buffer], kReceivedBytes);
+    if (thread == 0) ptx::mbarrier_arrive_expect(&s.sums_in[group][buffer], kReceivedBytes);
 #pragma unroll
     for (int rank = 0; rank < kCluster; ++rank) {
         if (rank == static_cast<int>(ptx::cluster_rank())) {
 #pragma unroll
             for (int i = 0; i < kOwned; ++i) owned[i] = sums[rank * kOwned + i];
         } else {
-            send(s, sums, rank, buffer, thread);
+            send(s, sums, rank, group, buffer, thread);
         }
     }
-    ptx::mbarrier_wait(&s.sums_in[buffer], turn / 2 % 2);
+    ptx::mbarrier_wait(&s.sums_in[group][buffer], turn / 2 % 2);
 #pragma unroll
     for (int i = 0; i < kOwned; ++i)
-        owned[i] += s.received[buffer][i / kVector][thread][i % kVector];
+        owned[i] += s.received[group][buffer][i / kVector][thread][i % kVector];
 }
 
 __device__ __forceinline__ void store_one(const Problem& p, int row, int col, s32 sum) {
@@ -213,14 +232,23 @@ __device__ __forceinline__ void store_owned(const Problem& p, const s32 (&owned)
     }
 }
 
-__device__ __forceinline__ void consume(Shared& s, const Problem& p, const Work& work,
+__device__ __forceinline__ void consume(Shared& s, const Problem& p, const Work& work, int group,
                                         int thread) {
-    ptx::Ring<kStages> ring;
+    const int stride = gridDim.x / kCluster;
+    Position at;
+    at.count = group * work.blocks;
     int turn = 0;
-    for (int tile = blockIdx.x / kCluster; tile < work.tiles; tile += gridDim.x / kCluster) {
+    for (int tile = blockIdx.x / kCluster + group * stride; tile < work.tiles;
+         tile += kConsumers * stride) {
         s32 sums[kAccumulators] = {}, owned[kOwned];
-        if (work.blocks > 0) multiply(s, ring, sums, work.blocks, thread);
-        exchange(s, sums, owned, turn++, thread);
+        // In order: a wait by parity can tell a stage's phase only from the one before, so all
+        // earlier stages must have been seen by somebody.
+        if (tile >= stride) ptx::named_barrier_sync(1 + group, kConsumers * kWarpgroup);
+        if (work.blocks > 0) multiply(s, at, sums, work.blocks, thread);
+        if (tile + stride < work.tiles)
+            ptx::named_barrier_arrive(2 - group, kConsumers * kWarpgroup);
+        at.count += (kConsumers - 1) * work.blocks;
+        exchange(s, sums, owned, group, turn++, thread);
         store_owned(p, owned, tile, thread);
     }
 }
@@ -232,14 +260,14 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kT
     const Work work(p);
     // The thread that sets up the barriers loads at once; the others learn of them, and of the
     // neighbour's, by the cluster's barrier.
-    if (warp_index() == kWarpgroup / kWarp) {
+    if (warp_index() == kConsumers * kWarpgroup / kWarp) {
         if (ptx::elect_one()) {
             for (int stage = 0; stage < kStages; ++stage) {
                 ptx::mbarrier_init(&s.full[stage], 1);
                 ptx::mbarrier_init(&s.empty[stage], 1);
             }
-            ptx::mbarrier_init(&s.sums_in[0], 1);
-            ptx::mbarrier_init(&s.sums_in[1], 1);
+            for (u64& barrier : s.acts_in) ptx::mbarrier_init(&barrier, 1);
+            for (int i = 0; i < 2 * kConsumers; ++i) ptx::mbarrier_init(&s.sums_in[i / 2][i % 2], 1);
             ptx::fence_mbarrier_init();
         }
         __syncwarp();
@@ -250,6 +278,6 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kT
     } else {
         ptx::cluster_sync();
         // Each CTA waits for all that is sent to it, so none leaves while its memory is written.
-        consume(s, p, work, threadIdx.x);
+        consume(s, p, work, warpgroup_index(), threadIdx.x % kWarpgroup);
     }
 }

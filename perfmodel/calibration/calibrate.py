@@ -17,6 +17,7 @@ from perfmodel.calibration.intervals import ResidualQuantiles, conformal_quantil
 from perfmodel.errors import MissingFile
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.coverage import described
 from perfmodel.roofline.model import ClassModel
 
 COVERAGE = 0.9
@@ -115,6 +116,7 @@ def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:
         "rows": found.rows,
         "devices": sorted({g.device.name for g in groups}),
         "vendors": sorted({g.device.vendor for g in groups}),
+        "covers": sorted({described(g.workload) for g in groups}),
         "factor": rounded(found.factor),
     }
 

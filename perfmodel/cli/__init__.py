@@ -30,8 +30,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "estimate": ("perfmodel.cli.estimate", "How long an operator or a model step takes."),
     "capacity": ("perfmodel.cli.capacity", "Does it fit, for how many users, what would help."),
     "plan": ("perfmodel.cli.plan", "What serves a load within its service levels, ranked."),
+    "arena": ("perfmodel.cli.arena", "Does a network fit a microcontroller, and where."),
     "compare": ("perfmodel.cli.compare", "One question on several devices, side by side."),
+    "crossover": ("perfmodel.cli.crossover", "Token mixers by context, with break-evens."),
     "sweep": ("perfmodel.cli.sweep", "A grid of predictions as a table, CSV or JSON."),
+    "dash": ("perfmodel.cli.dash", "Open the explorer in a browser (extra dash)."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""

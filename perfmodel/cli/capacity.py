@@ -56,6 +56,7 @@ def command(
     """Count the users that fit in memory. Exit code 1 when not even those asked for do."""
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
+    from perfmodel.planning.defaults import PREFILL_CHUNK
     from perfmodel.report.capacity import capacity_shown
 
     answer = api.capacity(
@@ -66,8 +67,8 @@ def command(
         **given(
             memory_bytes=quantity(memory, "bytes", "memory"),
             reserve_bytes=quantity(reserve, "bytes", "reserve"),
-            prefill_chunk=optional_count(chunk, "chunk"),
         ),
+        prefill_chunk=PREFILL_CHUNK if chunk is None else optional_count(chunk, "chunk"),
         page_size=optional_count(page, "page"),
     )
     told = api.explain(answer) if explain else None

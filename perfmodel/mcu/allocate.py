@@ -18,11 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 
 SHUFFLES = 64
-"""Perturbed greedy orders tried before exact methods."""
+SHUFFLE_PAIRS = 4_000_000
+"""Perturbed greedy orders tried before exact methods: so many, or so many pairs of buffers looked
+at. All limits are counts, so that answers do not depend on how fast a machine is."""
 
-SEARCH_NODES = 60_000
-"""Placements that one branch and bound may try; a count, so that answers do not depend on speed."""
-
+SEARCH_BUFFERS = 200
+SEARCH_EFFORT = 20_000_000
+"""Buffers beyond which no branch and bound is tried, and the steps of buffers it may look at."""
 
 PROGRAM_BUFFERS = 60
 """The mixed-integer program is not built for more buffers."""
@@ -143,7 +145,8 @@ def _greedy(buffers: Sequence[Buffer], live: int) -> dict[str, int]:
         if peak < 0 or _peak(buffers, offsets) < peak:
             best, peak, order = offsets, _peak(buffers, offsets), candidate
     generator = random.Random(len(buffers))  # noqa: S311 - a search order, not a secret
-    for _ in range(SHUFFLES if len(buffers) > 2 else 0):
+    tries = min(SHUFFLES, SHUFFLE_PAIRS // max(len(buffers) ** 2, 1))
+    for _ in range(tries if len(buffers) > 2 else 0):
         if peak == live:
             break
         candidate = _perturbed(order, generator)
@@ -163,16 +166,19 @@ def _perturbed(order: Sequence[Buffer], generator: random.Random) -> list[Buffer
 
 def _best_fit(order: Sequence[Buffer]) -> dict[str, int]:
     """Each buffer in turn into the smallest gap that holds it, else above all it meets."""
-    placed: list[tuple[int, Buffer]] = []
-    offsets: dict[str, int] = {}
-    for buffer in order:
-        at = _gap(buffer, sorted((o, b.bytes) for o, b in placed if b.meets(buffer)))
-        offsets[buffer.name] = at
-        placed.append((at, buffer))
-    return offsets
+    first, last, size = (
+        np.array([getattr(b, field) for b in order], dtype=np.int64)
+        for field in ("first", "last", "bytes")
+    )
+    at = np.zeros(len(order), dtype=np.int64)
+    for i, buffer in enumerate(order):
+        meets = np.flatnonzero((first[:i] <= buffer.last) & (last[:i] >= buffer.first))
+        meets = meets[np.argsort(at[meets], kind="stable")]
+        at[i] = _gap(buffer, zip(at[meets].tolist(), size[meets].tolist(), strict=True))
+    return {b.name: int(o) for b, o in zip(order, at, strict=True)}
 
 
-def _gap(buffer: Buffer, taken: Sequence[tuple[int, int]]) -> int:
+def _gap(buffer: Buffer, taken: Iterable[tuple[int, int]]) -> int:
     floor, best, room = 0, -1, 0
     for start, size in taken:
         gap = start - floor
@@ -186,6 +192,8 @@ def _exact(
     buffers: Sequence[Buffer], greedy: dict[str, int], live: int
 ) -> tuple[dict[str, int], int, str]:
     """Offsets, a proven bound and the method, where greedy stays above the live bytes."""
+    if len(buffers) > SEARCH_BUFFERS:
+        return greedy, live, "greedy"
     # The bound itself first: it is met more often than not, and meeting it ends the search.
     found, proven = search(buffers, live)
     if found is not None:
@@ -225,7 +233,7 @@ def search(buffers: Sequence[Buffer], target: int) -> tuple[dict[str, int] | Non
     """
     tree = _Search(buffers, target)
     found = tree.solve(tuple(range(len(buffers))), 0, -1)
-    return (dict(tree.offsets) if found else None), tree.nodes < SEARCH_NODES
+    return (dict(tree.offsets) if found else None), tree.effort < SEARCH_EFFORT
 
 
 class _Search:
@@ -237,7 +245,7 @@ class _Search:
         self.floor = [0] * max((b.last + 1 for b in buffers), default=0)
         self.offsets: dict[str, int] = {}
         self.failed: set[tuple[object, ...]] = set()
-        self.nodes = 0
+        self.effort = 0
 
     def solve(self, left: tuple[int, ...], least: int, after: int) -> bool:
         """Place ``left`` at offsets of at least ``least``; at ``least`` itself only ``> after``."""
@@ -271,8 +279,8 @@ class _Search:
             yield tuple(sorted(group))
 
     def _place(self, left: tuple[int, ...], least: int, after: int) -> bool:
-        self.nodes += 1
-        if self.nodes >= SEARCH_NODES:
+        self.effort += sum(self.buffers[i].last - self.buffers[i].first + 1 for i in left)
+        if self.effort >= SEARCH_EFFORT:
             return False
         rests = {i: self._rest(i) for i in left}
         if not self._possible(left, rests, least):

@@ -16,6 +16,9 @@ from dataclasses import dataclass, replace
 from perfmodel.mcu.access import Moves, Window, overwritten, scratch_by_axis, slice_bytes, windows
 from perfmodel.mcu.network import Network, Op
 
+SPELLED_OUT = 4
+"""Members of a fused operator that its name lists."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
@@ -116,7 +119,7 @@ def _joined(network: Network, pair: Pair) -> Op:
     members = (*_members(first), *_members(second))
     inputs = tuple(dict.fromkeys((*first.inputs, *second.inputs)))
     return Op(
-        name="+".join(members),
+        name=_joint_name(members),
         kind="fused",
         inputs=tuple(n for n in inputs if n != pair.tensor),
         outputs=second.outputs,
@@ -128,6 +131,13 @@ def _joined(network: Network, pair: Pair) -> Op:
         workloads=(*first.workloads, *second.workloads),
         scratch_bytes=min(pair.scratch_bytes.values()),
     )
+
+
+def _joint_name(members: Sequence[str]) -> str:
+    """The members' names; of many the first and the last, which no other chain can have."""
+    if len(members) <= SPELLED_OUT:
+        return "+".join(members)
+    return f"{members[0]}+({len(members) - 2} more)+{members[-1]}"
 
 
 def _members(op: Op) -> tuple[str, ...]:

@@ -241,4 +241,3 @@ def _flash(s: Shape, device: Device, core: Core, table: CoreTable) -> float:
 
 def _cores(device: Device, core: Core) -> float:
     return min(float(device.compute.units), core.cluster)
-

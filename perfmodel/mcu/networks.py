@@ -87,6 +87,7 @@ def mcuformer(
     patch: int = 16,
     image: int = 240,
     rank: float = 0.4,
+    head_dim: int = 64,
     classes: int = 1000,
 ) -> Network:
     """A vision transformer of MCUFormer's search space (Liang et al., NeurIPS 2023), int8.
@@ -94,7 +95,8 @@ def mcuformer(
     The published space: width 168, 192 or 216; 3 or 4 heads of 64; 12 to 14 layers; MLP ratio 3.5
     or 4; rank ratio 0.40 to 0.95; patches of 16 to 32 on 240 x 240 images. Each matrix of a block
     is three, ``k x r``, ``r x r``, ``r x n`` with ``r = floor(rank * width)``; ``rank`` 0 keeps it
-    whole. Tokens are averaged before the classifier.
+    whole. ``head_dim`` 0 divides the width among the heads. Tokens are averaged before the
+    classifier.
     """
     return transformer(
         "mcuformer",
@@ -105,7 +107,7 @@ def mcuformer(
         depth=depth,
         mlp=mlp,
         rank=rank,
-        head_dim=64,
+        head_dim=head_dim or None,
         classes=classes,
         average=True,
         assumptions=("relative positions are looked up while scores are made, not stored",),
@@ -211,12 +213,32 @@ def built_in(text: str) -> Network:
     return build(**_parameters(build, given))
 
 
-def parameters_of(text: str) -> dict[str, float]:
-    """The parameters with which :func:`built_in` builds ``text``, defaults included."""
+SPACE: dict[str, tuple[float, ...]] = {
+    "patch": (20, 24, 28, 32),
+    "heads": (3,),
+    "dim": (192, 168),
+    "rank": (0.8, 0.6, 0.4),
+    "depth": (12,),
+    "mlp": (3.5,),
+}
+"""Values to which a transformer may shrink: MCUFormer's search space, in the direction of less
+memory."""
+
+
+def alternatives(text: str) -> tuple[tuple[str, Network], ...]:
+    """Smaller networks of the family that ``text`` names, each with one parameter changed."""
     name, _, given = text.partition(":")
     build = BUILT_IN[name.strip().lower().replace("_", "-")]
-    known = inspect.signature(build).parameters
-    return {k: p.default for k, p in known.items()} | _parameters(build, given)
+    known = {k: p.default for k, p in inspect.signature(build).parameters.items()}
+    now = known | _parameters(build, given)
+    found = []
+    for field, values in SPACE.items():
+        for value in values if field in now else ():
+            less = value > now[field] if field == "patch" else value < (now[field] or 1.0)
+            if less and (field != "patch" or value <= now["image"]):
+                network = build(**(now | {field: value}))
+                found.append((f"{field} {value:g} instead of {now[field]:g}", network))
+    return tuple(found)
 
 
 def _parameters(build: Callable[..., Network], given: str) -> dict[str, Any]:

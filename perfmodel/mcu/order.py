@@ -17,7 +17,12 @@ from perfmodel.mcu.access import Moves, overwritten
 from perfmodel.mcu.network import Network, Op
 
 STATES = 20_000
-"""Sets of finished operators that the exact search may visit."""
+RUNS = 20_000_000
+"""Sets of finished operators that the exact search may visit, and operators times operators that it
+may look at."""
+
+GREEDY_OPS = 400
+"""Operators beyond which the given order is kept where the exact search gave up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,8 @@ def reorder(network: Network, moves: Moves) -> Ordering:
     graph = _Graph(network, moves)
     given = _peak(graph, range(len(graph.ops)))
     found = _exact(graph, given)
+    if found is None and len(graph.ops) > GREEDY_OPS:
+        return Ordering(ops=network.ops, live_bytes=given, optimal=False)
     if found is None:
         order = _greedy(graph)
         peak = _peak(graph, order)
@@ -103,7 +110,8 @@ def _exact(graph: _Graph, given: int) -> tuple[int, list[int]] | None:
     best = {0: 0}
     came: dict[int, tuple[int, int]] = {}
     alive = {0: graph.loaded}
-    queue = [(0, -0, 0)]
+    queue = [(0, 0, 0)]
+    runs = 0
     while queue:
         peak, _, done = heapq.heappop(queue)
         if done == whole:
@@ -116,7 +124,8 @@ def _exact(graph: _Graph, given: int) -> tuple[int, list[int]] | None:
             if reached <= given and reached < best.get(after, reached + 1):
                 best[after], came[after], alive[after] = reached, (done, i), left
                 heapq.heappush(queue, (reached, -after.bit_count(), after))
-        if len(best) > STATES:
+            runs += len(graph.ops)
+        if len(best) > STATES or runs > RUNS:
             return None
     return given, list(range(len(graph.ops)))
 

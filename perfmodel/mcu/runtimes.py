@@ -75,7 +75,9 @@ def _read(path: Path, mtime_ns: int) -> Mapping[str, Runtime]:
     del mtime_ns  # part of the cache key: an edited file is read again
     try:
         table = read_toml(path)["runtimes"]
-        return {n: Runtime(name=n, **{k: _plain(v) for k, v in e.items()}) for n, e in table.items()}
+        return {
+            n: Runtime(name=n, **{k: _plain(v) for k, v in e.items()}) for n, e in table.items()
+        }
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"{path}: not a table of runtimes: {type(error).__name__} {error}"
         raise MalformedFile(msg, fix="compare with the shipped file") from None

@@ -22,6 +22,23 @@ class Level:
 
     span: Span
     asked_s: float | None
+    coverage: float | None = None
+    """Share of measurements that lay in such intervals; None where nothing was measured."""
+
+    @property
+    def chance(self) -> float | None:
+        """Probability that the level holds, as far as the interval tells: its ends are the
+        quantiles that ``coverage`` states, its value the median, log-linear between them. Beyond
+        an end it is that end's quantile: no more is known there.
+        """
+        if self.asked_s is None or self.coverage is None:
+            return None
+        low, value, high = (
+            float(np.log(x)) for x in (self.span.low, self.span.value, self.span.high)
+        )
+        tail = (1.0 - self.coverage) / 2.0
+        known = np.interp(np.log(self.asked_s), [low, value, high], [tail, 0.5, 1.0 - tail])
+        return float(known)
 
     @property
     def position(self) -> float | None:
@@ -37,8 +54,9 @@ class Level:
         return float(np.clip(where, 0.0, 1.0))
 
     def to_dict(self) -> dict[str, float | None]:
-        """JSON-ready: ``value, low, high, asked, position``."""
-        return self.span.to_dict() | {"asked": self.asked_s, "position": self.position}
+        """JSON-ready: ``value, low, high, asked, position, chance``."""
+        asked = {"asked": self.asked_s, "position": self.position, "chance": self.chance}
+        return self.span.to_dict() | asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +116,17 @@ class Plan:
     resource: str
     """The resource that the mean step waits for."""
     limit: str
-    """What forbids doing it with fewer devices; "nothing" where fewer serve too."""
+    """What forbids doing it with fewer devices: ``"nothing"`` where fewer serve too,
+    ``"smallest layout"`` where none smaller was tried.
+    """
     steps: Steps
     mixed_share: float
     saturated: bool
     pareto: bool
     assumptions: tuple[str, ...]
     """What the step times take for granted."""
+    coverage: float | None
+    """Of the steps' intervals; their ends are added, as if all erred the same way."""
     source: Source
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,6 +163,7 @@ class Plan:
             "prefill_saturated": self.saturated,
             "pareto": self.pareto,
             "assumptions": list(self.assumptions),
+            "coverage": self.coverage,
             "source": self.source,
         }  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
-from perfmodel.workload import Array
+from perfmodel.workload import Array, check_real
 
 SECONDS_PER_HOUR = 3600.0
 TOKENS = 1e6
@@ -40,7 +40,7 @@ def hourly_price(device: Device, asked: float | None = None) -> HourlyPrice:
         BadValue: ``asked`` is not positive and finite.
     """
     if asked is not None:
-        if not (np.isfinite(asked) and asked > 0):
+        if check_real(asked, "price") == 0:
             msg = f"must be a positive number of dollars per device-hour, got {asked}"
             raise BadValue(msg, field="price", fix="for example 2.5")
         return HourlyPrice(usd_per_hour=float(asked), origin="as given")

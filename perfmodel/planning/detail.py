@@ -13,7 +13,7 @@ from perfmodel.planning.answers import Level, Plan, Steps
 from perfmodel.planning.cost import HourlyPrice
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.layouts import DEVICES, FITS, NO_MEMORY, TPOT, TTFT, Search, Trial
-from perfmodel.planning.serving import Span
+from perfmodel.planning.serving import Serving, Span
 from perfmodel.workload import Array
 
 LIMITS = {
@@ -53,6 +53,7 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
     trial, at = point.trial, (point.row, point.column)
     serving = trial.serving
     batch = int(np.ravel(serving.batch)[point.column])
+    groups = trial.groups(point.row)
     rate = float(trial.requests_per_s[at])
     return Plan(
         device=trial.device.name,
@@ -60,11 +61,11 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         replicas=int(trial.replicas[at]),
         split=trial.at(point.row),
         dtypes=trial.dtypes,
-        batch=batch,
-        most_users=int(_row(trial, trial.most_users, point.row)),
+        batch=batch * groups,
+        most_users=int(_row(trial, trial.most_users, point.row)) * groups,
         users=float(trial.users[at]),
-        ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s),
-        tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s),
+        ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s, coverage=_coverage(serving)),
+        tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s, coverage=_coverage(serving)),
         latency_s=serving.latency.at(at),
         requests_per_s=rate,
         tokens_per_s=rate * demand.output,
@@ -80,8 +81,15 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         saturated=bool(_grid(trial, serving.saturated)[at]),
         pareto=pareto,
         assumptions=tuple(dict.fromkeys((*serving.decode.assumptions, *serving.mixed.assumptions))),
+        coverage=serving.decode.coverage,
         source=merge_sources((serving.decode.source, serving.mixed.source)),
     )
+
+
+def _coverage(serving: Serving) -> float | None:
+    """The lesser coverage of the two kinds of step; None if either states none."""
+    decode, mixed = serving.decode.coverage, serving.mixed.coverage
+    return None if decode is None or mixed is None else min(decode, mixed)
 
 
 def _steps(trial: Trial, at: tuple[int, int]) -> Steps:
@@ -145,10 +153,10 @@ def _limit(trial: Trial, at: tuple[int, int]) -> str:
     fewer = np.flatnonzero(replicas[column:] < replicas[column])
     if fewer.size:
         code = int(trial.verdict[row, column + int(fewer[0])])
-    elif row > 0:
+    elif row > 0 and trial.devices[row - 1, column] < trial.devices[at]:
         code = int(trial.verdict[row - 1, column])
     else:
-        code = FITS
+        return "smallest layout"
     return LIMITS.get(code, "nothing")
 
 
@@ -190,5 +198,5 @@ def _no_memory(trial: Trial, row: int, search: Search) -> str:
     least = _row(trial, held.used(1.0), row)
     if least > budget:
         return f"one user needs {least / 1e9:.3g} GB per device of {budget / 1e9:.3g} GB"
-    most = int(_row(trial, trial.most_users, row))
+    most = int(_row(trial, trial.most_users, row)) * trial.groups(row)
     return f"memory has room for {most} users per replica at most"

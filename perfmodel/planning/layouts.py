@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.errors import BadValue
+from perfmodel.errors import BadValue, ImpossibleSplit
 from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split, check_split, possible_tp
@@ -29,7 +29,7 @@ from perfmodel.planning.demand import Demand
 from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.planning.running import Wish
 from perfmodel.planning.serving import Serving, serve
-from perfmodel.workload import Array
+from perfmodel.workload import Array, check_real, check_size
 
 MOST_USERS = 4096
 """Users per replica beyond which no plan is sought."""
@@ -76,6 +76,10 @@ class Trial:
     requests_per_s: NDArray[np.float64]
     verdict: NDArray[np.int64]
 
+    def groups(self, row: int) -> int:
+        """Tensor-parallel groups of one replica of a row."""
+        return int(self.at(row).expert_replicas)
+
     def tp(self, row: int) -> int:
         """The tensor-parallel degree of a row."""
         return int(np.ravel(self.split.tp)[row])
@@ -104,7 +108,19 @@ def degrees(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...
             check_split(shape, Split(tp=tp, ep=search.ep), device)
         return search.tp
     domain = device.peer_link.domain if device.peer_link is not None else 1
-    return tuple(t for t in possible_tp(shape) if t & (t - 1) == 0 and t <= domain)
+    tried = [t for t in possible_tp(shape) if t & (t - 1) == 0 and t <= domain]
+    allowed = tuple(t for t in tried if _allowed(shape, Split(tp=t, ep=search.ep)))
+    if not allowed:
+        check_split(shape, Split(tp=tried[0], ep=search.ep), device)
+    return allowed
+
+
+def _allowed(shape: ModelShape, split: Split) -> bool:
+    try:
+        check_split(shape, split)
+    except ImpossibleSplit:
+        return False
+    return True
 
 
 def depths(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...]:
@@ -140,8 +156,9 @@ def _trial(
     serving = serve(
         shape, device, demand, split=split, dtypes=dtypes, batch=batch, chunk=search.chunk
     )
-    replicas = _replicas(demand, serving)
-    devices = replicas * np.asarray(split.tp) * pp * np.asarray(split.expert_replicas)
+    groups = np.asarray(split.expert_replicas, dtype=np.float64)
+    replicas = _replicas(demand, serving, groups)
+    devices = replicas * np.asarray(split.tp) * pp * groups
     users, rate = _load(demand, serving, replicas)
     return Trial(
         device=device,
@@ -176,12 +193,16 @@ def _geometric(top: int) -> list[int]:
     return sorted({int(s) for s in steps} | set(range(1, min(top, 16) + 1)))
 
 
-def _replicas(demand: Demand, serving: Serving) -> NDArray[np.float64]:
+def _replicas(demand: Demand, serving: Serving, groups: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Replicas that carry the load: each is ``groups`` tensor-parallel groups of ``batch`` users,
+    more than one where experts are spread wider than ``tp``.
+    """
     if demand.users is not None:
-        wanted = demand.users / serving.batch + 0.0 * serving.requests_per_s
+        wanted = np.asarray(demand.users / (serving.batch * groups))
     else:
-        wanted = np.float64(demand.rate or 0.0) / serving.requests_per_s
-    return np.maximum(1.0, np.ceil(wanted))
+        wanted = np.asarray(np.float64(demand.rate or 0.0) / (serving.requests_per_s * groups))
+    shape = np.shape(serving.requests_per_s)
+    return np.array(np.broadcast_to(np.maximum(1.0, np.ceil(wanted)), shape))
 
 
 def _load(
@@ -227,8 +248,9 @@ def check_search(search: Search) -> None:
         if values is not None and not values:
             msg = "has nothing to choose from"
             raise BadValue(msg, field=field, fix="at least one value")
-    numbers = {"max_devices": search.max_devices, "chunk": search.chunk}
-    for field, number in numbers.items():
-        if number is not None and number < 1:
-            msg = f"must be at least 1, got {number}"
-            raise BadValue(msg, field=field)
+    for field in ("max_devices", "ep", "chunk", "page_size"):
+        if getattr(search, field) is not None:
+            check_size(getattr(search, field), field)
+    for field in ("reserve_bytes", "memory_bytes"):
+        if getattr(search, field) is not None:
+            check_real(getattr(search, field), field)

@@ -38,7 +38,8 @@ class Setting:
     page_size: int | None = PAGE_SIZE
     reserve_bytes: float = RESERVE_BYTES
     memory_bytes: float | None = None
-    prefill_chunk: int = PREFILL_CHUNK
+    prefill_chunk: int | None = PREFILL_CHUNK
+    """None prefills a whole context in one step."""
 
     @property
     def devices(self) -> int:
@@ -69,7 +70,7 @@ class Setting:
             dtypes=self.dtypes,
             page_size=self.page_size,
             reserve_bytes=self.reserve_bytes,
-            chunk=self.prefill_chunk,
+            chunk=np.inf if self.prefill_chunk is None else self.prefill_chunk,
         )
 
 
@@ -162,7 +163,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int = PREFILL_CHUNK,
+    prefill_chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens a model serves from the memory of ``split`` devices.
 
@@ -182,7 +183,7 @@ def capacity(
         page_size=None if page_size is None else _whole(page_size, "page_size"),
         reserve_bytes=_real(reserve_bytes, "reserve"),
         memory_bytes=None if memory_bytes is None else _real(memory_bytes, "memory"),
-        prefill_chunk=_whole(prefill_chunk, "chunk"),
+        prefill_chunk=None if prefill_chunk is None else _whole(prefill_chunk, "chunk"),
     )
     check_split(shape, split, device)
     return _answer(shape, device, setting)
@@ -326,9 +327,10 @@ def _alternatives(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def _assumptions(shape: ModelShape, device: Device, setting: Setting) -> tuple[str, ...]:
+    at_once = min(setting.prefill_chunk or setting.context, setting.context)
     notes = [
         f"framework reserve {setting.reserve_bytes / 1e9:g} GB per device",
-        f"activations: largest live set of a layer at {setting.prefill_chunk} tokens, fp32 logits",
+        f"activations: largest live set of a layer at {at_once} tokens, fp32 logits",
     ]
     if setting.memory_bytes is not None:
         notes.append(f"memory {setting.memory_bytes:.0f} bytes per device, as given")

@@ -29,6 +29,7 @@ from perfmodel.planning.demand import Demand
 from perfmodel.planning.detail import Candidate, build_plan, why_not
 from perfmodel.planning.layouts import FITS, Search, Trial, check_search, trials
 from perfmodel.planning.pareto import pareto_mask
+from perfmodel.planning.running import Wish
 from perfmodel.workload import Array, dtype_bytes
 
 Rank: TypeAlias = Literal["cost", "devices", "latency", "energy"]
@@ -87,7 +88,7 @@ def plan(
         found=len(found),
         infeasible=tuple(reasons),
         relax=(),
-        assumptions=_assumptions(shape, demand, search, plans),
+        assumptions=_assumptions(shape, devices, demand, search, plans),
     )
     if not relax:
         return answer
@@ -236,7 +237,7 @@ def _beats(one: Plan, other: Plan, rank: Rank) -> bool:
 def _easier(
     demand: Demand, search: Search, running: Dtypes
 ) -> Iterator[tuple[str, Demand, Search]]:
-    first = search.dtypes[0]
+    first = Wish(dtype=running.act, weight_dtype=running.weight, kv_dtype=running.kv)
     if dtype_bytes(running.kv) > dtype_bytes("fp8"):
         yield "KV cache in fp8", demand, replace(search, dtypes=(replace(first, kv_dtype="fp8"),))
     for weight in ("int8", "int4"):
@@ -253,22 +254,28 @@ def _easier(
 
 
 def _assumptions(
-    shape: ModelShape, demand: Demand, search: Search, plans: Sequence[Plan]
+    shape: ModelShape,
+    devices: Sequence[Device],
+    demand: Demand,
+    search: Search,
+    plans: Sequence[Plan],
 ) -> tuple[str, ...]:
     prefill = f"chunks of {search.chunk} tokens" if search.chunk else "one step per prompt"
+    held, seen = demand.peak_context, demand.mean_context
     notes = [
-        "TTFT and TPOT are means over requests, without queueing",
-        "users are requests in flight with staggered arrivals",
+        "TTFT and TPOT are means over requests in flight, staggered, without queueing",
         f"prefill in {prefill}, mixed into the decode steps of the others",
-        f"memory holds {demand.peak_context} tokens for every user: prompt and output",
-        f"decode attends to {demand.mean_context} tokens on average",
+        f"memory holds {held} tokens per user, decode attends to {seen} on average",
         f"framework reserve {search.reserve_bytes / 1e9:g} GB per device",
-        f"at most {search.max_devices} devices",
-        "energy: every device at its TDP, host and cooling not counted",
+        f"at most {search.max_devices} devices; energy as if each drew its TDP, without host",
     ]
     if demand.prefix_hit:
-        notes.append(f"{demand.prefix_hit:.0%} of each prompt is found in the prefix cache")
+        hit = f"{demand.prefix_hit:.0%} of each prompt is found in the prefix cache"
+        notes.append(f"{hit}, and takes memory for every user all the same")
     if any(int(p.split.pp) > 1 for p in plans):
         notes.append("layers are spread evenly over pipeline stages")
+    domains = {d.name: d.peer_link.domain for d in devices if d.peer_link is not None}
+    if any(int(p.split.tp) * int(p.split.pp) > domains.get(p.device, 1) for p in plans):
+        notes.append("stages in different nodes are timed as if the peer link joined them")
     best = plans[0].assumptions if plans else shape.assumptions
     return tuple(dict.fromkeys((*notes, *best)))

@@ -56,7 +56,7 @@ def _capacity_lines(a: CapacityAnswer) -> Iterator[str]:
 
 
 def _plan_lines(a: PlanAnswer) -> Iterator[str]:
-    yield plan_verdict(a)
+    yield from plan_verdict(a)
     if a.best is None:
         yield from (f"  {reason}" for reason in a.infeasible)
         return

@@ -29,6 +29,22 @@ PLANS = (
     Column(key="source", title="source", right=False),
 )
 
+PEOPLE = (
+    Column(key="device", title="device", right=False),
+    Column(key="devices", title="devices"),
+    Column(key="layout", title="layout", right=False),
+    Column(key="batch", title="batch"),
+    Column(key="ttft_s", title="TTFT", unit="s"),
+    Column(key="tpot_s", title="TPOT", unit="s"),
+    Column(key="tokens_per_s", title="tokens/s"),
+    Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
+    Column(key="energy_j", title="J/M out", unit="J"),
+    Column(key="bound", title="waits for", right=False),
+    Column(key="limit", title="limited by", right=False),
+    Column(key="pareto", title="Pareto"),
+)
+"""What of it people are shown."""
+
 RELIEFS = (
     Column(key="change", title="what would relax it", right=False),
     Column(key="device", title="device", right=False),
@@ -37,7 +53,7 @@ RELIEFS = (
     Column(key="latency_s", title="whole request", unit="s"),
 )
 
-MOST_ROWS = 10
+MOST_ROWS = 5
 """Plans and reasons that people are shown; machine output has all."""
 
 
@@ -45,14 +61,14 @@ def plan_shown(answer: PlanAnswer) -> Shown:
     """The best plan as a verdict, the plans, its memory, what would relax it, and why not."""
     rows = plan_rows(answer)
     whole = Table(title=f"plans, best by {answer.rank} first", columns=PLANS, rows=rows)
-    tables = [Table(title=whole.title, columns=PLANS, rows=rows[:MOST_ROWS])] if rows else []
+    tables = [Table(title=whole.title, columns=PEOPLE, rows=rows[:MOST_ROWS])] if rows else []
     if answer.best is not None:
         tables.append(stack_table(answer.best.stack, answer.best.budget_bytes))
     if answer.relax:
         reliefs = tuple(r.to_dict() for r in answer.relax)
         tables.append(Table(title="relaxations", columns=RELIEFS, rows=reliefs))
     return Shown(
-        lead=(plan_verdict(answer),),
+        lead=plan_verdict(answer),
         tables=tuple(tables),
         notes=(*_notes(answer), *assumed(answer.assumptions)),
         rows=whole,
@@ -83,6 +99,7 @@ def plan_rows(answer: PlanAnswer) -> tuple[dict[str, Any], ...]:
             "tpot_s": float(p.tpot.span.value),
             "usd_per_million_output_tokens": p.usd_per_million_tokens,
             "energy_j": p.joules_per_million_tokens,
+            "layout": layout(p),
             "bound": p.resource,
             "limit": p.limit,
         }
@@ -90,21 +107,29 @@ def plan_rows(answer: PlanAnswer) -> tuple[dict[str, Any], ...]:
     )
 
 
-def plan_verdict(answer: PlanAnswer) -> str:
-    """One line: what to buy and what it gives, or that nothing serves."""
+def layout(plan: Plan) -> str:
+    """Replicas, parallelism and, where they differ, data types: ``4 x tp 4, fp8 cache``."""
+    pp = f" x pp {plan.split.pp}" if int(plan.split.pp) > 1 else ""
+    ep = f", ep {plan.split.ep}" if int(plan.split.ep) > 1 else ""
+    types = plan.dtypes
+    weights = f", {types.weight} weights" if types.weight != types.act else ""
+    cache = f", {types.kv} cache" if types.kv != types.act else ""
+    return f"{plan.replicas} x tp {plan.split.tp}{pp}{ep}{weights}{cache}"
+
+
+def plan_verdict(answer: PlanAnswer) -> tuple[str, ...]:
+    """What to buy, and what it gives; or that nothing serves."""
     d, best = answer.demand, answer.best
     load = f"{d.users:,} users" if d.users is not None else f"{d.rate:g} requests/s"
-    ask = f"{answer.model}, {load}, {d.prompt:,} tokens in, {d.output:,} out"
+    ask = f"{answer.model} for {load}, {d.prompt:,} tokens in, {d.output:,} out"
     if best is None:
-        return f"{ask}: NO PLAN meets it"
-    shape = f"tp {best.split.tp}" + (f" x pp {best.split.pp}" if int(best.split.pp) > 1 else "")
-    cost = "cost unknown" if best.usd_per_million_tokens is None else (
-        f"{dollars(best.usd_per_million_tokens)} per million output tokens"
-    )  # fmt: skip
+        return (f"{ask}: NO PLAN meets it",)
+    cost = best.usd_per_million_tokens
+    priced = "cost unknown" if cost is None else f"{dollars(cost)} per million output tokens"
+    times = f"TTFT {_level(best.ttft)}, TPOT {_level(best.tpot)}"
     return (
-        f"{ask}: {best.devices} x {best.device} ({best.replicas} x {shape}), "
-        f"TTFT {_level(best.ttft)}, TPOT {_level(best.tpot)}, {plain(best.tokens_per_s)} tokens/s, "
-        f"{cost}, waits for {best.resource} [{best.source}]"
+        f"{ask}: {best.devices} x {best.device} ({layout(best)}) [{best.source}]",
+        f"{times}, {plain(best.tokens_per_s)} tokens/s, {priced}; waits for {best.resource}",
     )
 
 

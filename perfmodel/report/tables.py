@@ -81,6 +81,25 @@ class Table:
         lines = [head, rule, *self.cells()]
         return "\n".join("| " + " | ".join(_escaped(cells)) + " |" for cells in lines) + "\n"
 
+    def to_html(self) -> str:
+        """An HTML table of what people read, its title as the caption."""
+        from html import escape
+
+        kinds = ["num" if c.right else "txt" for c in self.columns]
+        head = "".join(
+            f'<th scope="col" class="{kind}">{escape(c.title)}</th>'
+            for c, kind in zip(self.columns, kinds, strict=True)
+        )
+        lines = (
+            "".join(f'<td class="{k}">{escape(c)}</td>' for c, k in zip(cells, kinds, strict=True))
+            for cells in self.cells()
+        )
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return (
+            f"<table><caption>{escape(self.title)}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
     def to_rich(self) -> rich.table.Table:
         """A ``rich`` table of what people read."""
         from rich import box

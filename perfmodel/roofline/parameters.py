@@ -28,6 +28,7 @@ class Residuals:
 class ClassParameters:
     """A fitted class: values, what they were fitted on, and how far off they were there.
 
+    ``covers`` lists the operators and data types of the rows (:func:`described`).
     ``kernels`` holds, by name of a known implementation, values that replace the pooled ones.
     """
 
@@ -39,6 +40,7 @@ class ClassParameters:
     rows: int
     devices: tuple[str, ...]
     vendors: tuple[str, ...]
+    covers: tuple[str, ...]
     factor: float
     unidentified: tuple[str, ...] = ()
     kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -158,7 +160,8 @@ def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
         date=str(fit["date"]),
         rows=int(fit["rows"]),
         devices=tuple(fit["devices"]),
-        vendors=tuple(fit.get("vendors", ())),
+        vendors=tuple(fit["vendors"]),
+        covers=tuple(fit["covers"]),
         factor=float(fit["factor"]),
         unidentified=tuple(k for k, yes in identified.items() if not yes),
         kernels={k: _values(v["parameters"], cls, whole=False) for k, v in kernels.items()},

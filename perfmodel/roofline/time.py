@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from perfmodel.ops import Cost, count
 from perfmodel.ops.gemm import is_weight_only
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
 from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.coverage import described
 from perfmodel.roofline.evidence import doubtful_figures, roof_figures
 from perfmodel.roofline.fallback import predict_analytic
 from perfmodel.roofline.links import fastest_bandwidth
@@ -210,7 +211,7 @@ def _predict(
         return predict_analytic(cost, bound, device, assumed), basis
     values, residuals = fitted.for_kernel(_measured(w, kernel, fitted))
     terms = CLASS_MODELS[cls].predict(w, device, values, run)
-    return terms, _basis(fitted, residuals, device, assumed)
+    return terms, _basis(w, fitted, residuals, device, assumed)
 
 
 def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str | None:
@@ -243,18 +244,19 @@ def runs_kernels(device: Device) -> bool:
 
 
 def _basis(
-    fitted: ClassParameters, residuals: Residuals, device: Device, assumed: Analytic
+    w: Workload, fitted: ClassParameters, residuals: Residuals, device: Device, assumed: Analytic
 ) -> _Basis:
+    """Calibrated inside the fit's data; carried over, and so a guess, outside."""
     where = ", ".join(fitted.devices)
     note = f"{fitted.name} fitted on {fitted.rows} rows of {where} (factor {fitted.factor:.3f})"
-    if fitted.vendors and device.vendor not in fitted.vendors:
-        foreign = f"no {device.vendor} device among them: parameters carried over, interval assumed"
+    foreign = tuple(_outside(w, fitted, device))
+    if foreign:
         return _Basis(
             source="analytic",
             coverage=None,
             low=min(assumed.low, residuals.low),
             high=max(assumed.high, residuals.high),
-            notes=(note, foreign),
+            notes=(note, *foreign),
         )
     return _Basis(
         source="calibrated",
@@ -263,6 +265,13 @@ def _basis(
         high=residuals.high,
         notes=(note,),
     )
+
+
+def _outside(w: Workload, fitted: ClassParameters, device: Device) -> Iterator[str]:
+    if device.vendor not in fitted.vendors:
+        yield f"no {device.vendor} device among them: parameters carried over, interval assumed"
+    if described(w) not in fitted.covers:
+        yield f"no row of {described(w)} among them: parameters carried over, interval assumed"
 
 
 def _facts(cost: Cost, bound: Bound, device: Device, cls: str, terms: Terms) -> Mapping[str, Any]:

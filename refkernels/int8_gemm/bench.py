@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import traceback
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--jobs", nargs="*", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--device-name", help="the spec that the device's figures belong to")
     parser.add_argument("--job", choices=list(JOBS), help="run this one here, in this process")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _compile_all()
     results = {name: _run_child(name, options.out) for name in options.jobs}
     measurements = [m for part in results.values() for m in part.get("measurements", [])]
-    write_json(options.out / "int8_gemm.json", measurement_file(gpu_device(), measurements))
+    write_json(
+        options.out / "int8_gemm.json",
+        measurement_file(gpu_device(options.device_name), measurements, family="int8_gemm"),
+    )
     reports = {name: part["report"] for name, part in results.items()}
     write_json(options.out / "int8_gemm_report.json", reports)
     return 0 if all(part["ok"] for part in results.values()) else 1
@@ -56,7 +61,10 @@ def _run_here(name: str, out: Path) -> int:
         part = JOBS[name]()
     except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
         traceback.print_exc()
-        return 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # After a fault on the device every destructor of the runtime would complain at length.
+        os._exit(1)
     (out / f".{name}.json").write_text(json.dumps(part))
     return 0
 

@@ -40,14 +40,22 @@ class Sweep:
 
 
 def random_shapes(count: int, seed: int, rung: str) -> Iterator[tuple[int, int, int]]:
-    """Sizes log-uniform to a few thousand, a third of them awkward; few rows for rung 6."""
+    """Sizes log-uniform to a few thousand; a third awkward; a tenth of many tiles and short k.
+
+    Many tiles give each block of a persistent kernel several turns. Few rows for rung 6.
+    """
     rng = np.random.default_rng(seed)
-    most_m = SKINNY_TILES[-1] if rung == "06_skinny" else 1500
+    skinny = rung == "06_skinny"
+    most_m = SKINNY_TILES[-1] if skinny else 1500
     for index in range(count):
         m, n, k = (int(np.exp(rng.uniform(0, np.log(top)))) for top in (most_m, 3000, 5000))
         if index % 3 == 0:
             m, n, k = (int(rng.choice(AWKWARD_SIZES)) for _ in range(3))
-        yield min(m, most_m), n, k
+        if index % 10 == 1:
+            low, high = (8000, 40000) if skinny else (2500, 6000)
+            n, k = int(rng.integers(low, high)), int(rng.integers(200, 4200 if skinny else 700))
+            m = int(rng.integers(1, most_m + 1) if skinny else rng.integers(low, high))
+        yield min(m, most_m) if skinny else m, n, k
 
 
 def random_operands(
@@ -87,6 +95,7 @@ def gate_product(x: Operands, rung: str) -> Gate:
         gates = [judge("int8_gemm", "int32", result, expected) for result in results]
         return max(gates, key=lambda gate: gate.error)
     y, bound = naive.scaled_product(a, b, x.row_scale, x.col_scale, x.bias, cupy)
+    bound += naive.OUTPUT_FLOOR.get(x.out_dtype, 0.0)
     return judge("int8_gemm", x.out_dtype, widen(results[0], x.out_dtype), y, bound=bound)
 
 
@@ -137,6 +146,7 @@ def gate_llm_int8(
     if not bytes_gate.passed:
         return bytes_gate
     y, limit = naive.llm_int8(exact, b, col_scale, bias, xp=cupy)
+    limit += naive.OUTPUT_FLOOR.get(kind, 0.0)
     return judge("int8_gemm", kind, widen(bound.out, kind), y, bound=limit)
 
 

@@ -19,9 +19,10 @@ from refkernels._record import kernel_time
 from refkernels._sources import kernel_source, read_spec
 from refkernels._timing import Timing, rotation_sets, time_kernel
 from refkernels.int8_gemm import peers
-from refkernels.int8_gemm.device import RUNGS, Operands, bind, prepare
+from refkernels.int8_gemm.device import RUNGS, Operands, Prepared, bind, prepare
 from refkernels.int8_gemm.gates import gate_llm_int8, gate_product, random_activations
-from refkernels.int8_gemm.llm_int8 import prepare_llm_int8, prepare_quantise
+from refkernels.int8_gemm.llm_int8 import Quantiser, prepare_llm_int8, prepare_quantise
+from refkernels.int8_gemm.problem import copied
 
 PRODUCTS = (
     (8192, 8192, 8192),
@@ -65,7 +66,7 @@ def skinny() -> list[Row]:
 
 
 def llm_int8() -> list[Row]:
-    """LLM.int8() with 0.1 % outlier columns beside the plain product and the quantisation."""
+    """LLM.int8() with 0.1 % outlier columns, its parts, and plain int8 on the same activations."""
     import cupy
 
     m, n, k = OUTLIER_SHAPE
@@ -74,22 +75,44 @@ def llm_int8() -> list[Row]:
     x = [random_activations(rng, m, k, OUTLIER_COLUMNS, "bf16") for _ in range(2)]
     b, scale = random_int8(rng, (n, k)), cupy.full(n, 0.01, cupy.float32)
     full = [prepare_llm_int8(each, b, scale) for each in x]
-    plain = [prepare_quantise(each) for each in x]
+    plain = [_plain_int8(each, b, scale) for each in x]
     work = Gemm(m=m, n=n, k=k, dtype="int8", out_dtype="bf16")
-    quantise = Elementwise(elements=m * k, dtype="bf16", name="quantise_rows")
-    moved = _moved(m, n, k, 2)
-    rows = _rung("05_cluster_multicast", m, n, k, "normal")
+    rows_only = Elementwise(elements=m * k, dtype="bf16", name="quantise_rows")
+    moved, quantised = _moved(m, n, k, 2), 3.0 * m * k
     cases: list[tuple[str, Workload, list[Callable[[], None]], float]] = [
-        ("quantise_rows", quantise, list(plain), 3.0 * m * k),
-        ("quantise_rows+outliers", quantise, [f.quantise for f in full], 3.0 * m * k),
-        ("gather_outliers", quantise, [f.gather for f in full], 128.0 * (m + n)),
-        ("05_cluster_multicast+outliers", work, [f.multiply for f in full], moved),
-        ("llm_int8", work, list(full), moved + 3.0 * m * k),
+        ("05_cluster_multicast", work, [product for _, product in plain], moved),
+        ("05_cluster_multicast + outliers", work, [f.multiply for f in full], moved),
+        ("quantise_rows", rows_only, [quantise for quantise, _ in plain], quantised),
+        ("quantise_rows + flags", rows_only, [f.quantise for f in full], quantised),
+        ("gather_outliers", rows_only, [f.gather for f in full], 128.0 * (m + n)),
+        (
+            "quantise_rows, 05_cluster_multicast",
+            work,
+            [_both(*p) for p in plain],
+            moved + quantised,
+        ),
+        ("llm_int8", work, list(full), moved + quantised),
     ]
-    for name, workload, calls, size in cases:
+    rows = []
+    for name, workload, calls, size in [*cases, *cases[:2], *cases[-2:]]:
         timing = time_kernel(lambda i, calls=calls: calls[i](), sets=2)  # type: ignore[misc]
         rows.append(_row(name, workload, timing, gate, size))
     return rows
+
+
+def _plain_int8(x: Any, b: Any, scale: Any) -> tuple[Quantiser, Prepared]:
+    """Quantisation without outliers and the product of its bytes."""
+    quantise = prepare_quantise(x)
+    bound = bind(quantise.q, b, row_scale=quantise.scale, col_scale=scale)
+    return quantise, prepare(bound, "05_cluster_multicast")
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 def _moved(m: int, n: int, k: int, out_bytes: int) -> float:
@@ -123,16 +146,12 @@ def _rung(rung: str, m: int, n: int, k: int, data: str) -> list[Row]:
     first = _operands(m, n, k, data)
     gate = gate_product(first, rung)
     # The other sets are copies elsewhere in memory: cold in cache, alike in power.
-    sets = [first, *(_copied(first) for _ in range(count - 1))]
+    sets = [first, *(copied(first) for _ in range(count - 1))]
     bound = [prepare(each, rung) for each in sets]
     timing = time_kernel(lambda i: bound[i](), sets=count) if gate.passed else None
     name = rung if data == "normal" else f"{rung} ({data} bytes)"
     work = Gemm(m=m, n=n, k=k, dtype="int8", out_dtype="bf16")
     return [_row(name, work, timing, gate, moved)]
-
-
-def _copied(x: Operands) -> Operands:
-    return bind(x.a.copy(), x.b.copy(), row_scale=x.row_scale, col_scale=x.col_scale)
 
 
 def _peers(m: int, n: int, k: int, names: tuple[str, ...] = peers.NAMES) -> list[Row]:

@@ -140,7 +140,7 @@ def test_plan_explained(ask):
     code, out, _ = ask(PLAN, "--explain")
 
     assert code == 0
-    first = out.splitlines()[0]
+    first = " ".join(out.splitlines()[:2])
     for word in ("TTFT", "TPOT", " .. ", "per million output tokens", "waits for", "["):
         assert word in first
     for line in ("TTFT = ", "TPOT = ", "cost = ", "memory per device", "decode step of"):

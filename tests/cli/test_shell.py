@@ -161,11 +161,11 @@ def test_only_the_asked_verb_is_loaded(capsys, monkeypatch):
     assert cli.main(["doctor", "--json"]) == 0
 
 
-def test_every_listed_verb_exists(capsys):
-    """Every verb of the table has help: its module and its command are there."""
-    for verb in cli.VERBS:
-        assert cli.main([verb, "--help"]) == 0
-    assert capsys.readouterr().out.count("--json") == len(cli.VERBS)
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_listed_verb_exists(verb, capsys):
+    """Every verb of the table has help, and --json where it answers (dash opens a page)."""
+    assert cli.main([verb, "--help"]) == 0
+    assert ("--json" in capsys.readouterr().out) == (verb != "dash")
 
 
 def test_bare_command_is_help(capsys):

@@ -221,6 +221,30 @@ def test_plan_times(option, value):
     refused(*command("plan", "llama-3-8b", PLAN | {option: value}))
 
 
+NOT_A_RANGE = st.one_of(
+    NOT_A_SIZE,
+    st.sampled_from(
+        ["1..", "..8", "8..1", "1..64:0", "1..64:-1", "a..b", "1...8", "1..8..64", "0..8", "1;2"]
+    ),
+    st.sampled_from(["1..9999999:1", "1,two", "-1..4", "1..nan", "1..1e30", ",", "1k..k"]),
+)
+
+
+@given(option=st.sampled_from(["--batch", "--context", "--tp"]), value=NOT_A_RANGE)
+def test_sweep_axes(option, value):
+    """An axis that is no list or range of sizes."""
+    asked = {"--on": GPU, "--phase": "decode", "--batch": "1,2", "--context": "1024", "--tp": "1"}
+    refused(*command("sweep", "llama-3-8b", asked | {option: value}))
+
+
+@given(names=st.lists(NAMES.map(lambda n: f"x{n}"), min_size=1, max_size=3))
+def test_compared_devices(names):
+    """Devices that nobody knows, or none at all."""
+    asked = {"--phase": "decode", "--batch": "1", "--context": "1024"}
+    refused(*command("compare", "llama-3-8b", asked | {"--on": ",".join([GPU, *names])}))
+    refused(*command("compare", "llama-3-8b", asked | {"--on": ","}))
+
+
 CONFIG = json.loads((ROOT / "specs" / "models" / "llama-3-8b.json").read_text())
 SIZES = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -364,6 +388,18 @@ def test_device_unknown_fields(folder, name):
     error = spec_refused(folder, f"{name} = 1\n{SPEC}")
 
     assert name in error["field"] + error["message"]
+
+
+@SHARED_FOLDER
+@given(
+    data=st.one_of(st.binary(max_size=100), st.text(max_size=100)),
+    suffix=st.sampled_from([".csv", ".json", ".txt", ""]),
+)
+def test_measurement_files(folder, data, suffix):
+    """A file of measurements that holds none."""
+    path = folder / f"measured{suffix}"
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    refused("validate", str(path))
 
 
 @given(name=NAMES)

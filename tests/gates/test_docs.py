@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
 import shlex
 import tomllib
@@ -28,6 +29,11 @@ COMMANDS = sorted(
         for line in block.splitlines()
         if line.startswith("perfmodel ") and not any(word in line for word in PLACEHOLDERS)
     }
+)
+DOCTESTED = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "perfmodel").rglob("*.py")
+    if ">>> " in path.read_text()
 )
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#]+)")
 
@@ -56,6 +62,15 @@ def test_snippets_run(path):
         runner.run(parser.get_doctest(block[1], {}, path.name, str(path), line))
 
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("module", DOCTESTED)
+def test_docstrings_run(module):
+    """Python sessions (>>>) in a docstring print what they say."""
+    found = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+
+    assert found.attempted
+    assert found.failed == 0
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

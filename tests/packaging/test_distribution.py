@@ -11,6 +11,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from tools.setup import create
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = (
     "plan", "llama-3.1-70b", "--on", "h100-sxm-80gb", "--users", "64", "--prompt", "8192",
@@ -33,19 +35,6 @@ def build(target: str, source: Path, into: Path) -> Path:
     return built
 
 
-def environment(into: Path, what: str) -> Path:
-    """A new environment with only ``what`` and its dependencies; returns its bin folder."""
-    uv = shutil.which("uv")
-    python = into / "bin" / "python"
-    if uv:
-        run(uv, "venv", "--python", sys.executable, into, cwd=into.parent)
-        run(uv, "pip", "install", "--python", python, what, cwd=into.parent)
-    else:
-        run(sys.executable, "-m", "venv", into, cwd=into.parent)
-        run(python, "-m", "pip", "install", "--disable-pip-version-check", what, cwd=into.parent)
-    return into / "bin"
-
-
 def names_in(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
@@ -59,12 +48,12 @@ def tracked(*folders: str) -> set[str]:
 
 
 def test_wheel_carries_everything_it_needs(tmp_path):
-    """Code, type marker, licence, and every tracked spec and CUDA source are in the wheel."""
+    """Code, type marker, licence, and each tracked spec, CUDA source and page are in the wheel."""
     names = names_in(build("wheel", ROOT, tmp_path))
 
     assert {"perfmodel/__init__.py", "perfmodel/py.typed", "refkernels/__init__.py"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {f"perfmodel/_data/{name}" for name in tracked("specs", "cuda")} <= names
+    assert {f"perfmodel/_data/{name}" for name in tracked("specs", "cuda", "dashboards")} <= names
 
 
 def test_wheel_carries_nothing_else(tmp_path):
@@ -82,7 +71,8 @@ def test_sdist_builds_the_same_wheel(tmp_path):
     """The source distribution is complete: the wheel built from it has the same files."""
     sdist = build("sdist", ROOT, tmp_path / "sdist")
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "tree", filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(tmp_path / "tree", **safely)
     (tree,) = (tmp_path / "tree").iterdir()
 
     assert (tree / "tests").is_dir()
@@ -93,7 +83,8 @@ def test_sdist_builds_the_same_wheel(tmp_path):
 def test_wheel_alone_answers(tmp_path):
     """Installed alone in an empty environment, from an empty folder, the wheel answers."""
     wheel = build("wheel", ROOT, tmp_path / "wheel")
-    program = environment(tmp_path / "env", str(wheel)) / "perfmodel"
+    create(tmp_path / "env", str(wheel))
+    program = tmp_path / "env" / "bin" / "perfmodel"
     empty = tmp_path / "empty"
     empty.mkdir()
 
@@ -116,7 +107,10 @@ def test_editable_tree_finds_the_specs_of_the_repository(tmp_path):
     """An editable install reads specs/ of the tree itself, so an edited figure counts at once."""
     tree = tmp_path / "tree"
     for name in sorted(tracked()):
-        if name.startswith(("perfmodel/", "refkernels/", "specs/", "cuda/")) or "/" not in name:
+        if (
+            name.startswith(("perfmodel/", "refkernels/", "specs/", "cuda/", "dash"))
+            or "/" not in name
+        ):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     wheel = editable_wheel(tree, tmp_path / "wheel")

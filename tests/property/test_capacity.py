@@ -146,3 +146,13 @@ def test_more_users_than_fit_is_no():
     assert not many.fits
     assert many.max_users == one.max_users
     assert replace(many.setting, users=1) == one.setting or many.setting.users > 1
+
+
+def test_whole_prompts_take_more():
+    """Without chunks the live set is that of the whole context."""
+    chunked = pm.capacity("llama-3-8b", "h100-sxm-80gb", context=65_536)
+    whole = pm.capacity("llama-3-8b", "h100-sxm-80gb", context=65_536, prefill_chunk=None)
+    logits = 4 * 128_256
+
+    ratio = (whole.stack["activations"] - logits) / (chunked.stack["activations"] - logits)
+    assert ratio == 65_536 / 2048

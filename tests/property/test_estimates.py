@@ -129,7 +129,7 @@ def neutral_specs(tmp_path_factory):
             f'{p.name} = {{ value = {p.start!r}, unit = "{p.unit}" }}' for p in model.parameters
         ]
         lines += ["[fit]", 'data = ["none"]', 'date = "2026-01-01"', "rows = 1"]
-        lines += ['devices = ["neutral"]', 'vendors = ["NVIDIA"]', "factor = 1.0"]
+        lines += ['devices = ["neutral"]', 'vendors = ["NVIDIA"]', "covers = []", "factor = 1.0"]
         lines += ["[residuals]", "coverage = 0.9", "low = 0.8", "high = 1.25"]
         (folder / "calibration" / f"{model.name}.toml").write_text("\n".join(lines) + "\n")
     with using_specs(folder):

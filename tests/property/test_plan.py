@@ -220,3 +220,64 @@ def test_a_split_asked_for_by_name_must_fit():
     """32 heads on 3 devices."""
     with pytest.raises(pm.ImpossibleSplit):
         planned("llama-3-8b", users=1, prompt=16, output=16, tp=3)
+
+
+def test_experts_spread_over_groups():
+    """EP 16 over TP 1: a replica is sixteen devices that serve users of their own, and what one
+    device holds is what capacity says.
+    """
+    question = {"users": 512, "prompt": 1024, "output": 256, "weight_dtype": "fp8"}
+    answer = planned("deepseek-v3", "h200-sxm", tp=1, pp=1, ep=16, **question)
+
+    for plan in answer.plans:
+        room = pm.capacity(
+            "deepseek-v3", "h200-sxm", context=1280, users=plan.batch, ep=16, weight_dtype="fp8"
+        )
+        assert plan.devices == 16 * plan.replicas
+        assert plan.replicas * plan.batch >= 512
+        assert plan.batch % 16 == 0
+        assert plan.most_users == room.max_users
+        assert sum(plan.stack.values()) == pytest.approx(room.per_device["used_bytes"])
+    assert answer.plans
+
+
+def test_room_is_what_capacity_says():
+    """Memory per device in a plan is the memory of capacity at prompt and output together."""
+    best = planned("llama-3.1-70b", users=64, prompt=8192, output=512, tpot_s=0.05).best
+    room = pm.capacity(
+        "llama-3.1-70b", best.device, context=8704, users=best.batch, tp=int(best.split.tp),
+        pp=int(best.split.pp),
+    )  # fmt: skip
+
+    assert best.most_users == room.max_users
+    assert dict(best.stack) == room.stack
+
+
+@pytest.mark.parametrize(
+    ("question", "limit"),
+    [
+        ({"users": 1, "prompt": 64, "output": 64}, "smallest layout"),
+        ({"users": 64, "prompt": 8192, "output": 512, "tp": [2], "pp": 1}, "memory capacity"),
+    ],
+)
+def test_memory_forbids_fewer_devices(question, limit):
+    """One device cannot be undercut; two cannot hold the cache of 64 users beside 70B weights."""
+    model = "llama-3-8b" if question["users"] == 1 else "llama-3.1-70b"
+    answer = planned(model, rank="devices", **question)
+
+    assert answer.best.limit == limit
+
+
+@pytest.mark.parametrize(("level", "output"), [("tpot", 512), ("ttft", 8)])
+def test_levels_forbid_fewer_devices(level, output):
+    """A level between what the fewest replicas give and what one more gives: the first is no
+    plan any more, and the second says which level forbids it.
+    """
+    load = {"users": 64, "prompt": 2048, "output": output, "tp": 8, "pp": 1, "rank": "devices"}
+    few, more = planned("llama-3.1-70b", **load).plans[:2]
+    slow, fast = (float(getattr(p, level).span.value) for p in (few, more))
+    answer = planned("llama-3.1-70b", **load, **{f"{level}_s": (slow * fast) ** 0.5})
+
+    assert slow > fast
+    assert answer.best.devices == more.devices
+    assert answer.best.limit == level.upper()

@@ -47,16 +47,16 @@ def synthetic(device="h100-sxm-80gb", file="a.csv", rows=40, noise=0.0, seed=0):
 
 
 def test_fit_recovers_what_made_the_data():
-    """Noise-free times give back what made them: the launch, and passes per bandwidth (norms alone
+    """Noise-free times give back what made them: the launch, and bytes per bandwidth (norms alone
     cannot tell one from the other).
     """
     found = fit(CLASS_MODELS["pointwise"], gather(synthetic()))
 
     made = CLASS_MODELS["pointwise"].start | TRUE
-    traffic = found.values["norm_passes"] / found.values["dram_fraction"]
+    traffic = found.values["norm_element_bytes"] / found.values["dram_fraction"]
     assert found.factor == pytest.approx(1.0, abs=2e-3)
     assert found.values["fixed_clk"] == pytest.approx(3000.0, rel=0.03)
-    assert traffic == pytest.approx(made["norm_passes"] / made["dram_fraction"], rel=0.03)
+    assert traffic == pytest.approx(made["norm_element_bytes"] / made["dram_fraction"], rel=0.03)
 
 
 def test_fit_is_deterministic():

@@ -1,164 +1,132 @@
-"""Matrices of a layer, how they split, and the bytes that devices hold."""
+"""Calibration files: what they must hold, and how a broken one is refused."""
 
-import numpy as np
+from __future__ import annotations
+
 import pytest
 
-from perfmodel.errors import BadValue, ImpossibleSplit, UnknownName
-from perfmodel.models.hf import load_model, model_names, shape_from_config
-from perfmodel.models.linears import Linear
-from perfmodel.models.parameters import (
-    layer_linears,
-    layer_parameters,
-    matrix_bytes,
-    parameter_count,
-    weight_bytes,
-)
+from perfmodel.catalog import names, using_specs
+from perfmodel.errors import MalformedFile, MissingCalibration, UnknownName
+from perfmodel.hw.load import load_device
+from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.parameters import analytic, class_of_kernel, class_parameters
+from perfmodel.roofline.time import estimate
+from perfmodel.workload import Collective, Gemm
+
+SHIPPED = sorted(set(names("calibration")) & set(CLASS_MODELS))
 
 
-def test_column_and_row_splits():
-    """A column split divides outputs, a row split inputs, a whole matrix nothing."""
-    column = Linear(name="up", k=8, n=32, split="column")
-    row = Linear(name="down", k=32, n=8, split="row")
-    whole = Linear(name="router", k=8, n=4)
-    assert column.local(4) == (8, 8)
-    assert row.local(4) == (8, 8)
-    assert whole.local(4) == (8, 4)
+def calibration(model, **changes):
+    """A complete calibration file of ``model`` with some of its lines replaced or left out."""
+    blocks = {
+        "parameters": "\n".join(f"{p.name} = {{ value = {p.start!r} }}" for p in model.parameters),
+        "fit": 'data = ["x.csv"]\ndate = "2026-01-01"\nrows = 3\ndevices = ["d"]\nfactor = 1.1\n'
+        'vendors = ["v"]\ncovers = ["gemm 16-bit"]',
+        "residuals": "coverage = 0.9\nlow = 0.8\nhigh = 1.2",
+    } | changes
+    return "\n".join(f"[{name}]\n{text}" for name, text in blocks.items() if text is not None)
 
 
-def test_units_replicate():
-    """Two KV heads of 16 over 1, 2 and 8 devices: 32, 16 and 16 columns."""
-    k = Linear(name="k", k=64, n=32, split="column", units=2)
-    assert k.local(np.array([1, 2, 8]))[1].tolist() == [32, 16, 16]
+@pytest.fixture
+def write(tmp_path):
+    """Writes a calibration of gemm into a folder of specs and searches there first."""
+    (tmp_path / "calibration").mkdir()
+    with using_specs(tmp_path):
+        yield lambda text: (tmp_path / "calibration" / "gemm.toml").write_text(text)
 
 
-def test_bias_and_count_are_parameters():
-    """Three 4 x 5 matrices with biases are 3 * (20 + 5) parameters."""
-    assert Linear(name="x", k=4, n=5, bias=True, count=3).parameters == 75
+def test_a_complete_file_is_read(write):
+    """Values, residuals and what they were fitted on."""
+    write(calibration(CLASS_MODELS["gemm"]))
+    found = class_parameters("gemm")
+    assert found.values == CLASS_MODELS["gemm"].start
+    assert (found.residuals.low, found.residuals.high, found.rows) == (0.8, 1.2, 3)
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_parts_add_up(name):
-    """Tables, layers, head and the rest are the whole; a token never uses more than that."""
-    shape = load_model(name)
-    count = parameter_count(shape)
-    assert count.total == count.embedding + count.layers + count.head + count.other
-    assert count.layers == sum(layer_parameters(shape, g) for g in shape.sequence)
-    assert 0 < count.active <= count.total
-    assert (count.active < count.total) == any(
-        x.expert for g in shape.layers for x in layer_linears(shape, g)
-    )
+BROKEN = {
+    "no residuals": {"residuals": None},
+    "no parameters": {"parameters": None},
+    "a parameter missing": {"parameters": "fixed_clk = { value = 1.0 }"},
+    "residuals upside down": {"residuals": "coverage = 0.9\nlow = 1.2\nhigh = 0.8"},
+    "coverage above one": {"residuals": "coverage = 90\nlow = 0.8\nhigh = 1.2"},
+    "rows as words": {"fit": 'data = []\ndate = "x"\nrows = "many"\ndevices = []\nfactor = 1'},
+    "a table as a number": {"parameters": "fixed_clk = 3"},
+}
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_sixteen_bit_weights_are_two_bytes_a_parameter(name):
-    """On one device in 16 bits, nothing is rounded, scaled or held twice."""
-    shape = load_model(name)
-    assert weight_bytes(shape, "bf16") == 2 * parameter_count(shape).total
+@pytest.mark.parametrize("changes", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_refused_by_name(write, changes):
+    """One message that names the file, no traceback of another kind."""
+    write(calibration(CLASS_MODELS["gemm"], **changes))
+    with pytest.raises(MalformedFile, match=r"gemm\.toml"):
+        class_parameters("gemm")
 
 
-def test_llama_8b_over_two_devices():
-    """Tensor parallelism halves all but the norms: 65 of 4096 elements stay whole."""
-    total, norms = 8_030_261_248, 65 * 4096
-    assert weight_bytes(load_model("llama-3-8b"), tp=2) == (total - norms) + 2 * norms
+def test_a_value_outside_its_physical_range_is_refused(write):
+    """A share of bandwidth above one is no fit, it is a mistake."""
+    text = calibration(CLASS_MODELS["gemm"])
+    write(text.replace("dram_fraction = { value = 0.85 }", "dram_fraction = { value = 1.5 }"))
+    with pytest.raises(MalformedFile, match="dram_fraction"):
+        class_parameters("gemm")
 
 
-def test_llama_70b_in_int4_groups():
-    """4 bits and a 16-bit scale for each 128: 0.515625 bytes a weight; tables in 16 bits."""
-    shape = load_model("llama-3-70b")
-    tables, norms = 2 * 128_256 * 8192, 161 * 8192
-    matrices = 70_553_706_496 - tables - norms
-    assert weight_bytes(shape, "int4") == matrices * (0.5 + 2 / 128) + 2 * (tables + norms)
+def test_unknown_classes_and_kernels_offer_what_exists():
+    """A class or an implementation that nobody knows."""
+    with pytest.raises(UnknownName, match="gemm"):
+        class_parameters("gemmm")
+    with pytest.raises(UnknownName, match="kernel"):
+        estimate(Gemm(m=1, n=8, k=8), load_device("a100-sxm-80gb"), kernel="nobody/knows")
 
 
-def test_embedding_dtype():
-    """Tables may rest in a type of their own."""
-    shape = load_model("llama-3-8b")
-    saved = weight_bytes(shape, "int4") - weight_bytes(shape, "int4", embedding_dtype="fp8")
-    assert saved == 2 * 128_256 * 4096
+def test_a_class_without_a_file_is_missing_calibration(monkeypatch):
+    """Declared, but never fitted."""
+    monkeypatch.setitem(CLASS_MODELS, "unfitted", CLASS_MODELS["gemm"])
+    with pytest.raises(MissingCalibration):
+        class_parameters("unfitted")
 
 
-@pytest.mark.parametrize(
-    ("dtype", "expected"),
-    [
-        ("bf16", 256 * 8 * 2),
-        ("fp8", 256 * 8 + 8 * 2),
-        ("int8", 256 * 8 + 8 * 2),
-        ("int4", 256 * 8 / 2 + 2 * 8 * 2),
-        ("fp4", 256 * 8 / 2 + 16 * 8),
-        ("fp6", 256 * 8 * 0.75 + 8 * 8),
-    ],
-)
-def test_matrix_bytes(dtype, expected):
-    """256 x 8: elements, and one scale a column, or one for each 128, 32 or 16 along k."""
-    assert matrix_bytes(np.float64(256), np.float64(8), dtype) == expected
+@pytest.mark.parametrize("cls", SHIPPED)
+def test_shipped_files_fit_their_class(cls):
+    """Every shipped file holds exactly the parameters its class declares, inside their ranges, for
+    every implementation too."""
+    found = class_parameters(cls)
+    declared = {p.name for p in CLASS_MODELS[cls].parameters}
+    assert set(found.values) == declared
+    assert all(set(values) <= declared for values in found.kernels.values())
+    assert found.residuals.low <= 1 <= found.residuals.high
 
 
-def test_fullest_pipeline_stage():
-    """Llama-2-7B in two stages: the last has 16 layers, the head and the final norm."""
-    layer, table, norm = 202_383_360, 32_000 * 4096, 4096
-    assert weight_bytes(load_model("llama-2-7b"), pp=2) == 2 * (16 * layer + table + norm)
+def test_every_class_is_fitted():
+    """No class is declared that nothing was fitted for."""
+    assert set(SHIPPED) == set(CLASS_MODELS)
 
 
-def test_uneven_stages_follow_the_order():
-    """61 layers of DeepSeek-V3 in two: 3 dense and 28 expert layers, then 30 expert layers."""
-    shape = load_model("deepseek-v3")
-    dense, sparse = (layer_parameters(shape, g) for g in shape.layers)
-    table = 129_280 * 7168
-    stages = (3 * dense + 28 * sparse + table, 30 * sparse + table + 7168)
-    assert weight_bytes(shape, pp=2) == 2 * max(stages)
+@pytest.mark.parametrize("model", CLASS_MODELS.values(), ids=CLASS_MODELS)
+def test_parameters_are_declared_within_their_ranges(model):
+    """Neutral values lie inside their bounds, names are unique, fractions are at most one but for
+    effective bandwidths, and every parameter says what it means."""
+    assert len({p.name for p in model.parameters}) == len(model.parameters)
+    for p in model.parameters:
+        assert p.low <= p.start <= p.high
+        assert p.low >= 0
+        assert p.meaning
 
 
-def test_tied_head_is_a_copy_on_the_last_stage():
-    """Gemma's table serves both ends of the pipeline, so both ends hold it."""
-    shape = load_model("gemma-2b")
-    layer, table = layer_parameters(shape, shape.layers[0]), 256_000 * 2048
-    assert weight_bytes(shape, pp=2) == 2 * (9 * layer + table + 2048)
+@pytest.mark.parametrize("kind", ["gpu", "tpu", "cpu", "soc", "mcu"])
+def test_every_kind_of_device_has_reasons(kind):
+    """Assumed efficiencies are shares, their interval holds one, and somebody wrote down why."""
+    assumed = analytic(kind)
+    shares = [assumed.tensor_fraction, assumed.vector_fraction, assumed.memory_fraction]
+    assert all(0 < s <= 1 for s in shares)
+    assert assumed.low < 1 < assumed.high
+    assert len(assumed.reason) > 40
 
 
-def test_experts_divide_over_ep():
-    """Mixtral on eight devices with EP 8 holds one expert of eight, as TP 8 holds an eighth."""
-    shape = load_model("mixtral-8x7b")
-    assert weight_bytes(shape, tp=8, ep=8) == weight_bytes(shape, tp=8, ep=1)
-    assert weight_bytes(shape, tp=1, ep=8) < weight_bytes(shape) / 6
-
-
-def test_splits_broadcast():
-    """One call over grids of TP and PP equals the scalar calls."""
-    shape = load_model("llama-3-8b")
-    grid = weight_bytes(shape, tp=np.array([[1], [2], [4]]), pp=np.array([1, 2, 3]))
-    for i, tp in enumerate((1, 2, 4)):
-        for j, pp in enumerate((1, 2, 3)):
-            assert grid[i, j] == weight_bytes(shape, tp=tp, pp=pp)
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"tp": 0}, BadValue),
-        ({"pp": 1.5}, BadValue),
-        ({"ep": "2"}, BadValue),
-        ({"pp": 33}, ImpossibleSplit),
-        ({"weight_dtype": "int3"}, UnknownName),
-        ({"embedding_dtype": "int3"}, UnknownName),
-    ],
-)
-def test_bad_splits(change, error):
-    """A split that is no count, or has more stages than layers, is refused."""
-    with pytest.raises(error):
-        weight_bytes(load_model("llama-3-8b"), **change)
-
-
-def test_opt_350m_has_no_final_norm():
-    """The model that norms after its blocks has no norm left at the end."""
-    config = {
-        "model_type": "opt",
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "ffn_dim": 4096,
-        "vocab_size": 50272,
-        "max_position_embeddings": 2048,
-        "word_embed_proj_dim": 512,
-        "do_layer_norm_before": False,
-    }
-    assert parameter_count(shape_from_config(config, "opt-350m")).total == 331_196_416
+def test_an_implementation_may_choose_the_class():
+    """Peer-to-peer all-reduces are not NCCL's rings: another class, pooled where unmeasured."""
+    assert class_of_kernel("collective", "vllm/vLLM_custom_graph") == "collective_custom"
+    assert class_of_kernel("collective", "nccl/NCCL") is None
+    device = load_device("a100-sxm-80gb")
+    work = Collective(bytes=65_536, ranks=8)
+    custom = estimate(work, device, kernel="sglang/custom_all_reduce")
+    assert custom.facts["kernel_class"] == "collective_custom"
+    assert custom.time_s < estimate(work, device).time_s

@@ -52,10 +52,10 @@ def test_no_price_is_no_guess():
     assert "--price" in price.origin
 
 
-@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf"), "2"])
 def test_price_must_be_a_price(wrong):
     """Dollars are positive and finite."""
-    with pytest.raises(BadValue, match="dollars"):
+    with pytest.raises(BadValue, match=r"^price: "):
         hourly_price(H100, wrong)
 
 

@@ -22,6 +22,7 @@ from perfmodel.workload import (
     DeltaRule,
     Elementwise,
     Gemm,
+    LinearAttention,
     Norm,
 )
 
@@ -99,6 +100,23 @@ def test_other_vendors_are_analytic():
     """Parameters fitted on one vendor's devices are a guess on another's."""
     assert estimate(DECODE, A100).source == "calibrated"
     assert estimate(DECODE, load_device("mi300x")).source == "analytic"
+
+
+@pytest.mark.parametrize(
+    ("work", "seen"),
+    [
+        (Gemm(m=64, n=64, k=64, dtype="int8"), True),
+        (Gemm(m=64, n=64, k=64, dtype="fp8"), False),
+        (LinearAttention(batch=1, seq_len=64, heads=1, key_dim=64, value_dim=64), False),
+        (replace(DECODE, kv_dtype="fp8"), False),
+        (replace(DECODE, dtype="fp16", kv_dtype="fp16"), True),
+    ],
+)
+def test_what_no_row_covers_is_a_guess(work, seen):
+    """Data types and operators that a class was not fitted on: said so, and a wide interval."""
+    found = estimate(work, load_device("h100-sxm-80gb"))
+    assert found.source == ("calibrated" if seen else "analytic")
+    assert any("no row of" in a for a in found.assumptions) is not seen
 
 
 def test_a_microcontroller_answers_from_its_ceiling():

@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
-from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.ops.numbers import ceil_div, f64, stored
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -26,30 +26,23 @@ from perfmodel.workload import Array, Elementwise, Norm
 ROW_CHUNK = np.float64(1024.0)
 """Elements of a row that one thread block handles in one pass."""
 
-NORM_PASSES = Parameter(
-    name="norm_passes",
-    unit="1",
-    low=1.0,
-    high=4.0,
-    start=1.5,
-    meaning="effective passes over the compulsory bytes of a norm",
-)
-SOFTMAX_PASSES = Parameter(
-    name="softmax_passes",
-    unit="1",
-    low=1.0,
-    high=4.0,
-    start=1.2,
-    meaning="effective passes over the compulsory bytes of a softmax",
-)
-ROW_PASSES = Parameter(
-    name="row_passes",
-    unit="1",
-    low=1.0,
-    high=4.0,
-    start=1.5,
-    meaning="effective passes of element-wise kernels that give a row to one thread block "
-    "(activations, rotary embeddings), against flat ones",
+
+def _element_bytes(name: str, kernels: str) -> Parameter:
+    return Parameter(
+        name=name,
+        unit="B",
+        low=1.0,
+        high=16.0,
+        start=4.0,
+        meaning=f"bytes that moving one element costs at least in {kernels}: kernels that load "
+        "element by element gain nothing from narrow types",
+    )
+
+
+NORM_ELEMENT = _element_bytes("norm_element_bytes", "norms")
+SOFTMAX_ELEMENT = _element_bytes("softmax_element_bytes", "softmax")
+ROW_ELEMENT = _element_bytes(
+    "row_element_bytes", "activations and rotary embeddings that give a row to one thread block"
 )
 ROW_CLK = Parameter(
     name="row_clk",
@@ -80,8 +73,9 @@ BLOCKS_PER_UNIT = Parameter(
 def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run: Run) -> Terms:
     """``launch + max+(rows, memory; unhidden)``.
 
-    memory: ``passes`` over the compulsory bytes; rows: ``max(1, rows / (blocks units)) * (row +
-    ceil(cols / 1024) pass)`` cycles, the latency chain of thread blocks that hold one row each.
+    memory: the compulsory bytes, each element counted as ``element_bytes`` at least; rows:
+    ``max(1, rows / (blocks units)) * (row + ceil(cols / 1024) pass)`` cycles, the latency chain of
+    thread blocks that hold one row each.
     """
     cost = count(w)
     traffic = cost.bytes_total * _passes(w, values)
@@ -100,10 +94,14 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
 
 
 def _passes(w: Norm | Elementwise, values: Values) -> np.float64:
-    """How often the compulsory bytes are moved, in effect."""
+    """How often the compulsory bytes are moved, in effect; flat kernels load whole vectors."""
+    if isinstance(w, Elementwise) and w.cols is None:
+        return np.float64(1.0)
+    kind = "row"
     if isinstance(w, Norm):
-        return np.float64(values["softmax_passes" if w.kind == "softmax" else "norm_passes"])
-    return np.float64(1.0 if w.cols is None else values["row_passes"])
+        kind = "softmax" if w.kind == "softmax" else "norm"
+    least = np.float64(values[f"{kind}_element_bytes"])
+    return np.float64(np.maximum(least / stored(w.dtype), 1.0))
 
 
 def _rows(w: Norm | Elementwise) -> tuple[Array, Array]:
@@ -122,9 +120,9 @@ POINTWISE = ClassModel(
         EAGER_S,
         DRAM_FRACTION,
         UNHIDDEN,
-        NORM_PASSES,
-        SOFTMAX_PASSES,
-        ROW_PASSES,
+        NORM_ELEMENT,
+        SOFTMAX_ELEMENT,
+        ROW_ELEMENT,
         ROW_CLK,
         PASS_CLK,
         BLOCKS_PER_UNIT,

@@ -1,0 +1,23 @@
+"""The explorer: ``perfmodel dash``. Pages are wiring; figures come from perfmodel.report."""
+
+import streamlit as st
+from explorer import files, style
+
+st.set_page_config(page_title="perfmodel explorer", layout="wide", page_icon=":material/speed:")
+st.html(style.SHEET)
+
+PAGES = {
+    name: st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "plan")
+    for name, title, icon in (
+        ("plan", "Plan", ":material/dns:"),
+        ("roofline", "Roofline", ":material/show_chart:"),
+        ("kernels", "Kernels", ":material/memory:"),
+        ("crossover", "Crossover", ":material/merge:"),
+        ("compare", "Compare", ":material/compare_arrows:"),
+        ("accuracy", "Accuracy", ":material/target:"),
+    )
+}
+
+chosen = st.navigation(list(PAGES.values()), position="top")
+files.open_scenario(PAGES)
+chosen.run()

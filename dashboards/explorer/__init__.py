@@ -1,0 +1,1 @@
+"""What the pages share: inputs that a link carries, answers kept, how they are shown."""

@@ -1,0 +1,49 @@
+"""Answers kept: the same question is computed once, whoever asks. They are frozen, so shared."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import streamlit as st
+
+from perfmodel import api
+from perfmodel.report.scenario import Scenario
+
+KEPT = 256
+
+
+class Key:
+    """A scenario as a key: equal where function and arguments are."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.identity = (
+            scenario.function,
+            tuple(_hashable(value) for value in scenario.positional()),
+            tuple((k, _hashable(v)) for k, v in scenario.keywords().items()),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+
+def answer(scenario: Scenario, waiting: str) -> Any:
+    """What the scenario's function answers; ``waiting`` is shown while it takes long."""
+    with st.spinner(waiting):
+        return _asked(Key(scenario))
+
+
+@lru_cache(maxsize=KEPT)
+def _asked(key: Key) -> Any:
+    function = getattr(api, key.scenario.function)
+    return function(*key.scenario.positional(), **key.scenario.keywords())
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return value.key() if hasattr(value, "key") else value

@@ -1,0 +1,74 @@
+"""What people upload: bounded, parsed, never executed; what cannot be read gets one message."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from explorer import view
+from explorer.inputs import INPUTS, KEPT
+from perfmodel.errors import MalformedFile, PerfModelError
+from perfmodel.report.scenario import read_scenario
+
+MOST_MB = 8
+"""Larger uploads are refused by the server."""
+
+Read = TypeVar("Read")
+
+
+def open_scenario(pages: Mapping[str, Any]) -> None:
+    """Offer to open a scenario file; go to its page with its inputs."""
+    turn = st.session_state.setdefault("scenarios_opened", 0)
+    with st.sidebar, st.expander("Open a scenario file"):
+        file = st.file_uploader(
+            "Scenario (TOML, from a page's downloads)", type=["toml"], key=f"scenario_{turn}",
+            max_upload_size=1,
+        )  # fmt: skip
+    if file is None:
+        return
+    try:
+        page, inputs = read_scenario(file.getvalue(), tuple(pages))
+        known = {k: INPUTS[k].check(k, v) for k, v in inputs.items() if k in INPUTS}
+    except PerfModelError as error:
+        view.refuse(error)
+        return
+    st.session_state["scenarios_opened"] = turn + 1
+    st.session_state.setdefault(KEPT, {}).update(known)
+    for name in known:
+        st.session_state.pop(name, None)
+    st.switch_page(pages[page], query_params={k: v for k, v in known.items() if v != ""})
+
+
+def upload(label: str, kinds: list[str], key: str, read: Callable[[Path], Read]) -> Read | None:
+    """What ``read`` makes of an uploaded file; None without one, or one message why it cannot."""
+    file = st.file_uploader(label, type=kinds, key=key, max_upload_size=MOST_MB)
+    if file is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(file.name).name
+        path.write_bytes(file.getvalue())
+        try:
+            return read(path)
+        except PerfModelError as error:
+            view.refuse(error)
+            return None
+
+
+def config_json(path: Path) -> Any:
+    """The model that an uploaded config.json describes, named by its file."""
+    from perfmodel.models.hf import shape_from_config
+
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        msg = f"{path.name}: not valid JSON: {str(error)[:200]}"
+        raise MalformedFile(msg, fix="a config.json as published") from None
+    if not isinstance(config, dict):
+        msg = f"{path.name}: must hold a JSON object"
+        raise MalformedFile(msg, fix="a config.json as published")
+    return shape_from_config(config, path.name)

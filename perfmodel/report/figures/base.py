@@ -1,0 +1,69 @@
+"""What all figures share: the picture with its text, colours, axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+COLOURS = ("#3d8bd4", "#e08214", "#1b9e77", "#c1559b", "#8c6bb1", "#a6761d", "#6c7a89", "#d1495b")
+"""Told apart by colour-blind people and on light and dark ground alike; symbols differ as well."""
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "x", "pentagon")
+ROOF = "#8a8f98"
+MEASURED = "#d1495b"
+PREDICTED = "#3d8bd4"
+BUDGET = "#d1495b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure and what it shows, in words."""
+
+    figure: go.Figure
+    alt: str
+
+    def to_html(self) -> str:
+        """A page of its own that needs nothing else: script and data inside."""
+        page: str = self.figure.to_html(include_plotlyjs=True, full_html=True)
+        return page.replace("<html>", '<html lang="en">', 1)
+
+
+def picture(
+    traces: Sequence[Mapping[str, Any]],
+    alt: str,
+    *,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    height: int = 420,
+    **layout: Any,
+) -> Picture:
+    """A picture of ``traces`` over the axes ``x`` and ``y``, readable on a narrow screen."""
+    shared = {
+        "template": "plotly_white",
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 40, "b": 8},
+        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
+        "hoverlabel": {"align": "left"},
+        "xaxis": {"automargin": True, **x},
+        "yaxis": {"automargin": True, **y},
+    }
+    figure = go.Figure({"data": [dict(t) for t in traces], "layout": {**shared, **layout}})
+    return Picture(figure=figure, alt=alt)
+
+
+def axis(title: str, *, log: bool = False, **more: Any) -> dict[str, Any]:
+    """An axis; a logarithmic one labels whole decades, with the prefix that suits them."""
+    decades = {"type": "log", "dtick": 1, "exponentformat": "SI"} if log else {}
+    return {"title": {"text": title}, **decades, **more}
+
+
+def colour(index: int) -> str:
+    """The colour of the ``index``-th series."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def symbol(index: int) -> str:
+    """The marker of the ``index``-th series."""
+    return SYMBOLS[index % len(SYMBOLS)]
