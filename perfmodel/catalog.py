@@ -25,19 +25,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
 
 SpecKind: TypeAlias = Literal[
-    "hw",
-    "models",
-    "calibration",
-    "measured",
-    "energy",
-    "reference",
-    "kernelshw",
-    "models",
-    "calibration",
-    "measured",
-    "energy",
-    "reference",
-    "mcu",
+    "hw", "models", "calibration", "measured", "energy", "reference", "kernels", "mcu"
 ]
 
 SUFFIX: dict[SpecKind, str] = {

@@ -40,19 +40,27 @@ class Declared(Protocol):
     """What a fit needs to know of a model: its name and its parameters."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The class's name."""
+
     @property
-    def parameters(self) -> tuple[Parameter, ...]: ...
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is fitted."""
 
 
 class Sample(Protocol):
     """Measured rows that one call predicts under given parameter values."""
 
     @property
-    def rows(self) -> tuple[Measurement, ...]: ...
+    def rows(self) -> tuple[Measurement, ...]:
+        """The measurements."""
+
     @property
-    def measured_s(self) -> NDArray[np.float64]: ...
-    def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]: ...
+    def measured_s(self) -> NDArray[np.float64]:
+        """Measured times in seconds."""
+
+    def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
+        """Predicted times under parameter ``values``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -34,7 +34,10 @@ Dtype: TypeAlias = Annotated[
     str | None, typer.Option("--dtype", help="Data type of activations, weights and cache.")
 ]
 WeightDtype: TypeAlias = Annotated[
-    str | None, typer.Option("--weight-dtype", help="Data type of the weights alone.")
+    str | None,
+    typer.Option(
+        "--weight-dtype", "--weights", help="Data type of the weights alone, q4 or q8 too."
+    ),
 ]
 KvDtype: TypeAlias = Annotated[
     str | None, typer.Option("--kv-dtype", help="Data type of cached keys and values alone.")

@@ -102,7 +102,8 @@ def _notes(
     if runtime is None:
         notes.append(f"no runtime named: {TYPICAL}; runtimes differ by up to 4 on one board")
     elif runtime.like:
-        notes.append(f"{runtime.title} taken as {runtime.slower:g} x {runtime.like}: {runtime.reason}")
+        stand_in = f"{runtime.slower:g} x {runtime.like}"
+        notes.append(f"{runtime.title} taken as {stand_in}: {runtime.reason}")
     if not any(core.name == entry.split()[0] for entry in fitted.timed):
         notes.append(f"no {core.title} was measured: {core.note}")
     elif device.name not in fitted.devices:

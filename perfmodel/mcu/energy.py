@@ -113,7 +113,8 @@ def _active_w(device: Device, macs: float, seconds: float) -> tuple[float, str]:
     quoted = published(device)
     if not quoted:
         msg = f"the spec of {device.name} states no active power"
-        raise MissingFigure(msg, field="power.active", fix="add power.active to a spec (--specs DIR)")
+        fix = "add power.active to a spec of your own (--specs DIR)"
+        raise MissingFigure(msg, field="power.active", fix=fix)
     network, picojoules = next(iter(quoted.items()))
     note = f"no active power stated: {picojoules:g} pJ per multiply-add as measured on {network}"
     return picojoules * 1e-12 * macs / seconds, note

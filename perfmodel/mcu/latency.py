@@ -80,9 +80,7 @@ def latency(
     )
 
 
-def _timed(
-    c: Counted, board: Device, basis: Basis, run: Runtime | None, dtype: str
-) -> Timed:
+def _timed(c: Counted, board: Device, basis: Basis, run: Runtime | None, dtype: str) -> Timed:
     on_engine = run is not None and run.engine and c.cycles.family in ON_ENGINE
     engine = _engine_macs_per_cycle(board, dtype) if on_engine else None
     if engine is not None:
@@ -116,9 +114,7 @@ def _never_timed(c: Counted) -> bool:
     return softmax or c.op.kind == "norm" or c.cycles.family == "attention"
 
 
-def _roofs(
-    graph: Network, board: Device, timed: Sequence[Timed], dtype: str
-) -> dict[str, Array]:
+def _roofs(graph: Network, board: Device, timed: Sequence[Timed], dtype: str) -> dict[str, Array]:
     """Multiply-adds at the stated peak (else what the multiplier needs), and weights from flash."""
     try:
         peak = board.compute.peak("tensor", dtype)

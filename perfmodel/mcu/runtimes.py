@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from perfmodel.catalog import find, fold, read_toml
 from perfmodel.errors import BadValue, MalformedFile, UnknownName
@@ -75,13 +76,14 @@ def _read(path: Path, mtime_ns: int) -> Mapping[str, Runtime]:
     del mtime_ns  # part of the cache key: an edited file is read again
     try:
         table = read_toml(path)["runtimes"]
-        return {
-            n: Runtime(name=n, **{k: _plain(v) for k, v in e.items()}) for n, e in table.items()
-        }
+        return {name: _runtime(name, entry) for name, entry in table.items()}
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"{path}: not a table of runtimes: {type(error).__name__} {error}"
         raise MalformedFile(msg, fix="compare with the shipped file") from None
 
 
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _runtime(name: str, entry: Mapping[str, Any]) -> Runtime:
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    return Runtime(name=name, **fields)
