@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perfmodel.api import device as device
     from perfmodel.api import estimate as estimate
     from perfmodel.api import explain as explain
+    from perfmodel.api import latency as latency
     from perfmodel.api import model as model
     from perfmodel.api import plan as plan
     from perfmodel.api import step as step
@@ -57,6 +58,7 @@ _EXPORTS = {
         "device",
         "estimate",
         "explain",
+        "latency",
         "model",
         "plan",
         "step",

@@ -70,6 +70,18 @@ Memory: TypeAlias = Annotated[
 Page: TypeAlias = Annotated[
     str, typer.Option("--page", metavar="TOKENS", help="Tokens per KV page; 'none' for contiguous.")
 ]
+Runtime: TypeAlias = Annotated[
+    str | None, typer.Option("--runtime", help="What runs a network, as x-cube-ai-9 or cmsis-nn.")
+]
+Clock: TypeAlias = Annotated[
+    str | None, typer.Option("--clock", help="A microcontroller's clock, as '80 MHz'.")
+]
+Battery: TypeAlias = Annotated[
+    str | None, typer.Option("--battery", help="What a battery holds, as '1000 mAh' or '3.7 Wh'.")
+]
+Every: TypeAlias = Annotated[
+    str | None, typer.Option("--every", help="One inference every ..., as 10s; with --battery.")
+]
 Explain: TypeAlias = Annotated[
     bool, typer.Option("--explain", help="Show how the answer came about.")
 ]

@@ -42,12 +42,23 @@ def model_named(subject: str, texts: list[str]) -> ModelShape:
     except UnknownName as error:
         if error.kind != "model":
             raise
-        known = (*error.known, *WORKLOADS)
+        known = (*error.known, *WORKLOADS, *_networks())
         raise UnknownName("model or operator", subject, known, fix=error.fix) from None
+    refuse_fields(subject, texts)
+    return shape
+
+
+def refuse_fields(subject: str, texts: list[str]) -> None:
+    """Raises BadValue where ``name=value`` texts stand beside a model or network."""
     if texts:
         msg = f"{subject} is a model: its sizes are options, not {texts[0][:40]!r}"
         raise BadValue(msg, field="arguments", fix="--batch 16 --context 2048")
-    return shape
+
+
+def _networks() -> tuple[str, ...]:
+    from perfmodel.mcu.networks import BUILT_IN
+
+    return tuple(BUILT_IN)
 
 
 def phase_of(shape: ModelShape, phase: str | None) -> Any:

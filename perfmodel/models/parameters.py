@@ -196,8 +196,8 @@ def weight_bytes(
     biases and other vectors in 16 bits at least; embedding and head as ``embedding_dtype`` (by
     default ``weight_dtype`` if that has 16 bits or more or is a block format, else bf16). Tensor
     parallelism divides matrices and tables, and holds vectors whole; experts divide over ``ep``,
-    and within one over tp / ep. With ``pp`` > 1 the layers are dealt in sequence, as evenly as whole layers
-    allow; the table belongs to the first stage, head and final norm to the last.
+    and within one over tp / ep. With ``pp`` > 1 the layers are dealt in sequence, as evenly as
+    whole layers allow; the table belongs to the first stage, head and final norm to the last.
 
     Raises:
         UnknownName: no such data type.

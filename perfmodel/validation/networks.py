@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perfmodel.errors import PerfModelError
+from perfmodel.mcu.cycles import latency
 from perfmodel.mcu.energy import inference_energy
-from perfmodel.mcu.latency import latency
 from perfmodel.mcu.measured import ENERGY, asks_network, question_of
 from perfmodel.measure import Measurement
 from perfmodel.validation.score import Scored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,14 +15,23 @@ from perfmodel.mcu.basis import Basis, Span, assumed, basis_of
 from perfmodel.mcu.cores import core_of
 from perfmodel.mcu.counted import Counted, counted, work
 from perfmodel.mcu.instructions import FAMILIES, Cycles
-from perfmodel.mcu.measured import at_clock, network_named
+from perfmodel.mcu.measured import at_clock, find_network
 from perfmodel.mcu.network import Network
 from perfmodel.mcu.runtimes import Runtime, runtime_on
 from perfmodel.roofline.bounds import largest
-from perfmodel.workload import Array
+from perfmodel.workload import Array, dtype_name
 
 ON_ENGINE = ("conv", "pointwise")
 """Operator classes that a matrix engine runs; it idles on few channels and on vectors."""
+
+
+def own_dtype(network: Network) -> str:
+    """The data type in which most of a network's multiply-accumulates run."""
+    products = [op for op in network.ops if op.macs]
+    if not products:
+        return "int8"
+    work = max(products, key=lambda op: op.macs).workloads[0]
+    return str(getattr(work, "dtype", "int8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,31 +45,35 @@ class Timed:
 
 
 def latency(
-    network: Network | str,
+    network: Network | str | Path,
     device: Device,
     runtime: str | None = None,
-    dtype: str = "int8",
+    dtype: str | None = None,
     clock_hz: float | None = None,
 ) -> Estimate:
     """How long one inference of ``network`` takes on ``device``, operator by operator.
 
     ``time_s`` is the sum over operators of scaled cycles of the instruction model over the clock;
     ``lower_bound_s`` what the multipliers need. Without ``runtime`` the typical one is meant, with
-    an interval as wide as runtimes differ. ``clock_hz`` runs the core at another clock.
+    an interval as wide as runtimes differ; without ``dtype`` the type of the network's products
+    (int8 of the built-in ones). ``clock_hz`` runs the core at another clock. ``network`` may be a
+    built-in name or a ``.tflite`` or ``.onnx`` file.
 
     Raises:
         UnknownName: no such network, runtime or core.
         BadValue: the device is no board, or the runtime does not run on its core.
-        UnsupportedDtype: the core has no kernels for ``dtype``.
+        UnsupportedDtype: the core has no kernels for the data type.
+        MissingFile, MissingExtra, MalformedFile: of a file that cannot be read.
     """
-    graph = network_named(network) if isinstance(network, str) else network
+    graph = network if isinstance(network, Network) else find_network(network)
+    kind = dtype_name(dtype or own_dtype(graph))
     board = at_clock(device, clock_hz)
     core = core_of(board)
     run = runtime_on(core.name, runtime)
-    basis = basis_of(board, core, run, dtype)
-    ops = counted(graph, board, dtype, scalar=run is not None and run.scalar)
-    timed = [_timed(c, board, basis, run, dtype) for c in ops]
-    roofs = _roofs(graph, board, timed, dtype)
+    basis = basis_of(board, core, run, kind)
+    ops = counted(graph, board, kind, scalar=run is not None and run.scalar)
+    timed = [_timed(c, board, basis, run, kind) for c in ops]
+    roofs = _roofs(graph, board, timed, kind)
     bound_s, bound = largest(roofs)
     terms = _terms(timed)
     time_s = np.maximum(np.sum([t.time_s for t in timed]), bound_s)
@@ -76,7 +90,7 @@ def latency(
         coverage=_coverage(timed),
         assumptions=(*graph.assumptions, *basis.notes, *_unmeasured(timed, basis)),
         parts=tuple(_part(t) for t in timed),
-        facts=_facts(graph, board, run, dtype, float(time_s)),
+        facts=_facts(graph, board, run, kind, float(time_s)),
     )
 
 
