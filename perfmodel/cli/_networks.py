@@ -49,17 +49,35 @@ def _is_model(subject: str) -> bool:
     return True
 
 
+def refuse_options(**given: object) -> None:
+    """Raises BadValue for the first option of models or operators that a network was given."""
+    for name, value in given.items():
+        if value is not None:
+            option = "--" + name.replace("_", "-")
+            msg = "means nothing for a network on a microcontroller"
+            raise BadValue(msg, field=option, fix=f"leave {option} out")
+
+
 def estimate_network(
-    subject: str, on: str, dtype: str | None, options: NetworkOptions
+    subject: str, on: str, phase: str | None, dtype: str | None, options: NetworkOptions
 ) -> tuple[Estimate, dict[str, Any]]:
-    """The estimate of one inference, and its energy and the battery's life as JSON.
+    """The estimate of one inference with its energy and the battery's life as JSON, or, in the
+    phase ``train``, of one training step.
 
     Raises:
-        BadValue: one of battery and period without the other.
+        BadValue: another phase, or one of battery and period without the other.
         MissingFigure: a battery's life was asked for and the board's power is not stated.
     """
     from perfmodel import api
 
+    if phase is not None and phase != "train":
+        msg = f"a network infers or trains, got {phase[:40]!r}"
+        raise BadValue(msg, field="--phase", fix="--phase train, or no phase")
+    if phase == "train":
+        from perfmodel.mcu.training import training_step
+
+        options.refuse_if_given("a training step")
+        return training_step(subject, api.device(on), dtype or "fp32"), {}
     clock_hz = quantity(options.clock, "frequency", "clock")
     found = api.latency(subject, on, runtime=options.runtime, dtype=dtype, clock_hz=clock_hz)
     return found, _energy(found, api.device(on), options)

@@ -50,7 +50,8 @@ Prompt: TypeAlias = Annotated[
 ]
 Batch: TypeAlias = Annotated[str, typer.Option("--batch", help="Sequences at once.")]
 Phase: TypeAlias = Annotated[
-    str | None, typer.Option("--phase", help="prefill, decode, mixed or encode.")
+    str | None,
+    typer.Option("--phase", help="prefill, decode, mixed or encode; of a network train."),
 ]
 Chunk: TypeAlias = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from perfmodel.cli._networks import (
     energy_lines,
     estimate_network,
     network_asked,
+    refuse_options,
 )
 from perfmodel.cli._options import (
     Batch,
@@ -93,7 +94,16 @@ def command(
     op = op_named(subject)
     if op is None and network_asked(subject, on):
         refuse_fields(subject, fields or [])
-        found, energy = estimate_network(subject, on, dtype, network)
+        refuse_options(
+            context=context,
+            prompt=prompt,
+            weight_dtype=weight_dtype,
+            kv_dtype=kv_dtype,
+            chunk=chunk,
+            kernel=kernel,
+            engine=engine,
+        )
+        found, energy = estimate_network(subject, on, phase, dtype, network)
     elif op is not None:
         network.refuse_if_given(subject)
         work = workload(op, fields or [])

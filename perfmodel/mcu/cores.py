@@ -41,6 +41,8 @@ class Core:
     note: str
     cluster: int = 1
     """Cores that share the work of one operator."""
+    dma_bytes_per_cycle: float = 0.0
+    """Between the second- and the first-level memory of a cluster."""
     akin: str = ""
     """A core with the same instructions, whose measurements carry over."""
     simd: Mapping[str, Simd]

@@ -133,7 +133,7 @@ def _workload_cycles(
     w: Workload, device: Device, core: Core, simd: Simd, table: CoreTable, dtype: str
 ) -> Cycles:
     if isinstance(w, Conv | Gemm):
-        return _product(product_shape(w), device, core, simd, table, dtype)
+        return product_cycles(product_shape(w), device, core, simd, table, dtype)
     if isinstance(w, Norm):
         operator = "softmax" if w.kind == "softmax" else "norm"
         work = float(w.rows) * float(w.cols) * table.per_element(operator, dtype)
@@ -144,9 +144,9 @@ def _workload_cycles(
         return Cycles(
             family="attention" if isinstance(w, Attention) else "other",
             macs=macs,
-            work=macs * _step(core, simd, *simd.block) / core.issue / _cores(device, core),
+            work=macs * _step(core, simd, *simd.block) / core.issue / cluster_cores(device, core),
         )
-    return Cycles(family="other", macs=0.0, work=work / core.issue / _cores(device, core))
+    return Cycles(family="other", macs=0.0, work=work / core.issue / cluster_cores(device, core))
 
 
 def _per_element(w: Elementwise, table: CoreTable, dtype: str) -> float:
@@ -157,9 +157,10 @@ def _per_element(w: Elementwise, table: CoreTable, dtype: str) -> float:
     return table.per_element("elementwise", dtype)
 
 
-def _product(
+def product_cycles(
     s: Shape, device: Device, core: Core, simd: Simd, table: CoreTable, dtype: str
 ) -> Cycles:
+    """Cycles of one product of shape ``s``."""
     loops = s.macs * (
         _depthwise_step(core, simd) if s.family == "depthwise" else _dense_step(s, core, simd)
     )
@@ -171,7 +172,7 @@ def _product(
     outputs = s.positions * s.filters * s.groups * requant
     work = (loops + gathered + calls + outputs) / core.issue
     multiplier = s.macs / simd.macs * simd.mac_cycles
-    cores = _cores(device, core)
+    cores = cluster_cores(device, core)
     return Cycles(
         family=s.family,
         macs=s.macs,
@@ -239,5 +240,6 @@ def _flash(s: Shape, device: Device, core: Core, table: CoreTable) -> float:
     return s.weights / line * (float(waits) + 1.0)
 
 
-def _cores(device: Device, core: Core) -> float:
+def cluster_cores(device: Device, core: Core) -> float:
+    """Cores that share one operator."""
     return min(float(device.compute.units), core.cluster)
