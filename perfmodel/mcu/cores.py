@@ -41,6 +41,8 @@ class Core:
     note: str
     cluster: int = 1
     """Cores that share the work of one operator."""
+    in_place: bool = False
+    """Whether convolutions visit each kernel position where it lies, gathering no patches."""
     dma_bytes_per_cycle: float = 0.0
     """Between the second- and the first-level memory of a cluster."""
     akin: str = ""

@@ -39,7 +39,7 @@ STORE_CYCLES = 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A product as loops see it. ``rows``: runs of consecutive bytes that make up one patch, 0
-    where the input is used in place; ``weights``: bytes of constants."""
+    where the input is used as it is; ``window``: kernel positions; ``weights``: bytes."""
 
     family: Family
     positions: float
@@ -48,6 +48,7 @@ class Shape:
     rows: float
     weights: float
     groups: float = 1.0
+    window: float = 1.0
 
     @property
     def macs(self) -> float:
@@ -118,6 +119,7 @@ def product_shape(w: Conv | Gemm) -> Shape:
         rows=float(w.kernel_h) if window > 1 else 0.0,
         weights=channels * window * float(w.out_channels) * dtype_bytes(w.weight_dtype or w.dtype),
         groups=float(w.groups),
+        window=window,
     )
 
 
@@ -164,13 +166,10 @@ def product_cycles(
     loops = s.macs * (
         _depthwise_step(core, simd) if s.family == "depthwise" else _dense_step(s, core, simd)
     )
-    gathered = s.positions * s.taps * s.groups * _gather(core, simd, direct=s.rows == 0)
-    calls = s.positions * s.rows * core.row_call * (s.groups if s.family != "depthwise" else 1.0)
-    if s.family in ("dense", "depthwise"):
-        gathered = 0.0
+    gathered = _gathered(s, core, simd)
     requant = core.requant if dtype.startswith("int") else STORE_CYCLES
     outputs = s.positions * s.filters * s.groups * requant
-    work = (loops + gathered + calls + outputs) / core.issue
+    work = (loops + gathered + outputs) / core.issue
     multiplier = s.macs / simd.macs * simd.mac_cycles
     cores = cluster_cores(device, core)
     return Cycles(
@@ -215,12 +214,17 @@ def _depthwise_step(core: Core, simd: Simd) -> float:
     return (loads + simd.lanes / simd.depthwise_macs * simd.mac_cycles) / simd.lanes
 
 
-def _gather(core: Core, simd: Simd, *, direct: bool) -> float:
-    """Cycles per element of a patch that is copied, and widened where the core must."""
-    if direct and not simd.widen:
-        return 0.0
+def _gathered(s: Shape, core: Core, simd: Simd) -> float:
+    """Cycles to bring patches together: each row is a call, each element copied, and widened where
+    the core must. In place, each output visits each kernel position instead."""
+    if s.rows and core.in_place and s.family != "depthwise":
+        return s.positions * s.filters * s.groups * s.window * core.row_call
+    calls = s.positions * s.rows * core.row_call * (s.groups if s.family != "depthwise" else 1.0)
+    if s.family in ("dense", "depthwise") or not (s.rows or simd.widen):
+        return calls
     stores = 2.0 if simd.widen else 1.0
-    return (core.load + simd.widen + stores * core.load + core.branch) / simd.lanes
+    copied = (core.load + simd.widen + stores * core.load + core.branch) / simd.lanes
+    return calls + s.positions * s.taps * s.groups * copied
 
 
 def _flash(s: Shape, device: Device, core: Core, table: CoreTable) -> float:
