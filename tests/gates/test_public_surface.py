@@ -18,8 +18,8 @@ ERRORS = {
     "UnknownName", "UnsupportedDtype",
 }  # fmt: skip
 FUNCTIONS = {
-    "arena", "capacity", "compare", "crossover", "device", "estimate", "explain", "latency", "model",
-    "plan", "step", "sweep",
+    "arena", "capacity", "compare", "crossover", "device", "estimate", "explain", "latency",
+    "model", "plan", "step", "sweep",
 }  # fmt: skip
 VALUES = {"Estimate", "__version__"}
 

@@ -27,9 +27,7 @@ BOARDS = tuple(n for n in device_names() if load_device(n).board is not None)
 def product(work, board, dtype="int8"):
     device = load_device(board)
     core = core_of(device)
-    return product_cycles(
-        product_shape(work), device, core, core.of(dtype), core_table(), dtype
-    )
+    return product_cycles(product_shape(work), device, core, core.of(dtype), core_table(), dtype)
 
 
 def by_class(estimate):
@@ -65,23 +63,24 @@ def test_vector_product_on_m4_by_hand():
     assert found.family == "dense"
 
 
+def square(size, channels, filters, kernel=1, groups=1):
+    return Conv(in_channels=channels, out_channels=filters, height=size, width=size,
+                kernel_h=kernel, kernel_w=kernel, groups=groups, dtype="int8")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("work", "board", "published"),
     [
-        (dict(in_channels=32, out_channels=64, height=16, width=16, kernel_h=3, kernel_w=3),
-         "gap8", 15.5),
-        (dict(in_channels=64, out_channels=64, height=10, width=10), "esp32-s3", 1.24),
-        (dict(in_channels=16, out_channels=16, height=10, width=10, kernel_h=8, kernel_w=8),
-         "esp32-s3", 0.42),
-        (dict(in_channels=3, out_channels=64, height=10, width=10, kernel_h=3, kernel_w=3),
-         "esp32-s3", 0.16),
-        (dict(in_channels=16, out_channels=16, groups=16, height=18, width=18, kernel_h=3,
-              kernel_w=3), "esp32-s3", 0.20),
+        (square(16, 32, 64, kernel=3), "gap8", 15.5),
+        (square(10, 64, 64), "esp32-s3", 1.24),
+        (square(10, 16, 16, kernel=8), "esp32-s3", 0.42),
+        (square(10, 3, 64, kernel=3), "esp32-s3", 0.16),
+        (square(18, 16, 16, kernel=3, groups=16), "esp32-s3", 0.20),
     ],
-)  # fmt: skip
+)
 def test_published_kernels(work, board, published):
     """Multiply-adds per cycle that PULP-NN and esp-nn publish lie inside the analytic interval."""
-    found = product(Conv(dtype="int8", **work), board)
+    found = product(work, board)
     measured_over_predicted = (found.macs / published) / found.work
 
     assert 0.4 < measured_over_predicted < 2.5
@@ -189,9 +188,10 @@ def test_float_is_slower_than_int8():
     """The same network in fp32 takes longer on cores without wide vectors."""
     for board in ("stm32l4r5", "stm32h7a3"):
         device = load_device(board)
-        assert latency("resnet8", device, "hale", "fp32").time_s > latency(
-            "resnet8", device, "hale"
-        ).time_s
+        assert (
+            latency("resnet8", device, "hale", "fp32").time_s
+            > latency("resnet8", device, "hale").time_s
+        )
 
 
 @settings(max_examples=25, deadline=None)

@@ -46,8 +46,8 @@ def test_published_step_lies_inside(network, published_s, board):
 
 
 def test_memory_by_hand():
-    """AutoEncoder in fp32: 264,192 weights and 1,408 biases... twice with their gradients, the
-    inputs of ten layers (640 + 8 x 128 + 8), and the two largest gradients (640 + 128).
+    """AutoEncoder in fp32: 264,192 weights and 1,672 biases, and as many gradients; the inputs of
+    ten layers (640 + 8 x 128 + 8), and the two largest gradients (640 + 128).
     """
     biases = 8 * 128 + 8 + 640
     held = memory_bytes(built_in("autoencoder"), "fp32")
