@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from perfmodel.api import plan as plan
     from perfmodel.api import step as step
     from perfmodel.api import sweep as sweep
+    from perfmodel.api import validate as validate
     from perfmodel.errors import BadInput as BadInput
     from perfmodel.errors import BadValue as BadValue
     from perfmodel.errors import ImpossibleSplit as ImpossibleSplit
@@ -63,6 +64,7 @@ _EXPORTS = {
         "plan",
         "step",
         "sweep",
+        "validate",
     ),
     "perfmodel.errors": (
         "BadInput",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from perfmodel.planning.planner import Rank
     from perfmodel.roofline.model import Launch
     from perfmodel.sweeps import Progress, SweepResult
+    from perfmodel.validation import FileReport
 
 DeviceLike: TypeAlias = Device | str | Path
 ModelLike: TypeAlias = ModelShape | str | Path
@@ -361,6 +362,21 @@ def crossover(
     )
     contexts = crossing.doubling(shortest, longest)
     return crossing.crossover(device(on), mixing, contexts, price=price)
+
+
+def validate(*files: str | Path) -> list[FileReport]:
+    """Predictions beside measurements, one report per file.
+
+    Tidy CSV, pytest-benchmark JSON or Measurement JSON. ``report.factor`` is
+    exp(mean |ln(predicted / measured)|), averaged over scenarios and time ranges; rows that cannot
+    be predicted are counted in ``report.refused_by_reason``.
+
+    Raises:
+        MissingFile, MalformedFile: a file is absent or cannot be read.
+    """
+    from perfmodel.validation import validate_files
+
+    return validate_files(files)
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:

@@ -41,11 +41,11 @@ class Declared(Protocol):
 
     @property
     def name(self) -> str:
-        """The class's name."""
+        """As reports name it."""
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What is fitted."""
+        """What is fitted, with its range."""
 
 
 class Sample(Protocol):
@@ -53,14 +53,14 @@ class Sample(Protocol):
 
     @property
     def rows(self) -> tuple[Measurement, ...]:
-        """The measurements."""
+        """What was measured, in order."""
 
     @property
     def measured_s(self) -> NDArray[np.float64]:
-        """Measured times in seconds."""
+        """Seconds measured, row by row."""
 
     def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
-        """Predicted times under parameter ``values``."""
+        """Seconds predicted, row by row, under parameter ``values``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

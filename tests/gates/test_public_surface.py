@@ -19,7 +19,7 @@ ERRORS = {
 }  # fmt: skip
 FUNCTIONS = {
     "arena", "capacity", "compare", "crossover", "device", "estimate", "explain", "latency",
-    "model", "plan", "step", "sweep",
+    "model", "plan", "step", "sweep", "validate",
 }  # fmt: skip
 VALUES = {"Estimate", "__version__"}
 

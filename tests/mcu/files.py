@@ -142,7 +142,7 @@ def _graph(b, tensors, operators, inputs, outputs):
 
 
 def to_onnx(network: Network, *, integers: bool = False) -> bytes:
-    """``network`` as ONNX in float, channels first; with ``integers`` quantised around each node."""
+    """``network`` as ONNX in float, channels first; ``integers`` quantises around each node."""
     return _OnnxWriter(network, integers=integers).model().SerializeToString()
 
 
