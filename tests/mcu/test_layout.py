@@ -23,7 +23,7 @@ ALL = Moves(depthwise=True)
 @pytest.mark.parametrize("moves", [NOTHING, Moves(fuse=False, stream=False), ALL])
 def test_nothing_is_overwritten_too_early(moves):
     """The schedule run on real bytes reads whole tensors, in random graphs under any moves."""
-    for seed in range(150):
+    for seed in range(60):
         layout = lay_out(random_network(seed), moves, align=4)
         assert overlap(layout.buffers, layout.allocation.offsets) is None
         run(layout)
@@ -178,7 +178,7 @@ def layer(kind, **more):
     ],
 )
 def test_what_may_be_overwritten(network, moves, scratch):
-    """Activations in place; 1 x 1 convolutions with a row, depthwise with a plane aside; else not."""
+    """Activations in place; 1 x 1 convolutions with a row, depthwise with a plane aside."""
     found = overwritten(network.ops[0], network, lambda _: True, moves)
 
     assert found == (None if scratch is None else ("input", scratch))
