@@ -18,7 +18,7 @@ from perfmodel.mcu.access import Moves
 from perfmodel.mcu.layout import NOTHING, best_layout, lay_out
 from perfmodel.mcu.networks import built_in
 from perfmodel.mcu.reading import MAX_FILE_BYTES, MAX_OPS, Names, read_network
-from tests.mcu.files import to_onnx, to_tflite
+from tests.mcu.files import to_onnx, to_tflite, with_variable
 from tests.mcu.graphs import run
 
 TINY = {
@@ -62,6 +62,21 @@ def test_onnx_file_alone(tmp_path, name):
     assert peaks(whole) == peaks(known)
     assert {t.dtype for t in whole.arena_tensors} == {"int8"}
     run(lay_out(whole, Moves()))
+
+
+def test_variables_are_states():
+    """A variable is a state of the size that is read from it, alive throughout, beside the rest.
+
+    Four bytes each of input, variable, what was read and the sum; the sum takes the input's.
+    """
+    found = tflite_reader.network_from_bytes(with_variable(), "v", "v")
+    layout = lay_out(found, Moves(fuse=False))
+
+    assert [(t.name, t.bytes) for t in found.of_kind("state")] == [("v", 4)]
+    assert [op.name for op in found.ops] == ["read_variable", "add", "assign_variable"]
+    assert lay_out(found, NOTHING).peak_bytes == 16
+    assert layout.peak_bytes == 12
+    assert layout.holds["v"] == ("v",)
 
 
 def peaks(network):
