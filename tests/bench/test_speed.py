@@ -20,6 +20,7 @@ QUESTIONS = {
     "capacity": "capacity yi-34b-200k --on a100-sxm-80gb --context 50000",
     "plan": "plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 "
     "--ttft 2s --tpot 50ms",
+    "arena": "arena mobilenet-v1-0.25-96 --on stm32f746",
 }
 
 

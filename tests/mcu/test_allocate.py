@@ -108,7 +108,7 @@ def test_many_tight_packings():
 
 def test_integer_program_takes_over(monkeypatch):
     """Where branch and bound gives up, the integer program finds the plan and proves it."""
-    monkeypatch.setattr(module, "SEARCH_EFFORT", 1)
+    monkeypatch.setattr(module, "SEARCH_EFFORTS", (1,))
     buffers = tight_buffers(196)
 
     found = allocate(buffers)
@@ -119,7 +119,7 @@ def test_integer_program_takes_over(monkeypatch):
 
 def test_gap_is_stated(monkeypatch):
     """Without any exact method the bound stays at the live bytes and the plan is not optimal."""
-    monkeypatch.setattr(module, "SEARCH_EFFORT", 1)
+    monkeypatch.setattr(module, "SEARCH_EFFORTS", (1,))
     monkeypatch.setattr(module, "PROGRAM_BUFFERS", 0)
 
     found = allocate(tight_buffers(196))
