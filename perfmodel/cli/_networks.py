@@ -80,7 +80,21 @@ def estimate_network(
         return training_step(subject, api.device(on), dtype or "fp32"), {}
     clock_hz = quantity(options.clock, "frequency", "clock")
     found = api.latency(subject, on, runtime=options.runtime, dtype=dtype, clock_hz=clock_hz)
-    return found, _energy(found, api.device(on), options)
+    answer = _energy(found, api.device(on), options)
+    if answer:
+        answer["energy"]["counted_45nm_j"] = _counted(subject, found.facts["dtype"])
+    return found, answer
+
+
+def _counted(subject: str, dtype: str) -> dict[str, float] | None:
+    """Operations and traffic alone in the 45 nm table; None for a type that it lacks."""
+    from perfmodel.mcu.energy import counted_energy
+    from perfmodel.mcu.measured import find_network
+
+    try:
+        return counted_energy(find_network(subject), dtype)
+    except UnknownName:
+        return None
 
 
 def _energy(found: Estimate, device: Device, options: NetworkOptions) -> dict[str, Any]:
@@ -123,6 +137,10 @@ def energy_lines(answer: dict[str, Any]) -> tuple[str, ...]:
         lines += [
             f"measured: {v:g} pJ per multiply-add ({n})" for n, v in e["facts"]["published"].items()
         ]
+    counted = answer.get("energy", {}).get("counted_45nm_j")
+    if counted:
+        spent = " + ".join(f"{name} {format_si(joules, 'J')}" for name, joules in counted.items())
+        lines.append(f"operations alone, in 45 nm, without any instruction around them: {spent}")
     if "battery" in answer:
         b = answer["battery"]
         lines.append(

@@ -69,7 +69,8 @@ def latency(
     kind = dtype_name(dtype or own_dtype(graph))
     board = at_clock(device, clock_hz)
     core = core_of(board)
-    run = runtime_on(core.name, runtime)
+    engine = _engine_macs_per_cycle(board, kind) is not None
+    run = runtime_on(core.name, runtime, engine=engine)
     basis = basis_of(board, core, run, kind)
     ops = counted(graph, board, kind, scalar=run is not None and run.scalar)
     timed = [_timed(c, board, basis, run, kind) for c in ops]

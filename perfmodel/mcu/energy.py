@@ -18,12 +18,16 @@ from perfmodel.errors import BadValue, MalformedFile, MissingFigure, UnknownName
 from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_energies
 from perfmodel.mcu.calibrated import mcu_calibration
+from perfmodel.mcu.network import Network
+from perfmodel.ops import count
 from perfmodel.units import parse
 
 MAC_ENERGY = "_mac_energy_per_op"
 """How names of measured energies per multiply-add end in device files."""
 ACCESS_BYTES = 8.0
 """Bytes of one memory access of the 45 nm table."""
+SRAM_BYTES = {"sram_8kib": 2.0**13, "sram_32kib": 2.0**15, "sram_1mib": 2.0**20}
+"""Sizes of the table's memories, as their names say, smallest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,29 @@ def inference_energy(time: Estimate, device: Device) -> Energy:
         facts={"pj_per_mac": energy / macs * 1e12, "published": published(device)},
         assumptions=(note, "supply and meter move the power of one board by 1.6 x"),
     )
+
+
+def counted_energy(network: Network, dtype: str = "int8", table: str = "45nm") -> dict[str, float]:
+    """Joules of one inference if nothing but its operations and its compulsory traffic cost energy.
+
+    ``arithmetic``: a multiplication and an addition for each multiply-accumulate. ``memory``: each
+    operator's inputs, weights and output once, from the smallest SRAM of the table that holds the
+    network's live tensors and weights (its largest where none does).
+
+    Raises:
+        UnknownName: as :func:`operations_energy`.
+    """
+    moved = sum(float(count(w).bytes_total) for op in network.ops for w in op.workloads)
+    held = network.weight_bytes + max(network.live_bytes())
+    return {
+        "arithmetic": operations_energy(network.macs, network.macs, dtype, table),
+        "memory": traffic_energy(moved, _smallest(held), table),
+    }
+
+
+def _smallest(held_bytes: float) -> str:
+    """The smallest SRAM of the 45 nm table with ``held_bytes``, else the largest."""
+    return next((name for name, size in SRAM_BYTES.items() if held_bytes <= size), "sram_1mib")
 
 
 def published(device: Device) -> dict[str, float]:

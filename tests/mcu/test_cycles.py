@@ -17,8 +17,10 @@ from perfmodel.mcu.calibrated import mcu_calibration
 from perfmodel.mcu.cores import core_of, core_table
 from perfmodel.mcu.instructions import product_cycles, product_shape
 from perfmodel.mcu.measured import network_named
+from perfmodel.mcu.networks import built_in
 from perfmodel.mcu.runtimes import runtime_named, runtimes
 from perfmodel.workload import Conv, Gemm
+from tests.mcu.files import to_tflite
 
 FOUR = ("resnet8", "ds-cnn", "mobilenet-v1-0.25-96", "autoencoder")
 BOARDS = tuple(n for n in device_names() if load_device(n).board is not None)
@@ -203,6 +205,25 @@ def test_time_falls_with_the_clock(ratio):
     other = latency("ds-cnn", board, "hale", clock_hz=ratio * 120e6)
 
     assert float(other.time_s) == pytest.approx(float(base.time_s) / ratio)
+
+
+@pytest.mark.parametrize("network", FOUR)
+def test_a_file_takes_as_long_as_the_network_in_it(network, tmp_path):
+    """A network read from a .tflite file is timed as the built-in one."""
+    path = tmp_path / f"{network}.tflite"
+    path.write_bytes(to_tflite(built_in(network)))
+    board = load_device("stm32h7a3")
+
+    assert latency(path, board, "hale").time_s == latency(network, board, "hale").time_s
+
+
+def test_engine_is_used_where_there_is_one():
+    """A chip with a matrix engine is meant with it; on its vector cores alone it is slower."""
+    board = load_device("gap9")
+
+    assert latency("resnet8", board).facts["runtime"] == "nntool"
+    assert latency("resnet8", board).time_s < latency("resnet8", board, "pulp-nn").time_s
+    assert latency("resnet8", load_device("gap8")).facts["runtime"] == "pulp-nn"
 
 
 def test_names_of_networks():

@@ -12,10 +12,12 @@ from perfmodel.mcu import latency
 from perfmodel.mcu.energy import (
     battery_energy,
     battery_life,
+    counted_energy,
     inference_energy,
     operations_energy,
     traffic_energy,
 )
+from perfmodel.mcu.networks import built_in
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,25 @@ def test_table_energies_by_hand():
         operations_energy(1.0, 1.0, "bf16")
     with pytest.raises(UnknownName):
         traffic_energy(1.0, "tape")
+
+
+def test_counted_energy_by_hand():
+    """AutoEncoder: 264,192 int8 multiply-adds at 0.23 pJ. Its ten layers move 264,192 weights,
+    1,672 inputs and as many outputs, eight bytes an access of 100 pJ: 272,712 bytes with weights
+    and live tensors exceed 32 KB.
+    """
+    found = counted_energy(built_in("autoencoder"))
+
+    assert found["arithmetic"] == pytest.approx(264_192 * 0.23e-12)
+    assert found["memory"] == pytest.approx((264_192 + 2 * 1_672) / 8 * 100e-12)
+
+
+def test_a_board_spends_far_more_than_its_operations():
+    """Instructions around the operations dominate: the two scales are never the same."""
+    board = load_device("stm32l4r5")
+    whole = inference_energy(latency("resnet8", board, "hale"), board).energy_j
+
+    assert sum(counted_energy(built_in("resnet8")).values()) < whole / 50
 
 
 def test_board_energy_is_power_times_time():
