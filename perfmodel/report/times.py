@@ -53,7 +53,17 @@ def estimate_shown(estimate: Estimate) -> Shown:
         return Shown(lead=(points,), tables=(_grid_table(estimate),), notes=notes)
     inside = _parts_table(estimate) if estimate.parts else _terms_table(estimate)
     tables = (_time_table(estimate), inside)
-    return Shown(lead=(_verdict(estimate),), tables=tables, notes=notes)
+    return Shown(lead=(_verdict(estimate), *_tokens(estimate)), tables=tables, notes=notes)
+
+
+def _tokens(e: Estimate) -> Iterator[str]:
+    """Tokens per second of a model's step, its interval, and the most that physics allows."""
+    if "tokens" in e.facts:
+        tokens = float(e.facts["tokens"])
+        mean, least, most, bound = (
+            tokens / float(t) for t in (e.time_s, e.high_s, e.low_s, e.lower_bound_s)
+        )
+        yield f"{mean:.3g} tokens/s ({least:.3g} .. {most:.3g}), at most {bound:.3g}"
 
 
 def _verdict(e: Estimate) -> str:
