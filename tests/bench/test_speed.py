@@ -76,3 +76,14 @@ def test_sweep_predictions_per_second(benchmark, capsys):
 def report(capsys, line):
     with capsys.disabled():
         print(f"\n{line}")
+
+
+@pytest.mark.benchmark(group="arena planning, in process")
+@pytest.mark.parametrize("network", ["mobilenet-v1-0.25-96", "mcuformer"])
+def test_arena_planning(benchmark, network):
+    """A whole arena plan, every move tried; the target for MobileNetV1 is under 2 s."""
+    from perfmodel import api
+
+    plan = benchmark(api.arena, network, "stm32f746")
+
+    assert plan.fits
