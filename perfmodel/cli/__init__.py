@@ -68,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(args: list[str]) -> int:
-    app = _app(_asked_verb(args))
+    asked = _asked_verb(args)
+    app = _app(asked)
+    if asked in VERBS:
+        _refuse_repeats(app, asked, args)
     try:
         code = app(args=args, prog_name=PROGRAM, standalone_mode=False)
     except Exception as error:
@@ -93,6 +96,17 @@ def _app(asked: str | None) -> typer.Typer:
         else:
             app.command(verb, help=line)(_listed)
     return app
+
+
+def _refuse_repeats(app: typer.Typer, verb: str, args: list[str]) -> None:
+    """An option that takes one value must not be given two: the first would be lost in silence."""
+    group: Any = typer.main.get_command(app)
+    given = [a.partition("=")[0] for a in args if a.startswith("--")]
+    for param in group.commands[verb].params:
+        times = sum(given.count(name) for name in param.opts)
+        if times > 1 and not (param.multiple or param.is_flag):
+            msg = f"is given {times} times and takes one value"
+            raise BadValue(msg, field=param.opts[0], fix=_help_line(args))
 
 
 def _asked_verb(args: list[str]) -> str | None:

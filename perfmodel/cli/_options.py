@@ -125,6 +125,15 @@ def words(text: str | None) -> list[str] | None:
     return None if text is None else [w.strip() for w in text.split(",") if w.strip()]
 
 
+def named(text: str, field: str) -> list[str]:
+    """Names by commas, at least one; raises BadValue."""
+    found = words(text)
+    if not found:
+        msg = f"names nothing, got {text[:40]!r}"
+        raise BadValue(msg, field=field, fix="one name, or several by commas")
+    return found
+
+
 def several(values: list[str]) -> list[str]:
     """A repeatable option whose values may hold commas too, flattened."""
     return [w for value in values for w in words(value) or []]

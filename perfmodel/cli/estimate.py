@@ -87,7 +87,7 @@ def command(
         refuse_fields,
         workload,
     )
-    from perfmodel.report.times import estimate_shown
+    from perfmodel.report.times import SHOWN, estimate_shown
 
     network = NetworkOptions(runtime=runtime, clock=clock, battery=battery, every=every)
     energy: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def command(
         more = given(engine=engine, chunk=optional_count(chunk, "chunk"))
         found = api.step(shape, on, phase=phase_of(shape, phase), **types, **sizes, **more)
     told = api.explain(found) if explain else None
-    shown = estimate_shown(found)
+    shown = estimate_shown(found, None if csv else SHOWN)
     shown = replace(shown, lead=(*shown.lead, *energy_lines(energy)))
     show(found.to_dict() | energy, shown, as_json=json, as_csv=csv, told=told)
     return 0
