@@ -8,7 +8,7 @@
 Names are imported when first used, so that ``import perfmodel`` costs nothing.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
+    from importlib import metadata  # slow, and needed for this alone
+
     try:
         return metadata.version("perfmodel")
     except metadata.PackageNotFoundError:  # run from a source tree that nobody installed
