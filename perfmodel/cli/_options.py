@@ -31,7 +31,8 @@ Tp: TypeAlias = Annotated[str, typer.Option("--tp", help="Tensor-parallel device
 Pp: TypeAlias = Annotated[str, typer.Option("--pp", help="Pipeline stages.")]
 Ep: TypeAlias = Annotated[str, typer.Option("--ep", help="Expert-parallel devices.")]
 Dtype: TypeAlias = Annotated[
-    str | None, typer.Option("--dtype", help="Data type of activations, weights and cache.")
+    str | None,
+    typer.Option("--dtype", help="Of activations and weights; of the cache too from 16 bits up."),
 ]
 WeightDtype: TypeAlias = Annotated[
     str | None,

@@ -16,7 +16,8 @@ WIDE = ("bf16", "fp16", "fp32")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Data types as asked for: ``dtype`` for activations, weights and cache unless named apart.
+    """Data types as asked for: ``dtype`` for activations and weights, and for the cache where it
+    has 16 bits or more, unless named apart.
 
     Left out, activations take the published 16-bit type, or bf16, or what comes next in
     :data:`WIDE` that the device multiplies and sums in fp32; weights stay as published where
