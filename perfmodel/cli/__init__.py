@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
 
 EXIT_INTERNAL = 70
+EXIT_UNWRITTEN = 74
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
@@ -53,12 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = _answer(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the caller closed it
+            sys.stdout.flush()
     except PerfModelError as error:
         return _refuse(error, args)
     except (_PipeClosed, BrokenPipeError):
         _drop_output()
         return EXIT_PIPE_CLOSED
+    except OSError as error:
+        _drop_output()
+        print(f"error: cannot write the answer: {error.strerror}", file=sys.stderr)
+        return EXIT_UNWRITTEN
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
