@@ -1,9 +1,15 @@
 """The explorer: ``perfmodel dash``. Pages are wiring; figures come from perfmodel.report."""
 
+from pathlib import Path
+
 import streamlit as st
 from explorer import files, style
 
-st.set_page_config(page_title="perfmodel explorer", layout="wide", page_icon=":material/speed:")
+st.set_page_config(
+    page_title="perfmodel explorer",
+    layout="wide",
+    page_icon=str(Path(__file__).with_name("icon.svg")),
+)
 st.html(style.SHEET)
 
 PAGES = {

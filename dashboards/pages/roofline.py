@@ -90,7 +90,8 @@ def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, .
         text = "\n".join([f"{roof.name}: {rate}", *roof.source])
     else:
         text = explain(found)
-    st.code(text, language=None, wrap_lines=True)
+    with st.container(height=360):
+        st.code(text, language=None, wrap_lines=True)
 
 
 view.header("Roofline", "What binds every operator, and how far is it from its roof?")
