@@ -1,4 +1,7 @@
-"""The explorer: ``perfmodel dash``. Pages are wiring; figures come from perfmodel.report."""
+"""The explorer: ``perfmodel dash``. Pages are wiring; figures come from perfmodel.report.
+
+They lie in ``views``: Streamlit takes a folder named ``pages`` for its older kind of application.
+"""
 
 from pathlib import Path
 
@@ -13,7 +16,7 @@ st.set_page_config(
 st.html(style.SHEET)
 
 PAGES = {
-    name: st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "plan")
+    name: st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name, default=name == "plan")
     for name, title, icon in (
         ("plan", "Plan", ":material/dns:"),
         ("roofline", "Roofline", ":material/show_chart:"),
