@@ -23,6 +23,7 @@ PAGES = {
         ("kernels", "Kernels", ":material/memory:"),
         ("crossover", "Crossover", ":material/merge:"),
         ("compare", "Compare", ":material/compare_arrows:"),
+        ("edge", "Edge & MCU", ":material/developer_board:"),
         ("accuracy", "Accuracy", ":material/target:"),
     )
 }

@@ -12,7 +12,7 @@ pytest.importorskip("streamlit", reason="needs: pip install 'perfmodel[dash]'")
 pytest.importorskip("plotly", reason="needs: pip install 'perfmodel[dash]'")
 
 APP = Path(__file__).resolve().parents[2] / "dashboards" / "app.py"
-PAGES = ("plan", "roofline", "kernels", "crossover", "compare", "accuracy")
+PAGES = ("plan", "roofline", "kernels", "crossover", "compare", "edge", "accuracy")
 TAG = re.compile(r"<[^>]+>")
 
 
