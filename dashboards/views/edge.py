@@ -1,5 +1,6 @@
 """Edge and MCU: does a network fit a microcontroller, where does every tensor lie?"""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from explorer import answers, asking, files, view
 from explorer.inputs import Input, ask, declare
 
 from perfmodel import catalog
+from perfmodel.errors import BadValue
 from perfmodel.hw.load import load_device
 from perfmodel.mcu.arena import ArenaPlan, find_network
 from perfmodel.report.arena import arena_shown
@@ -17,6 +19,7 @@ from perfmodel.report.shown import Shown
 from perfmodel.units import format_binary
 
 YES, NO = "yes", "no"
+SUFFIXES = ["tflite", "onnx"]
 MOVES = {
     "inplace": "Results over their inputs",
     "fuse": "Neighbours slice by slice",
@@ -33,7 +36,7 @@ def _boards() -> tuple[str, ...]:
 declare(
     network=Input(
         kind="text", label="Network", default="mobilenet-v1-0.25-96",
-        hint="resnet8, ds-cnn, mobilenet-v1-0.25-96, autoencoder, deit-t, mcuformer:dim=216,patch=16",
+        hint="resnet8, ds-cnn, mobilenet-v1-0.25-96, autoencoder, deit-t, mcuformer:dim=216",
     ),
     board=Input(kind="choice", label="Board", default="stm32f746", options=_boards),
     outside=Input(
@@ -49,13 +52,11 @@ declare(
 def question() -> Scenario:
     """The inputs, as a scenario."""
     inputs: dict[str, Any] = {"network": ask("network")}
-    own = files.upload(
-        "A .tflite or .onnx file of your own", ["tflite", "onnx"], "own_network", _read
-    )
+    own = files.upload("A .tflite or .onnx file of your own", SUFFIXES, "own_network", _read)
     inputs |= {"board": ask("board"), "outside": ask("outside")}
     with st.expander("Moves that save memory"):
         moves = {name: ask(name) for name in MOVES}
-    name, network = own or (inputs["network"], inputs["network"])
+    name, network = own or _named(inputs["network"])
     off = [
         Argument(option="", text=f"--no-{n}", keyword=n, value=False)
         for n, wanted in moves.items()
@@ -72,6 +73,14 @@ def question() -> Scenario:
             *(far if inputs["outside"] == YES else []),
         ],
     )  # fmt: skip
+
+
+def _named(text: str) -> tuple[str, str]:
+    """A built-in network; no path, which would lead into the server's own files."""
+    if os.sep in text or text.lower().endswith(tuple(f".{s}" for s in SUFFIXES)):
+        msg = f"names a built-in network, got {text!r}"
+        raise BadValue(msg, field="network", fix="upload a file of your own below")
+    return text, text
 
 
 def _read(path: Path) -> tuple[str, Any]:

@@ -23,25 +23,53 @@ SCENARIOS = 20
 def draw(seed: int) -> tuple[str, dict[str, object]]:
     """A page and inputs for it; the seeds go round the pages."""
     r = random.Random(seed)
-    common = {"model": r.choice(MODELS), "batch": r.choice([1, 8, 48]),
-              "tp": r.choice([1, 2, 4, 8]), "context": r.choice([512, 3000, 16384]), "prompt": r.choice([512, 4096]),
-              "phase": r.choice(["decode", "prefill", "mixed"]),
-              "dtype": r.choice(["auto", "bf16"])}  # fmt: skip
     name = ("plan", "roofline", "compare", "crossover")[seed % 4]
-    if name == "plan":
-        return name, {
-            "model": r.choice(MODELS), "devices": r.sample(GPUS, r.choice([1, 2])), "users": r.choice([1, 16, 100]),
-            "prompt": r.choice([512, 4096]), "output": r.choice([128, 700]), "tpot": r.choice(["", "30ms", "80ms"]),
-            "rank": r.choice(["cost", "latency", "devices"]),
-        }  # fmt: skip
-    if name == "crossover":
-        return name, {"device": r.choice(GPUS), "stage": r.choice(["decode", "prefill"]),
-                      "batch": r.choice([1, 4, 32]), "heads": 64, "kv_heads": r.choice([8, 64])}  # fmt: skip
-    where = {"device": r.choice(GPUS)} if name == "roofline" else {"devices": r.sample(GPUS, 3)}
+    return name, DRAWN[name](r)
+
+
+def draw_plan(r: random.Random) -> dict[str, object]:
+    return {
+        "model": r.choice(MODELS),
+        "devices": r.sample(GPUS, r.choice([1, 2])),
+        "users": r.choice([1, 16, 100]),
+        "prompt": r.choice([512, 4096]),
+        "output": r.choice([128, 700]),
+        "tpot": r.choice(["", "30ms", "80ms"]),
+        "rank": r.choice(["cost", "latency", "devices"]),
+    }
+
+
+def draw_crossover(r: random.Random) -> dict[str, object]:
+    return {
+        "device": r.choice(GPUS),
+        "stage": r.choice(["decode", "prefill"]),
+        "batch": r.choice([1, 4, 32]),
+        "heads": 64,
+        "kv_heads": r.choice([8, 64]),
+    }
+
+
+def draw_subject(r: random.Random) -> dict[str, object]:
     if r.random() < 0.4:
         fields = f"m={r.choice([16, 4096])} n=8192 k=4096 dtype={r.choice(['bf16', 'int8'])}"
-        return name, {"subject": "gemm", "gemm_fields": fields, **where}
-    return name, common | where
+        return {"subject": "gemm", "gemm_fields": fields}
+    return {
+        "model": r.choice(MODELS),
+        "phase": r.choice(["decode", "prefill", "mixed"]),
+        "batch": r.choice([1, 8, 48]),
+        "context": r.choice([512, 3000, 16384]),
+        "prompt": r.choice([512, 4096]),
+        "tp": r.choice([1, 2, 4, 8]),
+        "dtype": r.choice(["auto", "bf16"]),
+    }
+
+
+DRAWN = {
+    "plan": draw_plan,
+    "roofline": lambda r: {"device": r.choice(GPUS)} | draw_subject(r),
+    "compare": lambda r: {"devices": r.sample(GPUS, 3)} | draw_subject(r),
+    "crossover": draw_crossover,
+}
 
 
 def answered(line: str) -> tuple[int, dict]:
@@ -114,7 +142,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("name", ["plan", "roofline", "compare", "crossover", "accuracy"])
+@pytest.mark.parametrize("name", ["plan", "roofline", "compare", "crossover", "edge", "accuracy"])
 def test_python_snippet_runs(page, name, root, monkeypatch):
     """The Python that a page offers runs and prints."""
     monkeypatch.chdir(root)

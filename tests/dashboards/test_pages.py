@@ -18,6 +18,7 @@ ANSWERED = {
     "compare": ("success", "is fastest"),
     "kernels": ("success", "of its roof"),
     "accuracy": ("success", "lie in the predicted interval"),
+    "edge": ("success", "fits"),
 }
 
 
@@ -39,6 +40,7 @@ INFEASIBLE = {
     "roofline": ({"batch": 64, "context": 131072, "tp": 1}, "DOES NOT FIT"),
     "compare": ({"batch": 64, "context": 131072, "tp": 1}, "Does not fit in the memory of"),
     "crossover": ({"longest": 128}, "no mixer changes places"),
+    "edge": ({"network": "deit-t"}, "DOES NOT FIT"),
 }
 
 
@@ -61,6 +63,7 @@ REFUSED = {
         "fp8",
     ),
     "crossover": ({"kv_heads": 7}, "kv_heads"),
+    "edge": ({"network": "nothing"}, "network"),
 }  # fmt: skip
 
 
@@ -85,6 +88,8 @@ def test_refused(page, name):
         ("roofline", {"subject": "attention", "attention_fields": "batch=1"}, "needs"),
         ("roofline", {"subject": "gemm", "gemm_fields": "m=4096 n=4096 q=1"}, "field of gemm"),
         ("compare", {"tp": 7}, "tp"),
+        ("edge", {"network": "/etc/passwd"}, "built-in"),
+        ("edge", {"network": "here.onnx"}, "built-in"),
     ],
 )
 def test_more_refusals(page, name, inputs, text):
@@ -108,6 +113,7 @@ BAD_FILES = {
     "plan": ("own_model", "config.json", b'{"model_type": "llama"'),
     "kernels": ("own_benchmark", "bench.json", b"[1, 2"),
     "accuracy": ("own_measurements", "table.csv", b"a,b\n1,2\n"),
+    "edge": ("own_network", "net.tflite", b"not a network"),
 }
 
 
@@ -139,11 +145,8 @@ def test_no_kernels_measured(page, monkeypatch):
     """Where nothing was timed, the Kernels page says how to change that."""
     from perfmodel import catalog
 
-    monkeypatch.setattr(
-        catalog,
-        "names",
-        lambda kind, names=catalog.names: () if kind == "measured" else names(kind),
-    )
+    known = catalog.names
+    monkeypatch.setattr(catalog, "names", lambda kind: () if kind == "measured" else known(kind))
 
     assert "upload" in page("kernels").said("info")[0]
 
@@ -161,16 +164,13 @@ def test_own_model(page):
 
 def test_own_benchmark(page):
     """Kernels of an uploaded pytest-benchmark JSON stand beside those shipped."""
-    info = {
-        "workload": {"op": "gemm", "m": 4096, "n": 4096, "k": 4096},
-        "device": "h100-sxm-80gb",
-        "kernel": "mine",
-    }
+    work = {"op": "gemm", "m": 4096, "n": 4096, "k": 4096}
+    info = {"workload": work, "device": "h100-sxm-80gb", "kernel": "mine"}
     file = {"benchmarks": [{"name": "b", "extra_info": info, "stats": {"median": 3e-4}}]}
     shown = page("kernels")
     shown.app.file_uploader(key="own_benchmark").upload("bench.json", json.dumps(file).encode())
-    shown.run()
-    shown.app.selectbox(key="kernel_op").set_value("gemm")
+    shown.run().app.selectbox(key="kernel_op").set_value("gemm")
+    shown.run().app.selectbox(key="kernel_device").set_value("h100-sxm-80gb")
 
     assert "mine" in shown.run().tables
 
@@ -199,10 +199,18 @@ def test_open_scenario(page):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe", b"page = ", b'page = "elsewhere"\n[inputs]\n', b'page = "plan"\n[inputs]\nusers = "x"\n',
-     b'page = "plan"\n[inputs]\ndevices = ["nobody-1000"]\n', b"a = [" * 20_000, b'page = "plan"\n[inputs]\nusers = {a = 1}\n',
-     b'page = "plan"\n[inputs]\nusers = -3\n'],
-)  # fmt: skip
+    [
+        b"\xff\xfe",
+        b"page = ",
+        b'page = "elsewhere"\n[inputs]\n',
+        b'page = "plan"\n[inputs]\nusers = "x"\n',
+        b'page = "plan"\n[inputs]\nusers = -3\n',
+        b'page = "plan"\n[inputs]\nusers = {a = 1}\n',
+        b'page = "plan"\n[inputs]\ndevices = ["nobody-1000"]\n',
+        b"a = [" * 10_000,
+    ],
+    ids=range(8),
+)
 def test_bad_scenario(page, content):
     """A file that is no scenario gets one message and changes nothing."""
     shown = page("plan")

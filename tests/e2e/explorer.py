@@ -68,10 +68,11 @@ def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
 class Visit:
     """A browser window that remembers everything that went wrong in it."""
 
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+    def __init__(self, context: Any, address: str, size: tuple[int, int], scheme: str) -> None:
         self.address = address
-        self.context = browser.new_context(accept_downloads=True, **options)
-        self.page = self.context.new_page()
+        self.page = context.new_page()
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.page.emulate_media(color_scheme=scheme)
         self.page.set_default_timeout(15_000)
         self.troubles: list[str] = []
         self.page.on("console", self._console)
@@ -83,9 +84,8 @@ class Visit:
             self.troubles.append(f"console: {message.text} {message.location}")
 
     def _request(self, request: Any) -> None:
-        if not request.url.startswith(
-            (self.address, "data:", "blob:", self.address.replace("http", "ws"))
-        ):
+        inside = (self.address, self.address.replace("http", "ws"), "data:", "blob:")
+        if not request.url.startswith(inside):
             self.troubles.append(f"request outside: {request.url}")
 
     def open(self, path: str = "") -> Visit:
@@ -95,9 +95,7 @@ class Visit:
     def settle(self) -> Visit:
         """Wait until the page has run to its end."""
         self.page.wait_for_selector(READY)
-        self.page.wait_for_function(
-            "document.querySelector('[data-test-script-state]')?.getAttribute('data-test-script-state') === 'notRunning'"
-        )
+        self.page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
         return self
 
     def scenario(self) -> str:
@@ -118,4 +116,4 @@ class Visit:
         return self.settle()
 
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
