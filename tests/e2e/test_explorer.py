@@ -192,9 +192,10 @@ def test_downloads_open(visit, browser, path, tmp_path):
     """Tables read as CSV; a figure is a page of its own that draws without any server."""
     shown = visit().open(path)
     files = {}
-    for button in shown.page.locator("[data-testid=stDownloadButton] button").all():
+    buttons = shown.page.locator("[data-testid=stDownloadButton] button")
+    for name in buttons.all_inner_texts():
         with shown.page.expect_download() as waiting:
-            button.click()
+            shown.page.get_by_role("button", name=name, exact=True).click()
         path = tmp_path / waiting.value.suggested_filename
         waiting.value.save_as(path)
         files[path.suffix] = path
