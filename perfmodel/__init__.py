@@ -8,7 +8,7 @@
 Names are imported when first used, so that ``import perfmodel`` costs nothing.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from perfmodel.api import device as device
     from perfmodel.api import estimate as estimate
     from perfmodel.api import explain as explain
+    from perfmodel.api import latency as latency
     from perfmodel.api import model as model
     from perfmodel.api import plan as plan
     from perfmodel.api import step as step
@@ -58,6 +59,7 @@ _EXPORTS = {
         "device",
         "estimate",
         "explain",
+        "latency",
         "model",
         "plan",
         "step",
@@ -114,6 +116,8 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
+    from importlib import metadata  # slow, and needed for this alone
+
     try:
         return metadata.version("perfmodel")
     except metadata.PackageNotFoundError:  # run from a source tree that nobody installed

@@ -316,6 +316,23 @@ def arena(
     )
 
 
+def latency(
+    of: Network | str | Path,
+    on: DeviceLike,
+    *,
+    runtime: str | None = None,
+    dtype: str | None = None,
+    clock_hz: float | None = None,
+) -> Estimate:
+    """How long one inference takes on a microcontroller; see :func:`perfmodel.mcu.cycles.latency`.
+
+    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file.
+    """
+    from perfmodel.mcu import cycles
+
+    return cycles.latency(of, device(on), runtime, dtype, clock_hz)
+
+
 def crossover(
     on: DeviceLike,
     *,

@@ -217,7 +217,7 @@ def read_text(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> str:
         msg = f"{path}: larger than {max_bytes} bytes"
         raise MalformedFile(msg, fix="a spec file, not a data file")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         _refuse(path, "UTF-8 text", error)
 

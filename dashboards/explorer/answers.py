@@ -16,12 +16,13 @@ KEPT = 256
 class Key:
     """A scenario as a key: equal where function and arguments are."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, **more: Any) -> None:
         self.scenario = scenario
+        self.keywords = scenario.keywords() | more
         self.identity = (
             scenario.function,
             tuple(_hashable(value) for value in scenario.positional()),
-            tuple((k, _hashable(v)) for k, v in scenario.keywords().items()),
+            tuple((k, _hashable(v)) for k, v in self.keywords.items()),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -31,16 +32,18 @@ class Key:
         return hash(self.identity)
 
 
-def answer(scenario: Scenario, waiting: str) -> Any:
-    """What the scenario's function answers; ``waiting`` is shown while it takes long."""
+def answer(scenario: Scenario, waiting: str, **more: Any) -> Any:
+    """What the scenario's function answers, with ``more`` keywords; ``waiting`` is shown while it
+    takes long.
+    """
     with st.spinner(waiting):
-        return _asked(Key(scenario))
+        return _asked(Key(scenario, **more))
 
 
 @lru_cache(maxsize=KEPT)
 def _asked(key: Key) -> Any:
     function = getattr(api, key.scenario.function)
-    return function(*key.scenario.positional(), **key.scenario.keywords())
+    return function(*key.scenario.positional(), **key.keywords)
 
 
 def _hashable(value: Any) -> Any:

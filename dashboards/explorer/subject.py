@@ -26,6 +26,13 @@ EXAMPLES = {
     "collective": "bytes=67108864 ranks=8",
 }
 """A starting point for every operator."""
+LENGTHS = {
+    "decode": ("context",),
+    "prefill": ("prompt",),
+    "encode": ("prompt",),
+    "mixed": ("prompt", "context", "chunk"),
+}
+"""Lengths that a phase asks for."""
 
 declare(
     subject=Input(
@@ -48,17 +55,11 @@ def about() -> tuple[dict[str, Any], list[Argument], bool]:
         inputs = {"subject": what, name: ask(name)}
         return inputs, _operator(what, inputs[name].split()), False
     shape, name = asking.model()
-    inputs = {"subject": what, "model": name, "phase": ask("phase"), "batch": ask("batch")}
-    phase = inputs["phase"]
-    if phase != "encode":
-        lengths = {"decode": ("context",), "prefill": ("prompt",)}.get(phase, ("prompt", "context"))
-        inputs |= ask_all(*lengths)
-    else:
-        inputs["prompt"] = ask("prompt")
-    inputs["tp"] = ask("tp")
+    inputs = {"subject": what, "model": name, **ask_all("phase", "batch")}
+    inputs |= ask_all(*LENGTHS[inputs["phase"]], "tp")
     with st.expander("Data types"):
         inputs |= ask_all(*asking.DTYPE_INPUTS)
-    sizes = [n for n in ("phase", "batch", "prompt", "context", "tp") if n in inputs]
+    sizes = [n for n in ("phase", "batch", "prompt", "context", "chunk", "tp") if n in inputs]
     options = [asking.option(n, inputs[n]) for n in sizes]
     return inputs, [asking.positional(shape, name), *options, *asking.dtypes(inputs)], True
 

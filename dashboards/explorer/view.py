@@ -35,8 +35,8 @@ def header(title: str, lead: str) -> None:
 
 def refuse(error: PerfModelError) -> None:
     """One message: what is wrong, and what to try."""
-    fix = f"  \n**try:** {plain(error.fix)}" if error.fix else ""
-    st.error(f"{plain(error.headline)}{fix}", icon=":material/block:")
+    fix = error.fix or "another value"
+    st.error(f"{plain(error.headline)}  \n**try:** {plain(fix)}", icon=":material/block:")
 
 
 @contextmanager

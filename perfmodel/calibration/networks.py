@@ -140,7 +140,9 @@ def _fit_table(found: Fit, sample: Timed) -> dict[str, Any]:
         "data": sorted({r.file for r in sample.rows}),
         "rows": found.rows,
         "devices": sorted({d.name for d in boards}),
-        "cores": sorted({d.board.core for d in boards if d.board}),
+        "timed": sorted(
+            {f"{q.device.board.core} {q.dtype}" for q in sample.questions if q.device.board}
+        ),
         "factor": rounded(found.factor),
     }
 
@@ -162,7 +164,7 @@ def _factor(ratios: NDArray[np.float64]) -> float:
 def _parameters(found: Fit, declared: Sequence[Parameter], prefix: str) -> dict[str, Any]:
     return {
         p.name: {
-            "value": min(max(rounded(found.values[prefix + p.name]), p.low), p.high),
+            "value": min(max(rounded(round(found.values[prefix + p.name], 6)), p.low), p.high),
             "unit": p.unit,
             "error": rounded(min(found.errors[prefix + p.name], p.high - p.low)),
             "identified": found.identified[prefix + p.name],

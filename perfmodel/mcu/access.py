@@ -161,6 +161,8 @@ def overwritten(
     if len(op.outputs) != 1:
         return None
     out = network.tensor(op.outputs[0])
+    if out.kind == "state":
+        return None
     if op.kind == "reshape":
         first = network.tensor(op.inputs[0]) if op.inputs else out
         free = moves.inplace and first in network.reads(op) and dies(first.name)

@@ -41,6 +41,12 @@ class Core:
     note: str
     cluster: int = 1
     """Cores that share the work of one operator."""
+    in_place: bool = False
+    """Whether convolutions visit each kernel position where it lies, gathering no patches."""
+    dma_bytes_per_cycle: float = 0.0
+    """Between the second- and the first-level memory of a cluster."""
+    akin: str = ""
+    """A core with the same instructions, whose measurements carry over."""
     simd: Mapping[str, Simd]
 
     def of(self, dtype: str) -> Simd:
@@ -53,11 +59,12 @@ class Core:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreTable:
-    """All cores, scalar instructions per element by operator, and the width of a flash read."""
+    """All cores, scalar instructions per element by operator, and flash where no board says."""
 
     cores: Mapping[str, Core]
     operators: Mapping[str, Mapping[str, float]]
     flash_line_bytes: float
+    flash_array_hz: float
 
     def per_element(self, operator: str, dtype: str) -> float:
         """Instructions per element of an operator that is no product."""
@@ -95,6 +102,7 @@ def _read(path: Path, mtime_ns: int) -> CoreTable:
             cores={n: _core(n, e, table["source"]) for n, e in table["cores"].items()},
             operators=table["operators"],
             flash_line_bytes=float(table["flash"]["line_bytes"]),
+            flash_array_hz=float(table["flash"]["array_hz"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: not a table of cores: {type(error).__name__} {error}"

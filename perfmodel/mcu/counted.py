@@ -59,10 +59,9 @@ def _counted(network: Network, device: Device, core: Core, dtype: str) -> Iterat
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
-    """Cycles of networks, a row each: by operator class, of waiting for flash, and operators."""
+    """Cycles of networks, a row each: by operator class, and how many operators."""
 
     classes: NDArray[np.float64]
-    stalls: NDArray[np.float64]
     operators: NDArray[np.float64]
     floating: NDArray[np.bool_]
 
@@ -73,9 +72,7 @@ class Work:
         own = scales[[names.index(r) for r in runtimes]]
         loops = np.sum(self.classes * own, axis=1)
         loops = np.where(self.floating, loops * values["float"], loops)
-        total: NDArray[np.float64] = (
-            loops + self.stalls * values["flash"] + self.operators * values["call"]
-        )
+        total: NDArray[np.float64] = loops + self.operators * values["call"]
         return total
 
 
@@ -83,7 +80,6 @@ def work(rows: Sequence[tuple[tuple[Counted, ...], str]]) -> Work:
     """Operators of several networks, each with its data type, summed by class."""
     return Work(
         classes=np.array([[_class_sum(ops, f) for f in FAMILIES] for ops, _ in rows]),
-        stalls=np.array([sum(c.cycles.stalls for c in ops) for ops, _ in rows]),
         operators=np.array([float(len(ops)) for ops, _ in rows]),
         floating=np.array([not is_integer_dtype(dtype) for _, dtype in rows]),
     )

@@ -39,7 +39,7 @@ STORE_CYCLES = 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A product as loops see it. ``rows``: runs of consecutive bytes that make up one patch, 0
-    where the input is used in place; ``weights``: bytes of constants."""
+    where the input is used as it is; ``window``: kernel positions; ``weights``: bytes."""
 
     family: Family
     positions: float
@@ -48,6 +48,7 @@ class Shape:
     rows: float
     weights: float
     groups: float = 1.0
+    window: float = 1.0
 
     @property
     def macs(self) -> float:
@@ -57,14 +58,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycles:
-    """Cycles of one operator on one core: loops (``work``) and waiting for flash (``stalls``)."""
+    """Cycles of one operator: its loops (``work``), what the multiplier alone needs (``least``),
+    and reading weights that are used once from flash (``flash``)."""
 
     family: Family
     macs: float
     work: float
-    stalls: float = 0.0
     least: float = 0.0
-    """What the multiplier alone needs."""
+    flash: float = 0.0
 
 
 def operator_cycles(
@@ -87,8 +88,8 @@ def operator_cycles(
         family=found[0].family,
         macs=sum(c.macs for c in found),
         work=sum(c.work for c in found),
-        stalls=sum(c.stalls for c in found),
         least=sum(c.least for c in found),
+        flash=sum(c.flash for c in found),
     )
 
 
@@ -118,6 +119,7 @@ def product_shape(w: Conv | Gemm) -> Shape:
         rows=float(w.kernel_h) if window > 1 else 0.0,
         weights=channels * window * float(w.out_channels) * dtype_bytes(w.weight_dtype or w.dtype),
         groups=float(w.groups),
+        window=window,
     )
 
 
@@ -133,7 +135,7 @@ def _workload_cycles(
     w: Workload, device: Device, core: Core, simd: Simd, table: CoreTable, dtype: str
 ) -> Cycles:
     if isinstance(w, Conv | Gemm):
-        return _product(product_shape(w), device, core, simd, table, dtype)
+        return product_cycles(product_shape(w), device, core, simd, table, dtype)
     if isinstance(w, Norm):
         operator = "softmax" if w.kind == "softmax" else "norm"
         work = float(w.rows) * float(w.cols) * table.per_element(operator, dtype)
@@ -144,9 +146,9 @@ def _workload_cycles(
         return Cycles(
             family="attention" if isinstance(w, Attention) else "other",
             macs=macs,
-            work=macs * _step(core, simd, *simd.block) / core.issue / _cores(device, core),
+            work=macs * _step(core, simd, *simd.block) / core.issue / cluster_cores(device, core),
         )
-    return Cycles(family="other", macs=0.0, work=work / core.issue / _cores(device, core))
+    return Cycles(family="other", macs=0.0, work=work / core.issue / cluster_cores(device, core))
 
 
 def _per_element(w: Elementwise, table: CoreTable, dtype: str) -> float:
@@ -157,27 +159,25 @@ def _per_element(w: Elementwise, table: CoreTable, dtype: str) -> float:
     return table.per_element("elementwise", dtype)
 
 
-def _product(
+def product_cycles(
     s: Shape, device: Device, core: Core, simd: Simd, table: CoreTable, dtype: str
 ) -> Cycles:
+    """Cycles of one product of shape ``s``."""
     loops = s.macs * (
         _depthwise_step(core, simd) if s.family == "depthwise" else _dense_step(s, core, simd)
     )
-    gathered = s.positions * s.taps * s.groups * _gather(core, simd, direct=s.rows == 0)
-    calls = s.positions * s.rows * core.row_call * (s.groups if s.family != "depthwise" else 1.0)
-    if s.family in ("dense", "depthwise"):
-        gathered = 0.0
+    gathered = _gathered(s, core, simd)
     requant = core.requant if dtype.startswith("int") else STORE_CYCLES
     outputs = s.positions * s.filters * s.groups * requant
-    work = (loops + gathered + calls + outputs) / core.issue
+    work = (loops + gathered + outputs) / core.issue
     multiplier = s.macs / simd.macs * simd.mac_cycles
-    cores = _cores(device, core)
+    cores = cluster_cores(device, core)
     return Cycles(
         family=s.family,
         macs=s.macs,
         work=max(work, multiplier) / cores,
-        stalls=_flash_stalls(s, device, simd, table),
         least=multiplier / cores,
+        flash=_flash(s, device, core, table),
     )
 
 
@@ -214,28 +214,36 @@ def _depthwise_step(core: Core, simd: Simd) -> float:
     return (loads + simd.lanes / simd.depthwise_macs * simd.mac_cycles) / simd.lanes
 
 
-def _gather(core: Core, simd: Simd, *, direct: bool) -> float:
-    """Cycles per element of a patch that is copied, and widened where the core must."""
-    if direct and not simd.widen:
-        return 0.0
+def _gathered(s: Shape, core: Core, simd: Simd) -> float:
+    """Cycles to bring patches together: each row is a call, each element copied, and widened where
+    the core must. In place, each output visits each kernel position instead."""
+    if s.rows and core.in_place and s.family != "depthwise":
+        return s.positions * s.filters * s.groups * s.window * core.row_call
+    calls = s.positions * s.rows * core.row_call * (s.groups if s.family != "depthwise" else 1.0)
+    if s.family in ("dense", "depthwise") or not (s.rows or simd.widen):
+        return calls
     stores = 2.0 if simd.widen else 1.0
-    return (core.load + simd.widen + stores * core.load + core.branch) / simd.lanes
+    copied = (core.load + simd.widen + stores * core.load + core.branch) / simd.lanes
+    return calls + s.positions * s.taps * s.groups * copied
 
 
-def _flash_stalls(s: Shape, device: Device, simd: Simd, table: CoreTable) -> float:
-    """Cycles that weights spend on the way from flash, none of them hidden.
+def _flash(s: Shape, device: Device, core: Core, table: CoreTable) -> float:
+    """Cycles to bring a vector product's weights from flash, a line every wait states + 1.
 
-    Each line costs its wait states. Weights that fit the data cache come once, others again for
-    every block of positions.
+    Products over several positions find theirs in caches and prefetch buffers; clusters hold them
+    in their second-level memory.
     """
     board = device.board
     assert board is not None
-    waits = float(board.flash_wait_states or 0)
+    if s.family != "dense" or core.cluster > 1:
+        return 0.0
     line = float(board.flash_line_bytes or table.flash_line_bytes)
-    cached = s.weights <= (board.dcache_bytes or 0.0)
-    passes = 1.0 if cached or s.positions == 1 else math.ceil(s.positions / simd.block[1])
-    return s.weights * passes * waits / line
+    waits = board.flash_wait_states
+    if waits is None:
+        return s.weights / line * max(device.compute.clock_vector_hz / table.flash_array_hz, 1.0)
+    return s.weights / line * (float(waits) + 1.0)
 
 
-def _cores(device: Device, core: Core) -> float:
+def cluster_cores(device: Device, core: Core) -> float:
+    """Cores that share one operator."""
     return min(float(device.compute.units), core.cluster)

@@ -63,8 +63,26 @@ def network_named(name: str) -> Network:
     return built_in(other.get(fold(head), head) + colon + rest)
 
 
+def find_network(named: str | Path) -> Network:
+    """The network in a ``.tflite`` or ``.onnx`` file, or the built-in one of that name.
+
+    Raises:
+        UnknownName, BadValue: as :func:`network_named`.
+        MissingFile, MissingExtra, MalformedFile: as :func:`reading.read_network`.
+    """
+    from perfmodel.mcu.reading import SUFFIXES, read_network
+
+    if isinstance(named, Path) or named.lower().endswith(SUFFIXES):
+        return read_network(named)
+    return network_named(named)
+
+
 def is_network(name: str) -> bool:
-    """Whether :func:`network_named` knows ``name``."""
+    """Whether :func:`find_network` takes ``name`` for a network's name or file."""
+    from perfmodel.mcu.reading import SUFFIXES
+
+    if name.lower().endswith(SUFFIXES):
+        return True
     path = find("mcu", "networks")
     head = fold(name.partition(":")[0])
     return head in BUILT_IN or head in _aliases(path, path.stat().st_mtime_ns)

@@ -50,20 +50,27 @@ def runtime_named(text: str) -> Runtime:
     return found
 
 
-def runtime_on(core: str, text: str | None) -> Runtime | None:
-    """The runtime meant on ``core``: the one named, else the core's only library, else None.
+def runtime_on(core: str, text: str | None, *, engine: bool = False) -> Runtime | None:
+    """The runtime meant on ``core``: the one named, else the one that drives the matrix
+    ``engine`` beside it, else the core's only library, else None.
 
     Raises:
         UnknownName: no such runtime.
         BadValue: it does not run on this core.
     """
     if text is None:
-        return next((r for r in runtimes().values() if core in r.default), None)
+        drivers = (r for r in runtimes().values() if engine and r.engine and _runs(r, core))
+        libraries = (r for r in runtimes().values() if core in r.default)
+        return next(drivers, None) or next(libraries, None)
     found = runtime_named(text)
-    if not any(fnmatchcase(core, pattern) for pattern in found.cores):
+    if not _runs(found, core):
         msg = f"{found.title} does not run on a {core}"
         raise BadValue(msg, field="runtime", fix="leave the runtime out")
     return found
+
+
+def _runs(runtime: Runtime, core: str) -> bool:
+    return any(fnmatchcase(core, pattern) for pattern in runtime.cores)
 
 
 def _matches(runtime: Runtime, text: str) -> bool:
@@ -76,13 +83,14 @@ def _read(path: Path, mtime_ns: int) -> Mapping[str, Runtime]:
     del mtime_ns  # part of the cache key: an edited file is read again
     try:
         table = read_toml(path)["runtimes"]
-        return {
-            n: Runtime(name=n, **{k: _plain(v) for k, v in e.items()}) for n, e in table.items()
-        }
+        return {name: _runtime(name, entry) for name, entry in table.items()}
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"{path}: not a table of runtimes: {type(error).__name__} {error}"
         raise MalformedFile(msg, fix="compare with the shipped file") from None
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _runtime(name: str, entry: Mapping[str, Any]) -> Runtime:
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    return Runtime(name=name, **fields)

@@ -1,7 +1,7 @@
 """What is fitted about microcontrollers: scales on the instruction model, shared and per runtime.
 
 Cycles of a network = sum over operator classes of scale x instruction model, + ``call`` cycles an
-operator + ``flash`` x waiting for weights. Each scale is a product of the pooled ``level``, the
+operator. Each scale is a product of the pooled ``level``, the
 class's factor, and the runtime's own level and class factors. Priors keep factors near 1, so that a
 class that a runtime was never seen to run is predicted from the instruction model.
 """
@@ -41,14 +41,6 @@ SHARED: tuple[Parameter, ...] = (
         start=1000.0,
         meaning="the runtime's path to one operator",
         prior=1.0,
-    ),
-    Parameter(
-        name="flash",
-        unit="1",
-        low=0.0,
-        high=1.0,
-        start=0.5,
-        meaning="share of the flash wait states of weights that prefetch does not hide",
     ),
 )
 

@@ -44,7 +44,8 @@ KINDS: dict[str, OpKind] = {
     **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), "reshape"),
     **dict.fromkeys(("CONCATENATION", "PACK"), "concat"),
     **dict.fromkeys(
-        ("SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "UNPACK", "GATHER_ND"), "slice"
+        ("SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE", "GATHER", "UNPACK", "GATHER_ND",
+         "READ_VARIABLE", "ASSIGN_VARIABLE"), "slice"
     ),
     **dict.fromkeys(("PAD", "PADV2", "MIRROR_PAD"), "pad"),
     **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), "resize"),
@@ -72,6 +73,9 @@ KINDS: dict[str, OpKind] = {
     "EMBEDDING_LOOKUP": "embedding",
 }  # fmt: skip
 SPECIAL = {"LOGISTIC", "TANH", "GELU", "ELU", "EXP", "LOG", "SQRT", "RSQRT", "SIN", "COS", "POW"}
+SET_UP = {"VAR_HANDLE", "CALL_ONCE"}
+"""Operators that run once before the first inference: they name variables and fill them."""
+
 SUBGRAPHS = {"IF", "WHILE", "CALL", "STABLEHLO_WHILE"}
 """Operators that run other graphs of the file, whose memory nobody could state."""
 
@@ -100,6 +104,7 @@ class _Reader:
             raise MalformedFile(msg, fix="a model with at least one operator")
         self.graph = self.model.Subgraphs(0)
         self.assumptions: list[str] = []
+        self.variables: dict[int, int] = {}
 
     def network(self, name: str) -> Network:
         """The whole graph."""
@@ -107,13 +112,13 @@ class _Reader:
         outputs = self._indices(self.graph.OutputsLength(), self.graph.Outputs)
         count = limited(self.graph.OperatorsLength(), MAX_OPS, "operators")
         operators = [self.graph.Operators(i) for i in range(count)]
-        operands = [self._operands(op) for op in operators]
+        steps = [(op, self._word(op.OpcodeIndex()), *self._operands(op)) for op in operators]
+        if any(word in SET_UP for _, word, _, _ in steps):
+            self.assumptions.append("variables are filled before the first inference")
+        steps = [self._on_variables(*step) for step in steps if step[1] not in SET_UP]
         tensors = self._tensors(set(inputs), set(outputs))
         names = Names()
-        ops = [
-            self._op(op, ins, outs, tensors, names)
-            for op, (ins, outs) in zip(operators, operands, strict=True)
-        ]
+        ops = [self._op(*step, tensors, names) for step in steps]
         used = {n for op in ops for n in (*op.inputs, *op.outputs)}
         used |= {tensors[i].name for i in inputs}
         return Network(
@@ -122,6 +127,17 @@ class _Reader:
             ops=tuple(ops),
             assumptions=tuple(dict.fromkeys(self.assumptions)),
         )
+
+    def _on_variables(
+        self, op: Any, word: str, ins: list[int], outs: list[int]
+    ) -> tuple[Any, str, list[int], list[int]]:
+        """The step with its variable, if it has one, as a state that is read or written."""
+        if word == "READ_VARIABLE":
+            self.variables[ins[0]] = outs[0]
+        elif word == "ASSIGN_VARIABLE":
+            self.variables.setdefault(ins[0], ins[1])
+            ins, outs = ins[1:], ins[:1]
+        return op, word, ins, outs
 
     def _indices(self, length: int, read: Callable[[int], int]) -> list[int]:
         total = limited(self.graph.TensorsLength(), MAX_TENSORS, "tensors")
@@ -147,15 +163,20 @@ class _Reader:
 
     def _tensor(self, t: Any, i: int, names: Names, inputs: set[int], outputs: set[int]) -> Tensor:
         name = names.of((t.Name() or b"").decode("utf-8", "replace"), f"tensor_{i}")
+        if i in self.variables:  # a handle: the state has the size of what is read from it
+            t = self.graph.Tensors(self.variables[i])
         rank = limited(t.ShapeLength(), MAX_RANK, f"dimensions of {name!r}")
         shape = checked_shape([t.Shape(d) for d in range(rank)], name)
-        dtype = DTYPES.get(_enum_name(self.schema.TensorType, t.Type()))
+        word = _enum_name(self.schema.TensorType, t.Type())
+        dtype = "int32" if word == "RESOURCE" else DTYPES.get(word)
         if dtype is None:
             msg = f"tensor {name!r} has a type that no microcontroller holds ({t.Type()})"
             raise MalformedFile(msg, fix="numbers of fixed size")
         stored = self._stored(t)
         kind: TensorKind = "activation"
-        if i in inputs:
+        if i in self.variables:
+            kind = "state"
+        elif i in inputs:
             kind = "input"
         elif stored:
             kind = "weight"
@@ -184,12 +205,12 @@ class _Reader:
     def _op(
         self,
         op: Any,
+        word: str,
         ins: Sequence[int],
         outs: Sequence[int],
         tensors: Sequence[Tensor],
         names: Names,
     ) -> Op:
-        word = self._word(op.OpcodeIndex())
         if word in SUBGRAPHS:
             msg = f"the operator {word} runs other graphs, which cannot be planned"
             raise MalformedFile(msg, fix="a model without control flow")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from perfmodel.errors import PerfModelError
@@ -110,10 +110,10 @@ def _lower_bound(workload: Workload, device: str) -> float | None:
 
 
 def sized(workload: Workload) -> str:
-    """A workload's sizes and types in one line, what is left at its default aside."""
-    fields = {k: v for k, v in workload.to_dict().items() if k != "op" and v is not None}
-    plain = {"cols", "out_dtype", "rotated", "name"}
-    return " ".join(f"{k}={v}" for k, v in fields.items() if k not in plain)
+    """A workload's sizes and its other fields that are not at their default, in one line."""
+    values = workload.to_dict()
+    told = {f.name: values[f.name] for f in fields(workload) if values[f.name] != f.default}
+    return " ".join(f"{k}={v}" for k, v in told.items() if v is not None)
 
 
 def ladder_table(rows: Sequence[Timed]) -> Table:

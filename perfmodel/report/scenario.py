@@ -81,10 +81,10 @@ class Scenario:
         lines += [f"{k} = {_toml(v)}" for k, v in self.inputs.items() if v is not None]
         return "\n".join(lines) + "\n"
 
-    def link(self, base: str) -> str:
-        """The page's address under ``base`` with every input."""
-        given = {k: v for k, v in self.inputs.items() if v is not None and v != ""}
-        return f"{base.rstrip('/')}/{self.page}?{urlencode(given, doseq=True)}"
+    def link(self, address: str) -> str:
+        """The page's ``address`` with every input."""
+        given = {k: v for k, v in self.inputs.items() if v is not None}
+        return f"{address}?{urlencode(given, doseq=True)}"
 
 
 def _expression(value: Any) -> str:

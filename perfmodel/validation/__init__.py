@@ -9,6 +9,7 @@ from perfmodel.errors import PerfModelError
 from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.validation.kernels import predict_kernels
+from perfmodel.validation.networks import predict_networks
 from perfmodel.validation.score import Errors, FileReport, Scored, errors, file_report
 from perfmodel.validation.serving import predict_serving
 
@@ -27,7 +28,7 @@ def validate_files(paths: Iterable[str | Path]) -> list[FileReport]:
 def validate(measurements: Sequence[Measurement]) -> list[Scored]:
     """Every measurement beside its prediction, or with the reason why there is none."""
     asked = [m for m in measurements if not m.refusal]
-    scored = predict_kernels(asked) + predict_serving(asked)
+    scored = predict_kernels(asked) + predict_serving(asked) + predict_networks(asked)
     done = {id(s.measurement) for s in scored}
     return scored + [
         Scored(measurement=m, refusal=_refusal(m)) for m in measurements if id(m) not in done

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,19 @@ def test_closed_pipe(root):
     os.close(write)
 
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_output(root):
+    """An output that takes no more is said in one line, and is no bug of ours."""
+    script = "import sys; from perfmodel.cli import main; sys.exit(main(['doctor', '--json']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=root, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+
+    assert done.returncode == 74
+    assert done.stderr.startswith("error: cannot write the answer")
 
 
 def test_only_the_asked_verb_is_loaded(capsys, monkeypatch):

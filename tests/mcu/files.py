@@ -38,6 +38,28 @@ def to_tflite(network: Network) -> bytes:
     inputs = [index[t.name] for t in network.of_kind("input")]
     outputs = [index[t.name] for t in network.of_kind("output")]
     graph = _graph(b, tensors, operators, inputs, outputs)
+    return _finished(b, codes, graph, buffers)
+
+
+def with_variable() -> bytes:
+    """y = x + v, then v = y: a variable as streaming networks keep it from call to call."""
+    b = flatbuffers.Builder(1 << 12)
+    handle, byte = tflite.TensorType.RESOURCE, tflite.TensorType.INT8
+    tensors = [
+        _typed(b, "x", (1, 4), byte), _typed(b, "v", (), handle),
+        _typed(b, "old", (1, 4), byte), _typed(b, "y", (1, 4), byte),
+    ]  # fmt: skip
+    words = tflite.BuiltinOperator
+    steps = [
+        (words.VAR_HANDLE, [], [1]), (words.READ_VARIABLE, [1], [2]),
+        (words.ADD, [0, 2], [3]), (words.ASSIGN_VARIABLE, [1, 3], []),
+    ]  # fmt: skip
+    codes = [_code(b, word) for word, _, _ in steps]
+    operators = [_plain(b, i, ins, outs) for i, (_, ins, outs) in enumerate(steps)]
+    return _finished(b, codes, _graph(b, tensors, operators, [0], [3]), [_buffer(b, 0)])
+
+
+def _finished(b, codes, graph, buffers) -> bytes:
     fields = [
         _offsets(b, tflite.ModelStartOperatorCodesVector, codes),
         _offsets(b, tflite.ModelStartSubgraphsVector, [graph]),
@@ -72,10 +94,14 @@ def _buffer(b, size):
 
 
 def _tensor(b, t: Tensor, number: int):
-    name, shape = b.CreateString(t.name), _numbers(b, t.shape)
+    return _typed(b, t.name, t.shape, TFLITE_TYPES[t.dtype], number)
+
+
+def _typed(b, text, sizes, kind, number=0):
+    name, shape = b.CreateString(text), _numbers(b, sizes)
     tflite.TensorStart(b)
     tflite.TensorAddShape(b, shape)
-    tflite.TensorAddType(b, TFLITE_TYPES[t.dtype])
+    tflite.TensorAddType(b, kind)
     tflite.TensorAddBuffer(b, number)
     tflite.TensorAddName(b, name)
     return tflite.TensorEnd(b)
@@ -99,6 +125,15 @@ def _operator(b, op: Op, index, code):
     if options is not None:
         tflite.OperatorAddBuiltinOptionsType(b, kind)
         tflite.OperatorAddBuiltinOptions(b, options)
+    return tflite.OperatorEnd(b)
+
+
+def _plain(b, code, inputs, outputs):
+    fields = [_numbers(b, inputs), _numbers(b, outputs)]
+    tflite.OperatorStart(b)
+    tflite.OperatorAddOpcodeIndex(b, code)
+    tflite.OperatorAddInputs(b, fields[0])
+    tflite.OperatorAddOutputs(b, fields[1])
     return tflite.OperatorEnd(b)
 
 

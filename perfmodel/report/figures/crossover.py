@@ -13,6 +13,7 @@ from perfmodel.report.figures.base import MEASURED, Picture, axis, colour, pictu
 from perfmodel.report.shown import seconds
 
 What = Literal["time", "memory", "cost"]
+CORNERS = ("top left", "bottom right", "top right", "bottom left")
 AXES: Mapping[What, str] = {
     "time": "time of one layer (s)",
     "memory": "kept by one layer (B)",
@@ -38,7 +39,7 @@ def crossing(
     return picture(
         traces,
         _alt(found, what),
-        x=axis("context (tokens)", log=True, dtick=None),
+        x=axis("context (tokens)", log=True),
         y=axis(AXES[what], log=True),
         title={"text": f"{AXES[what]}: {found.mixing.phase} on {found.device}"},
     )
@@ -101,7 +102,7 @@ def _dots(measured: Mapping[str, Sequence[tuple[int, float]]]) -> list[dict[str,
             "x": [c for _, c, _ in points],
             "y": [t for _, _, t in points],
             "text": [name for name, _, _ in points],
-            "marker": {"color": MEASURED, "symbol": "circle-open", "size": 11},
+            "marker": {"color": MEASURED, "symbol": "star", "size": 11},
             "hovertemplate": "%{text}, measured: %{y:.3s}s<extra></extra>",
         }
     ]
@@ -117,10 +118,10 @@ def _labels(points: Sequence[BreakEven]) -> list[dict[str, Any]]:
             "name": "break-even",
             "x": [p.context for p in points],
             "y": [p.time_s for p in points],
-            "text": [f"{p.context:,.0f}" for p in points],
-            "textposition": [("top left", "bottom right")[i % 2] for i in range(len(points))],
+            "text": [f"{p.then} from {p.context:,.0f}" for p in points],
+            "textposition": [CORNERS[i % len(CORNERS)] for i in range(len(points))],
             "hovertext": [f"{p.then} overtakes {p.before}" for p in points],
-            "marker": {"color": "#000000", "symbol": "circle-open-dot", "size": 12},
+            "marker": {"color": MEASURED, "symbol": "circle-open-dot", "size": 12},
             "hovertemplate": "%{hovertext} at %{x:,.0f} tokens<extra></extra>",
         }
     ]

@@ -57,7 +57,7 @@ def ladder(rows: Sequence[Timed]) -> Picture:
         "name": "roof (lower bound)",
         "x": names,
         "y": [bound] * len(names),
-        "line": {"color": "#000000", "dash": "dash"},
+        "line": {"color": ROOF, "dash": "dash"},
         "hovertemplate": "at least %{y:.3s}s<extra></extra>",
     }
     told = ", ".join(
@@ -94,7 +94,7 @@ def residuals(rows: Sequence[Scored]) -> Picture:
         "marker": {"color": PREDICTED},
         "hovertemplate": "%{y} rows<extra></extra>",
     }
-    ticks = [0.25, 0.5, 0.71, 1.0, 1.41, 2.0, 4.0]
+    ticks = [0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0]
     median = float(np.median(ratios)) if len(ratios) else float("nan")
     return picture(
         [trace],

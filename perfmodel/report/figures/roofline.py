@@ -82,12 +82,13 @@ def _peaks(device: Device) -> Iterable[Ceiling]:
 
 
 def _measured(device: Device) -> Iterable[Ceiling]:
-    """The best figure of every quantity that the datasheet promises something for."""
+    """The best figure of every level and every type that the datasheet promises something for."""
     best: dict[str, Roof] = {}
     for roof in device_roofs(device):
-        known = best.get(roof.quantity)
+        name = roof.quantity.partition("_")[0] if roof.unit == "B/s" else roof.quantity
+        known = best.get(name)
         if promised_roof(device, roof) and (known is None or roof.value > known.value):
-            best[roof.quantity] = roof
+            best[name] = roof
     for name, roof in best.items():
         if roof.unit == "B/s" or name.startswith(("tensor_", "fma_")):
             told = ", ".join(f"{k} = {v}" for k, v in roof.condition.items())
@@ -96,7 +97,7 @@ def _measured(device: Device) -> Iterable[Ceiling]:
                 rate=roof.value,
                 diagonal=roof.unit == "B/s",
                 measured=True,
-                source=(f"{name}: {format_si(roof.value, roof.unit)}, {roof.date}", told),
+                source=(f"{roof.quantity}: {format_si(roof.value, roof.unit)}, {roof.date}", told),
             )
 
 
@@ -149,13 +150,14 @@ def roofline(
     """Operators under the roofs; predicted and measured kernels joined by their error."""
     pairs = [p for m in measured for p in _pair(m)]
     span = _span([p.intensity for p in points] + [x for x, *_ in pairs], roofs)
-    traces = [_ceiling(r, i, span) for i, r in enumerate(roofs)]
+    top = max((r.rate for r in roofs if not r.diagonal), default=np.inf)
+    traces = [_ceiling(r, i, span, top) for i, r in enumerate(roofs)]
     traces += [*_special(points), _points(points), *_pairs(pairs)]
     return picture(
         traces,
         _alt(device, points, pairs),
         x=axis("arithmetic intensity (FLOP per byte of main memory)", log=True),
-        y=axis("performance (FLOP/s)", log=True),
+        y=axis("performance (FLOP/s)", log=True, exponentformat="power"),
         height=520,
         title={"text": f"{device.name}: {len(points)} operators"},
         hovermode="closest",
@@ -169,8 +171,11 @@ def _span(xs: Sequence[float], roofs: Sequence[Ceiling]) -> tuple[float, float]:
     return min([*xs, 0.1]) / 2.0, max([*xs, ridge]) * 4.0
 
 
-def _ceiling(roof: Ceiling, index: int, span: tuple[float, float]) -> dict[str, Any]:
-    xs = np.geomspace(*span, num=13).tolist()
+def _ceiling(roof: Ceiling, index: int, span: tuple[float, float], top: float) -> dict[str, Any]:
+    """A line with points to click on; a diagonal ends at the highest peak."""
+    first, last = span
+    end = min(last, top / roof.rate) if roof.diagonal else last
+    xs = np.geomspace(first, max(end, 2.0 * first), num=13).tolist()
     return {
         "type": "scatter",
         "mode": "lines+markers",

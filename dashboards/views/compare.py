@@ -34,7 +34,12 @@ def question() -> Scenario:
 def show(found: Comparison, scenario: Scenario) -> dict[str, Any]:
     """All devices on one axis, as a table, and one device's tornado; returns the pictures."""
     shown = comparison_shown(found)
-    view.verdict(shown.lead, good=found.fastest is not None)
+    view.verdict(shown.lead, good=True)
+    full = [
+        r.device for r in found.rows if r.max_users is not None and r.max_users < _users(scenario)
+    ]
+    if full:
+        view.verdict([f"Does not fit in the memory of {', '.join(full)}"], good=False)
     pictures = {"devices": side_by_side(found)}
     view.chart(pictures["devices"], "compare devices")
     view.table(shown.tables[0])
@@ -44,6 +49,10 @@ def show(found: Comparison, scenario: Scenario) -> dict[str, Any]:
     view.chart(pictures["sensitivity"], "compare sensitivity")
     view.notes(shown.notes, "What is assumed")
     return pictures
+
+
+def _users(scenario: Scenario) -> int:
+    return int(scenario.keywords().get("batch", 1))
 
 
 def _gains(device: str, scenario: Scenario) -> tuple[Gain, ...]:

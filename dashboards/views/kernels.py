@@ -1,5 +1,6 @@
 """Kernels: every reference kernel's ladder beside its peers, its roof and its prediction."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def question(rows: Sequence[Timed]) -> tuple[Scenario, list[Timed], list[Timed]]
 
 
 def _distinct(values: Any) -> list[str]:
-    return sorted(set(values))
+    """Every value once, the most frequent first."""
+    return [value for value, _ in Counter(values).most_common()]
 
 
 def show(mine: list[Timed], rung: list[Timed], own: tuple[FileReport, ...] | None) -> Any:

@@ -8,6 +8,7 @@ from explorer.inputs import Input, ask, declare
 
 from perfmodel import api
 from perfmodel.answer import Estimate
+from perfmodel.report.capacity import capacity_verdict
 from perfmodel.report.explain import explain
 from perfmodel.report.figures.roofline import Ceiling, Spot, ceilings, roofline, spots
 from perfmodel.report.scenario import Scenario
@@ -55,6 +56,19 @@ def show(found: Estimate, device_name: str) -> dict[str, Any]:
     return {"roofline": picture}
 
 
+def _room(scenario: Scenario) -> None:
+    """Say so where the sequences of a model's step do not fit in memory."""
+    given = scenario.keywords()
+    tokens = given.get("context", given.get("prompt"))
+    if scenario.function != "step" or tokens is None:
+        return
+    kept = {k: v for k, v in given.items() if k in ("on", "tp", *asking.DTYPE_INPUTS)}
+    of = scenario.positional()[0]
+    room = api.capacity(of, context=tokens, users=given["batch"], **kept)
+    if not room.fits:
+        view.verdict([capacity_verdict(room)], good=False)
+
+
 def _sure(found: Estimate) -> str:
     within = "" if found.coverage is None else f", {found.coverage:.0%} of such cases"
     return f"{interval(float(found.low_s), float(found.high_s))}{within}"
@@ -90,7 +104,8 @@ def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, .
         text = "\n".join([f"{roof.name}: {rate}", *roof.source])
     else:
         text = explain(found)
-    st.code(text, language=None, wrap_lines=True)
+    with st.container(height=360):
+        st.code(text, language=None, wrap_lines=True)
 
 
 view.header("Roofline", "What binds every operator, and how far is it from its roof?")
@@ -98,6 +113,7 @@ with view.refusals():
     with st.sidebar:
         asked = question()
     answer = answers.answer(asked, "Estimating ...")
+    _room(asked)
     drawn = show(answer, asked.inputs["device"])
     view.notes(estimate_shown(answer).notes, "What is assumed")
     view.closing(asked, rows=estimate_shown(answer).tables[1], pictures=drawn)
