@@ -36,7 +36,7 @@ class Sweep:
     """Sums of squares: our error, the plain implementation's."""
 
     def add(self, case: Case | DecodeCase, verdict: Verdict) -> None:
-        """Count one problem; loud ones, where the plain implementation is far off, not in the RMS."""
+        """Count one problem; loud ones, where the plain result is far off, not in the RMS."""
         self.shapes += 1
         self.worst = max(self.worst, verdict.gate.error)
         if case.loudness <= 1:
