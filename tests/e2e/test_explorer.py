@@ -193,6 +193,7 @@ def test_downloads_open(visit, browser, path, tmp_path):
     shown = visit().open(path)
     files = {}
     buttons = shown.page.locator("[data-testid=stDownloadButton] button")
+    shown.page.get_by_role("button", name="Scenario (TOML)").wait_for()  # the last of them
     for name in buttons.all_inner_texts():
         with shown.page.expect_download() as waiting:
             shown.page.get_by_role("button", name=name, exact=True).click()

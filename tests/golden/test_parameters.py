@@ -249,10 +249,10 @@ def test_total_of_a_variant(config, total):
 
 
 MEMBERS = json.loads(Path(__file__).with_name("members.json").read_text())
-"""Published members of the families that are not shipped, keyed as their config.json files are,
-with the totals of their model cards or checkpoints; five were worked out by hand from the formulas
-above (opt-66b: 64 (12 h^2 + 13 h) + (50272 + 2050 + 2) h; deepseek-llm-67b, falcon-11b, qwen2-57b
-and internlm-7b likewise)."""
+"""Published members of the families, keyed as their config.json files are, written from knowledge
+of the published files and totals; five totals were worked out by hand from the formulas above
+(opt-66b: 64 (12 h^2 + 13 h) + (50272 + 2050 + 2) h; deepseek-llm-67b, falcon-11b, qwen2-57b and
+internlm-7b likewise)."""
 
 
 @pytest.mark.parametrize("case", MEMBERS, ids=lambda case: case["name"])

@@ -55,7 +55,7 @@ def test_doubling_ends_at_the_longest():
 
 
 def test_sensitivity_of_a_copy_is_its_memory():
-    """A large copy waits for memory: bandwidth saves most, no more than its own 10 %; links nothing."""
+    """A large copy waits for memory: bandwidth saves most, at most its own 10 %; links nothing."""
     device = pm.device("h200-sxm")
     copy = pm.Elementwise(elements=2**28, flops=0.0)
     gains = sensitivity(device, lambda d: pm.estimate(copy, d))
