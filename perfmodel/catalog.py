@@ -25,12 +25,13 @@ from typing import Any, Literal, NoReturn, TypeAlias
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
 
 SpecKind: TypeAlias = Literal[
-    "hw", "models", "calibration", "measured", "energy", "reference", "kernels", "mcu"
+    "hw", "models", "engines", "calibration", "measured", "energy", "reference", "kernels", "mcu"
 ]
 
 SUFFIX: dict[SpecKind, str] = {
     "hw": ".toml",
     "models": ".json",
+    "engines": ".toml",
     "calibration": ".toml",
     "measured": ".json",
     "energy": ".toml",
@@ -38,7 +39,9 @@ SUFFIX: dict[SpecKind, str] = {
     "kernels": ".json",
     "mcu": ".toml",
 }
-NOUN: dict[SpecKind, str] = {"hw": "device", "models": "model", "calibration": "calibration"}
+NOUN: dict[SpecKind, str] = {
+    "hw": "device", "models": "model", "engines": "engine", "calibration": "calibration"
+}  # fmt: skip
 MAX_SPEC_BYTES = 2**20
 """Longer spec files are refused unread."""
 

@@ -112,7 +112,7 @@ def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
     best = min(solutions, key=lambda s: float(s.cost))
     values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None)))
     log = np.log(ratios(groups, values))
-    spread = _standard_errors(best.jac, residuals(best.x))
+    spread = standard_errors(best.jac, residuals(best.x))
     return Fit(
         values=values,
         errors={
@@ -162,7 +162,7 @@ def _file_weights(groups: Sequence[Sample]) -> NDArray[np.float64]:
     return np.array([sizes[f] ** -0.5 for f in files])
 
 
-def _standard_errors(
+def standard_errors(
     jac: NDArray[np.float64], residuals: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Standard errors in unit-cube coordinates from the Gauss-Newton covariance; a direction that
