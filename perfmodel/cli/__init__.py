@@ -24,6 +24,7 @@ PROGRAM = "perfmodel"
 VERBS: dict[str, tuple[str, str]] = {
     "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
     "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
+    "probe": ("perfmodel.cli.probe", "Measure this machine's roofs; write it as a device."),
     "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
     "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
     "models": ("perfmodel.cli.models", "List models, or show one: layers, parameters, cache."),

@@ -152,7 +152,7 @@ def features(
 def _streamed(w: Attention, device: Device, engine: Engine, model: str) -> dict[str, Array]:
     assert w.kv_heads is not None
     main = np.float64(device.memory.bandwidth_bytes_per_s)
-    cache = device.memory.level("l2")
+    cache = device.memory.cache
     rate = cache.bandwidth_bytes_per_s if cache is not None else None
     read = kv_read_bytes(w)
     again = read * (f64(w.heads) / f64(w.kv_heads)) / np.float64(rate or main)
