@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from perfmodel.calibration.files import write_atomically
 from perfmodel.cli._output import Csv, Json, Specs, emit
 from perfmodel.report.accuracy import refusal_table, validation_table
 from perfmodel.validation import validate_files
@@ -17,6 +18,10 @@ def command(
         list[Path],
         typer.Argument(metavar="FILE...", help="Tidy CSV, pytest-benchmark or Measurement JSON."),
     ],
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write the accuracy page as well."),
+    ] = None,
     json: Json = False,
     csv: Csv = False,
     specs: Specs = None,
@@ -24,6 +29,10 @@ def command(
     """Score predictions against measurements: factor = exp(mean |ln(predicted / measured)|)."""
     del specs
     reports = validate_files(files)
+    if markdown is not None:
+        from perfmodel.report.accuracy_page import accuracy_page
+
+        write_atomically(markdown, accuracy_page(reports))
     tables = [validation_table(reports), refusal_table(reports)]
     emit(
         {"files": [r.to_dict() for r in reports]},

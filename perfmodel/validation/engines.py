@@ -74,6 +74,7 @@ def _scored(rows: Rows) -> Iterator[Scored]:
             low=float(v) * fast,
             high=float(v) * slow,
             kernel_class="serving",
+            bound=m.naive,
         )
 
 

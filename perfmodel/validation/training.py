@@ -48,7 +48,14 @@ def _predict(m: Measurement) -> Scored:
     else:
         work = (stated or own) * _number(m, "gbs") * _number(m, "seq") / _number(m, "num_gpus")
         value, high, low = (work / s for s in seconds)
-    return Scored(measurement=m, predicted=value, low=low, high=high, kernel_class="training")
+    return Scored(
+        measurement=m,
+        predicted=value,
+        low=low,
+        high=high,
+        kernel_class="training",
+        bound=m.naive,
+    )
 
 
 def model_flops(shape: ModelShape, sequence: int) -> float:
