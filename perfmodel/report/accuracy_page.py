@@ -52,12 +52,17 @@ def _measured(rows: Sequence[Compared]) -> Iterator[str]:
          "two parameters"),
         (
             (
-                r.kernel_class, r.device, r.errors.rows, _f(r.errors.factor), _p(r.errors.mape),
+                _named(r), r.device, r.errors.rows, _f(r.errors.factor), _p(r.errors.mape),
                 _p(r.errors.p90_ape), _covered(r), _f(r.roofline), _f(r.two_parameters),
             )
             for r in rows
         ),
     )  # fmt: skip
+
+
+def _named(row: Compared) -> str:
+    """The class; energies are told apart from times."""
+    return f"{row.kernel_class} energy" if row.quantity == "energy" else row.kernel_class
 
 
 def _covered(row: Compared) -> str:

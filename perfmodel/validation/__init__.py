@@ -31,8 +31,8 @@ def validate(measurements: Sequence[Measurement]) -> list[Scored]:
     """Every measurement beside its prediction, or with the reason why there is none."""
     measurements = with_workloads(measurements)
     asked = [m for m in measurements if not m.refusal]
-    predictors = (predict_kernels, predict_serving, predict_training, predict_networks)
-    scored = [s for predict in predictors for s in predict(asked)]
+    scored = predict_kernels(asked) + predict_serving(asked) + predict_training(asked)
+    scored += predict_networks(asked)
     done = {id(s.measurement) for s in scored}
     return scored + [
         Scored(measurement=m, refusal=_refusal(m)) for m in measurements if id(m) not in done
