@@ -48,15 +48,21 @@ def probed(tmp_path_factory):
     """A folder of specs that the probe wrote of this processor, and timings of host kernels."""
     folder = tmp_path_factory.mktemp("mine")
     one = os.environ | {"NUMBA_NUM_THREADS": "1"}  # other tests share the cores
-    command = [sys.executable, "-m", "perfmodel", "probe", "--host", "--name", "mine"]
-    command += ["--out", str(folder), "--budget", "0.005", "--json"]
-    done = subprocess.run(command, env=one, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    told = probe(folder, "0.005", one)
     bench = folder / "bench.json"
     ran = subprocess.run([sys.executable, "-c", BENCH, str(bench)], env=one, capture_output=True,
                          text=True)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    return folder, bench, json.loads(done.stdout)
+    return folder, bench, told
+
+
+def probe(folder, budget, env):
+    """What the verb says of this processor; its specs lie in ``folder``."""
+    command = [sys.executable, "-m", "perfmodel", "probe", "--host", "--name", "mine"]
+    command += ["--out", str(folder), "--budget", budget, "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_the_probe_writes_a_device(probed):
@@ -84,16 +90,30 @@ def test_levels_end_in_main_memory(probed):
     assert sizes[-1] == max(sizes)
 
 
-def test_every_kernel_lies_above_its_lower_bound(probed):
-    """What the probe reached is a ceiling for kernels that do useful work."""
+def below_their_bound(folder, rows):
+    """Kernels that were faster than what the probe in ``folder`` says is possible."""
+    with using_specs(folder):
+        device = load_device("mine")
+        bounds = [estimate(m.workload, device, warm=m.warm).lower_bound_s for m in rows]
+    return [
+        (m.kernel, m.value, float(b)) for m, b in zip(rows, bounds, strict=True) if m.value <= b
+    ]
+
+
+def test_every_kernel_lies_above_its_lower_bound(probed, tmp_path):
+    """What a probe reaches is a ceiling for kernels that do useful work. A short probe of a busy
+    machine may miss the ceiling; a longer one, which keeps its best sample, must find it.
+    """
     folder, bench, _ = probed
     rows = read_measurements(bench)
     assert len(rows) == 8
-    with using_specs(folder):
-        device = load_device("mine")
-        for m in rows:
-            bound = estimate(m.workload, device, warm=m.warm).lower_bound_s
-            assert m.value > float(bound), (m.kernel, m.workload.to_dict())
+    below = below_their_bound(folder, rows)
+    for budget in ("0.05", "0.2"):
+        if below:
+            probe(tmp_path / budget, budget, os.environ | {"NUMBA_NUM_THREADS": "1"})
+            below = below_their_bound(tmp_path / budget, rows)
+
+    assert below == []
 
 
 def test_validate_scores_the_kernels_on_the_probed_device(probed, capsys):
