@@ -84,6 +84,8 @@ def test_the_file_has_the_agreed_keys(tmp_path):
         "uuid_digest",
         "sm_count",
         "memory_bytes",
+        "clock_hz",
+        "cache_bytes",
     }
     assert data["measurements"][0]["samples"] == 3
     assert data["kernel_revision"] == kernel_revision()
