@@ -123,20 +123,28 @@ def _product(dot: Dot) -> Callable[[Any, Any, Any], None]:
 
 def instruction_roof(dot: Dot | None = None, *, seconds: float = 0.5) -> float:
     """Operations per second of the inner kernel alone on all cores, its operands in L1."""
-    chosen = dot or available_dots()[0]
-    run, threads = _inner_loop(chosen), get_num_threads()
-    a = np.ones((threads, BLOCK_WORDS * ROWS), np.int32)
-    b = np.ones((threads, BLOCK_WORDS * chosen.columns), np.int32)
-    per_word = 2.0 * ROWS * VECTORS * chosen.lanes * chosen.bytes_per_word
+    threads = get_num_threads()
+    call, work = instruction_loop(threads, dot)
     repeats, best = 2048, 0.0
-    run(a, b, 1)
+    call(1)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
-        run(a, b, repeats)
-        took = time.perf_counter() - start
-        best = max(best, per_word * BLOCK_WORDS * threads * repeats / took)
+        call(repeats)
+        best = max(best, work * threads * repeats / (time.perf_counter() - start))
     return best
+
+
+def instruction_loop(threads: int, dot: Dot | None = None) -> tuple[Callable[[int], None], float]:
+    """The inner kernel alone: a call that runs it so often on each of ``threads`` threads, and the
+    operations of one run on one thread.
+    """
+    chosen = dot or available_dots()[0]
+    run = _inner_loop(chosen)
+    a = np.ones((threads, BLOCK_WORDS * ROWS), np.int32)
+    b = np.ones((threads, BLOCK_WORDS * chosen.columns), np.int32)
+    per_word = 2.0 * ROWS * VECTORS * chosen.lanes * chosen.bytes_per_word
+    return lambda repeats: run(a, b, repeats), per_word * BLOCK_WORDS
 
 
 @cache

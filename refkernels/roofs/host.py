@@ -16,6 +16,7 @@ import numpy as np
 from numba import get_num_threads, njit, prange, set_num_threads
 
 from refkernels._record import roof
+from refkernels.int8_gemm.host import instruction_loop
 
 Roof = dict[str, Any]
 KIB = 1024
@@ -74,19 +75,6 @@ def mad_rows(data: Any, repeats: int, scale: Any, shift: Any) -> None:
                 data[t, i] = x
 
 
-@njit(parallel=True, cache=True)
-def dot_rows(left: Any, right: Any, repeats: int, sums: Any) -> None:
-    """int8 x int8 -> int32 dot products of each thread's rows."""
-    for t in prange(left.shape[0]):
-        total = np.int32(0)
-        for r in range(repeats):
-            row = np.int32(0)
-            for i in range(left.shape[1]):
-                row += np.int32(left[t, i]) * np.int32(right[t, i])
-            total ^= row + np.int32(r)
-        sums[t] = total
-
-
 @njit(parallel=True, fastmath=True, cache=True)
 def exp_rows(data: Any, repeats: int, out: Any) -> None:
     """One exponential per element, ``repeats`` times."""
@@ -135,16 +123,15 @@ def _rates(threads: int, budget_s: float) -> Iterator[Roof]:
     """Arithmetic on 8 KiB a core, inside L1."""
     single, double = _random(threads, 2048), _random(threads, 1024).astype(np.float64)
     integers = np.arange(threads * 2048, dtype=np.int32).reshape(threads, 2048)
-    rng = np.random.default_rng(3)
-    left, right = (rng.integers(-127, 128, (threads, 4096), dtype=np.int8) for _ in range(2))
-    sums, out = np.zeros(threads, np.int32), np.empty_like(single)
+    out = np.empty_like(single)
+    dot, products = instruction_loop(threads)
     f4, f8, i4 = np.float32, np.float64, np.int32
     chain = 2 * FMA_CHAIN
     cases: list[tuple[str, Callable[[int], None], float, str]] = [
         ("host_fma_f32", lambda n: fma_rows(single, n, f4(0.5), f4(0.25)), 2048 * chain, "FLOP/s"),
         ("host_fma_f64", lambda n: fma_rows(double, n, f8(0.5), f8(0.25)), 1024 * chain, "FLOP/s"),
         ("host_mad_s32", lambda n: mad_rows(integers, n, i4(3), i4(7)), 2048 * chain, "op/s"),
-        ("host_dot_s8", lambda n: dot_rows(left, right, n, sums), 4096 * 2, "op/s"),
+        ("host_dot_s8", dot, products, "op/s"),
         ("host_exp_f32", lambda n: exp_rows(single, n, out), 2048, "op/s"),
         ("host_tanh_f32", lambda n: tanh_rows(single, n, out), 2048, "op/s"),
     ]
