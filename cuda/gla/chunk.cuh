@@ -1,0 +1,160 @@
+// Tiles of a chunk in shared memory and their products on the tensor cores (mma.sync, sm_80).
+//
+// Rows are padded by 16 bytes, so that the 8 rows of an ldmatrix meet 8 different bank groups.
+#pragma once
+#include "common/async_copy.cuh"
+#include "common/mma.cuh"
+#include "gla/problem.cuh"
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kChunk = 64;
+constexpr int kSub = 16;              // tokens of a sub-chunk: an mma tile
+constexpr int kSubs = kChunk / kSub;
+constexpr int kPad = 8;
+constexpr int kPitchK = kDk + kPad;
+constexpr int kPitchV = kDv + kPad;
+constexpr int kPitchA = kChunk + kPad;
+
+// Warps over the state: 16 rows each, and the columns in as many parts as warps are left.
+constexpr int kStateRows = kDk / 16;
+constexpr int kStateParts = kWarps / kStateRows;
+constexpr int kStateCols = kDv / kStateParts;
+// Warps over the output: a sub-chunk each, two halves of the columns.
+constexpr int kOutCols = kDv / 2;
+
+static_assert(kDk == 64 || kDk == 128, "16 rows of the state per warp");
+static_assert(kDv == 64 || kDv == 128, "columns of a block");
+
+// Rows of a [length, heads, Width] array, 16 bytes per thread and turn; missing rows are zero.
+template <int Width>
+__device__ __forceinline__ void load_rows(u16* tile, const u16* base, size_t stride, int rows) {
+    constexpr int kUnits = Width / 8;
+#pragma unroll 1
+    for (int i = 0; i < kChunk * kUnits / kThreads; ++i) {
+        const int part = i * kThreads + threadIdx.x, row = part / kUnits, unit = part % kUnits;
+        const bool valid = row < rows;
+        ptx::copy_async_16(tile + row * (Width + kPad) + unit * 8,
+                           base + (valid ? row * stride + unit * 8 : 0), valid);
+    }
+}
+
+// Operand a: rows row .. row + 15, columns col .. col + 15 of a row-major tile.
+__device__ __forceinline__ void load_a(u32 (&a)[4], const u16* tile, int pitch, int row, int col) {
+    const int lane = lane_index();
+    ptx::ldmatrix_x4(a, tile + (row + lane % 16) * pitch + col + lane / 16 * 8);
+}
+
+// Operand a = tile^T: rows of a are columns row .. row + 15 of the tile, k its rows k .. k + 15.
+__device__ __forceinline__ void load_a_transposed(u32 (&a)[4], const u16* tile, int pitch, int row,
+                                                  int k) {
+    const int lane = lane_index(), matrix = lane / 8;
+    ptx::ldmatrix_x4_transposed(
+        a, tile + (k + matrix / 2 * 8 + lane % 8) * pitch + row + matrix % 2 * 8);
+}
+
+// Operand b for 16 columns n .. n + 15 from a tile stored [k][n]: b[0..1] the first 8, b[2..3] the rest.
+__device__ __forceinline__ void load_b(u32 (&b)[4], const u16* tile, int pitch, int k, int n) {
+    const int lane = lane_index();
+    ptx::ldmatrix_x4_transposed(b, tile + (k + lane % 16) * pitch + n + lane / 16 * 8);
+}
+
+// Operand b for 16 columns from a tile stored [n][k]: a product with the tile's transpose.
+__device__ __forceinline__ void load_b_transposed(u32 (&b)[4], const u16* tile, int pitch, int k,
+                                                  int n) {
+    const int lane = lane_index();
+    ptx::ldmatrix_x4(b, tile + (n + lane / 16 * 8 + lane % 8) * pitch + k + lane / 8 % 2 * 8);
+}
+
+// d[0], d[1] (16 x 16) += a b.
+__device__ __forceinline__ void multiply(float (&left)[4], float (&right)[4], const u32 (&a)[4],
+                                         const u32 (&b)[4]) {
+    const u32 first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
+    ptx::mma_bf16(left, a, first);
+    ptx::mma_bf16(right, a, second);
+}
+
+__device__ __forceinline__ u32 scaled(u32 packed, float low, float high) {
+    return pack_bf16(bf16_low(packed) * low, bf16_high(packed) * high);
+}
+
+// The part of the state that a warp holds: rows row + g (+ 8), columns col + 8 j + 2 t (+ 1).
+struct StatePlace {
+    int row, col;
+};
+
+__device__ __forceinline__ StatePlace state_place() {
+    const int warp = warp_index();
+    return {warp % kStateRows * 16, warp / kStateRows * kStateCols};
+}
+
+using StateTile = float[kStateCols / 8][4];
+
+// The fp32 state as bf16, for the products that read it.
+__device__ __forceinline__ void publish_state(u16* tile, const StateTile& s, StatePlace at) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int j = 0; j < kStateCols / 8; ++j) {
+        u16* to = tile + (at.row + g) * kPitchV + at.col + 8 * j + 2 * t;
+        *reinterpret_cast<u32*>(to) = pack_bf16(s[j][0], s[j][1]);
+        *reinterpret_cast<u32*>(to + 8 * kPitchV) = pack_bf16(s[j][2], s[j][3]);
+    }
+}
+
+// `rows` is the state's first row of dv columns, `col` the block's first column.
+__device__ __forceinline__ void read_state(StateTile& s, const float* rows, int dv, int col,
+                                           StatePlace at) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int j = 0; j < kStateCols / 8; ++j) {
+        const float* from =
+            rows ? rows + static_cast<size_t>(at.row + g) * dv + col + at.col + 8 * j + 2 * t
+                 : nullptr;
+        const float2 zero = make_float2(0.f, 0.f);
+        const float2 top = from ? *reinterpret_cast<const float2*>(from) : zero;
+        const float2 low = from ? *reinterpret_cast<const float2*>(from + 8 * dv) : zero;
+        s[j][0] = top.x, s[j][1] = top.y, s[j][2] = low.x, s[j][3] = low.y;
+    }
+}
+
+__device__ __forceinline__ void write_state(const StateTile& s, float* rows, int dv, int col,
+                                            StatePlace at) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int j = 0; j < kStateCols / 8; ++j) {
+        float* to = rows + static_cast<size_t>(at.row + g) * dv + col + at.col + 8 * j + 2 * t;
+        *reinterpret_cast<float2*>(to) = make_float2(s[j][0], s[j][1]);
+        *reinterpret_cast<float2*>(to + 8 * dv) = make_float2(s[j][2], s[j][3]);
+    }
+}
+
+// Outputs of sub-chunk rows row + g (+ 8), columns col + 8 j + 2 t.
+__device__ __forceinline__ void store_outputs(u16* base, size_t stride, int rows, int row, int col,
+                                              const float (&o)[kOutCols / 8][4]) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const int r = row + g + 8 * half;
+        if (r >= rows) continue;
+#pragma unroll
+        for (int j = 0; j < kOutCols / 8; ++j)
+            *reinterpret_cast<u32*>(base + r * stride + col + 8 * j + 2 * t) =
+                pack_bf16(o[j][2 * half], o[j][2 * half + 1]);
+    }
+}
+
+// o += a_tile[row .. row + 15][0 .. 16 count) v[0 .. 16 count)[col ..]: count k-steps.
+__device__ __forceinline__ void add_product(float (&o)[kOutCols / 8][4], const u16* a_tile, int row,
+                                            const u16* v, int col, int count) {
+#pragma unroll 1
+    for (int b = 0; b < count; ++b) {
+        u32 a[4];
+        load_a(a, a_tile, kPitchA, row, b * 16);
+#pragma unroll
+        for (int j = 0; j < kOutCols / 16; ++j) {
+            u32 w[4];
+            load_b(w, v, kPitchV, b * 16, col + 16 * j);
+            multiply(o[2 * j], o[2 * j + 1], a, w);
+        }
+    }
+}
