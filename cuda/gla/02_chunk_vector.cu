@@ -36,8 +36,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
     StateTile state;
     const size_t first = state_row(p, at.batch, at.head, at.segment, p.segments);
     read_state(state, p.first ? p.first + first * p.dv : nullptr, p.dv, at.col, part);
-    const size_t stride = static_cast<size_t>(p.heads) * p.dv;
-    u16* out = p.out + token_row(at.batch, 0, p.length, at.head, p.heads) * p.dv + at.col;
 #pragma unroll 1
     for (int t = start; t < end; t += kChunk) {
         publish_state(s.s, state, part);
@@ -48,10 +46,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
         score_chunk(s);
         carry_queries(s);
         __syncthreads();
-        float o[kOutCols / 8][4] = {};
-        output_chunk(s, o);
-        store_outputs(out + t * stride, stride, end - t, warp_index() / 2 * kSub,
-                      warp_index() % 2 * kOutCols, o);
+#pragma unroll 1
+        for (int pass = 0; pass < kPasses; ++pass) {
+            const int col = pass_col(pass);
+            OutTile o = {};
+            output_pass(s, col, o);
+            u16* out = p.out + token_row(at.batch, t, p.length, at.head, p.heads) * p.dv + at.col;
+            store_outputs(out, static_cast<size_t>(p.heads) * p.dv, end - t, col, o);
+        }
         update_state(s, state, part);
         __syncthreads();
         if (t + kChunk < end) load_chunk<true>(s, p, at, t + kChunk, end);

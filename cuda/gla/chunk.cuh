@@ -20,8 +20,12 @@ constexpr int kPitchA = kChunk + kPad;
 constexpr int kStateRows = kDk / 16;
 constexpr int kStateParts = kWarps / kStateRows;
 constexpr int kStateCols = kDv / kStateParts;
-// Warps over the output: a sub-chunk each, two halves of the columns.
+// Warps over the output: a sub-chunk each, two halves of the columns, in passes that hold few sums
+// in registers beside the state.
 constexpr int kOutCols = kDv / 2;
+constexpr int kPassCols = least(32, kOutCols);
+constexpr int kPasses = kOutCols / kPassCols;
+using OutTile = float[kPassCols / 8][4];
 
 static_assert(kDk == 64 || kDk == 128, "16 rows of the state per warp");
 static_assert(kDv == 64 || kDv == 128, "columns of a block");
@@ -30,9 +34,11 @@ static_assert(kDv == 64 || kDv == 128, "columns of a block");
 template <int Width>
 __device__ __forceinline__ void load_rows(u16* tile, const u16* base, size_t stride, int rows) {
     constexpr int kUnits = Width / 8;
+    int thread = threadIdx.x;
+    asm volatile("" : "+r"(thread));  // or addresses are kept in registers that the state needs
 #pragma unroll 1
     for (int i = 0; i < kChunk * kUnits / kThreads; ++i) {
-        const int part = i * kThreads + threadIdx.x, row = part / kUnits, unit = part % kUnits;
+        const int part = i * kThreads + thread, row = part / kUnits, unit = part % kUnits;
         const bool valid = row < rows;
         ptx::copy_async_16(tile + row * (Width + kPad) + unit * 8,
                            base + (valid ? row * stride + unit * 8 : 0), valid);
@@ -128,30 +134,52 @@ __device__ __forceinline__ void write_state(const StateTile& s, float* rows, int
     }
 }
 
-// Outputs of sub-chunk rows row + g (+ 8), columns col + 8 j + 2 t.
-__device__ __forceinline__ void store_outputs(u16* base, size_t stride, int rows, int row, int col,
-                                              const float (&o)[kOutCols / 8][4]) {
-    const int g = lane_index() / 4, t = lane_index() % 4;
+// First column (of the block) that a warp works in a pass.
+__device__ __forceinline__ int pass_col(int pass) {
+    return warp_index() % 2 * kOutCols + pass * kPassCols;
+}
+
+// A warp's outputs: rows g (+ 8) of its sub-chunk, columns col + 8 j + 2 t. `base` is the chunk's
+// first row at the block's first column.
+__device__ __forceinline__ void store_outputs(u16* base, size_t stride, int rows, int col,
+                                              const OutTile& o) {
+    const int g = lane_index() / 4, t = lane_index() % 4, row = warp_index() / 2 * kSub;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const int r = row + g + 8 * half;
         if (r >= rows) continue;
 #pragma unroll
-        for (int j = 0; j < kOutCols / 8; ++j)
+        for (int j = 0; j < kPassCols / 8; ++j)
             *reinterpret_cast<u32*>(base + r * stride + col + 8 * j + 2 * t) =
                 pack_bf16(o[j][2 * half], o[j][2 * half + 1]);
     }
 }
 
+// o += q_tile[row .. row + 15][0 .. dk) state[0 .. dk)[col ..].
+__device__ __forceinline__ void add_state_product(OutTile& o, const u16* q_tile, int row,
+                                                  const u16* state, int col) {
+#pragma unroll 2
+    for (int d = 0; d < kDk; d += 16) {
+        u32 q[4];
+        load_a(q, q_tile, kPitchK, row, d);
+#pragma unroll
+        for (int j = 0; j < kPassCols / 16; ++j) {
+            u32 w[4];
+            load_b(w, state, kPitchV, d, col + 16 * j);
+            multiply(o[2 * j], o[2 * j + 1], q, w);
+        }
+    }
+}
+
 // o += a_tile[row .. row + 15][0 .. 16 count) v[0 .. 16 count)[col ..]: count k-steps.
-__device__ __forceinline__ void add_product(float (&o)[kOutCols / 8][4], const u16* a_tile, int row,
-                                            const u16* v, int col, int count) {
+__device__ __forceinline__ void add_product(OutTile& o, const u16* a_tile, int row, const u16* v,
+                                            int col, int count) {
 #pragma unroll 1
     for (int b = 0; b < count; ++b) {
         u32 a[4];
         load_a(a, a_tile, kPitchA, row, b * 16);
 #pragma unroll
-        for (int j = 0; j < kOutCols / 16; ++j) {
+        for (int j = 0; j < kPassCols / 16; ++j) {
             u32 w[4];
             load_b(w, v, kPitchV, b * 16, col + 16 * j);
             multiply(o[2 * j], o[2 * j + 1], a, w);

@@ -13,14 +13,16 @@ struct Problem {
     const u16* q;
     const u16* k;
     const u16* v;
-    const void* g;        // u16 bf16; null: no decay. SSD: fp32 (see 04)
-    const float* weight;  // SSD: a factor of k_t v_t^T [batch, length, heads]; null: 1
-    const float* skip;    // SSD: o_t += skip v_t, [heads]; null: 0
+    const u16* g;         // null: no decay. SSD: delta
+    const float* a;       // SSD only, as the next two: A [heads]
+    const float* bias;    // [heads]; null: 0
+    const float* skip;    // D [heads]; null: 0
     const float* first;   // states at the start of each segment [batch, heads, segments, dk, dv]
     float* last;          // after the last token [batch, heads, dk, dv]; null: not wanted
     float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
     u16* out;
     float scale;
+    int softplus;
     int batch, length, heads, key_heads, dv;
     int segments, segment_length;
 };

@@ -57,7 +57,7 @@ __device__ __forceinline__ void load_chunk(Shared& s, const Problem& p, const Pl
     const int rows = end - t;
     if (Outputs) load_rows<kDk>(s.q, p.q + from_k, stride_k, rows);
     load_rows<kDk>(s.k, p.k + from_k, stride_k, rows);
-    load_rows<kDk>(s.g, static_cast<const u16*>(p.g) + from_k, stride_k, rows);
+    load_rows<kDk>(s.g, p.g + from_k, stride_k, rows);
     load_rows<kDv>(s.v, p.v + from_v, static_cast<size_t>(p.heads) * p.dv, rows);
     ptx::copy_async_commit();
 }
@@ -229,20 +229,10 @@ __device__ __forceinline__ void carry_queries(Shared& s) {
     }
 }
 
-// o = (decayed q^) S + A v for one sub-chunk and half of the columns per warp.
-__device__ __forceinline__ void output_chunk(const Shared& s, float (&o)[kOutCols / 8][4]) {
-    const int sub = warp_index() / 2, col = warp_index() % 2 * kOutCols;
-#pragma unroll 1
-    for (int d = 0; d < kDk; d += 16) {
-        u32 q[4];
-        load_a(q, s.q, kPitchK, sub * kSub, d);
-#pragma unroll
-        for (int j = 0; j < kOutCols / 16; ++j) {
-            u32 w[4];
-            load_b(w, s.s, kPitchV, d, col + 16 * j);
-            multiply(o[2 * j], o[2 * j + 1], q, w);
-        }
-    }
+// o = (decayed q^) S + A v: kPassCols columns of one sub-chunk.
+__device__ __forceinline__ void output_pass(const Shared& s, int col, OutTile& o) {
+    const int sub = warp_index() / 2;
+    add_state_product(o, s.q, sub * kSub, s.s, col);
     add_product(o, s.a, sub * kSub, s.v, col, sub + 1);
 }
 
