@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 128
+// registers: 168
 // threads: 256
 // dynamic_smem: 112960
 // defines: DK=128 DV=128
@@ -25,7 +25,7 @@
 //   strong gates 4352: 112,960; two blocks: 225,920 + 2048 of 233,472.
 #include "gla/vector.cuh"
 
-extern "C" __global__ void __launch_bounds__(kThreads, 2)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     gla(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Place at = place_of(p);

@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 128
+// registers: 168
 // threads: 256
 // dynamic_smem: 112960
 // defines: DK=128 DV=128
@@ -16,7 +16,7 @@
 #include "gla/vector.cuh"
 
 // Grid as the scan's; `last` [batch, heads, segments, dk, dv] gets the local states.
-extern "C" __global__ void __launch_bounds__(kThreads, 2)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     segment_states(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Place at = place_of(p);

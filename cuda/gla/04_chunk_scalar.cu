@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 128
+// registers: 168
 // threads: 256
 // dynamic_smem: 107520
 // defines: DK=128 DV=128
@@ -18,7 +18,7 @@
 // 636 TFLOP/s: tensor and memory bind alike. Prediction: 0.35 ms.
 #include "gla/scalar.cuh"
 
-extern "C" __global__ void __launch_bounds__(kThreads, 2)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     gla(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Place at = place_of(p);
@@ -55,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 }
 
 // Local states of all segments into `last` [batch, heads, segments, dk, dv].
-extern "C" __global__ void __launch_bounds__(kThreads, 2)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     segment_states(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Place at = place_of(p);

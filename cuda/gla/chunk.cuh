@@ -8,6 +8,12 @@
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
+// Blocks per SM that shared memory allows (an A100 has 164 KiB, an H200 228).
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBlocks = 1;
+#else
+constexpr int kBlocks = 2;
+#endif
 constexpr int kChunk = 64;
 constexpr int kSub = 16;              // tokens of a sub-chunk: an mma tile
 constexpr int kSubs = kChunk / kSub;
@@ -158,7 +164,7 @@ __device__ __forceinline__ void store_outputs(u16* base, size_t stride, int rows
 // o += q_tile[row .. row + 15][0 .. dk) state[0 .. dk)[col ..].
 __device__ __forceinline__ void add_state_product(OutTile& o, const u16* q_tile, int row,
                                                   const u16* state, int col) {
-#pragma unroll 2
+#pragma unroll 1
     for (int d = 0; d < kDk; d += 16) {
         u32 q[4];
         load_a(q, q_tile, kPitchK, row, d);

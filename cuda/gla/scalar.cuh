@@ -116,7 +116,7 @@ __device__ __forceinline__ void score_chunk(Shared& s, float scale) {
 #pragma unroll 1
     for (int b = warp_index() % 2; b <= sub; b += 2) {
         float tile[2][4] = {};
-#pragma unroll 2
+#pragma unroll 1
         for (int d = 0; d < kDk; d += 16) {
             u32 q[4], k[4];
             load_a(q, s.q, kPitchK, sub * kSub, d);

@@ -118,7 +118,7 @@ __device__ __forceinline__ void scale_chunk(Shared& s, float scale) {
     const bool active = pair < kDk / 2;
     const int at = sub * kSub * kPitchK + (active ? pair : 0) * 2;
     float2 sum = make_float2(0.f, 0.f);
-#pragma unroll 4
+#pragma unroll 2
     for (int i = 0; i < kSub; ++i) {
         const u32 gate = *reinterpret_cast<const u32*>(s.g + at + i * kPitchK);
         sum.x = fmaf(bf16_low(gate), kLog2E, sum.x);
@@ -132,7 +132,7 @@ __device__ __forceinline__ void scale_chunk(Shared& s, float scale) {
     }
     if (!active) return;
     float2 run = make_float2(0.f, 0.f);
-#pragma unroll 4
+#pragma unroll 2
     for (int i = 0; i < kSub; ++i) {
         const u32 gate = *reinterpret_cast<const u32*>(s.g + at + i * kPitchK);
         run.x = fmaf(bf16_low(gate), kLog2E, run.x);
@@ -222,7 +222,7 @@ __device__ __forceinline__ void carry_queries(Shared& s) {
     ptx::named_barrier_sync(1 + sub, 2 * kWarp);
     if (sub == 0 || pair >= kDk / 2) return;
     const float2 f = decay_over(s, 0, sub, 2 * pair);
-#pragma unroll 4
+#pragma unroll 2
     for (int i = 0; i < kSub; ++i) {
         u32* q = reinterpret_cast<u32*>(s.q + (sub * kSub + i) * kPitchK + 2 * pair);
         *q = scaled(*q, f.x, f.y);
