@@ -1,4 +1,8 @@
-"""Runs this repository's CUDA kernels on the processor: see ``simt.hpp``."""
+"""Runs this repository's CUDA kernels on the processor: see ``simt.hpp``.
+
+:func:`install` puts NumPy in CuPy's place and this emulation in the launcher's, so that the code
+that plans launches, poisons outputs and holds results to the oracle is the same as on a device.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,37 @@ import ctypes
 import functools
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from refkernels._launch import params_struct
-from refkernels._sources import data_dir, kernel_source
+from refkernels import _plan
+from refkernels._launch import STORAGE, params_struct
+from refkernels._sources import data_dir, kernel_source, read_spec
+from refkernels.gla import device as gla_device
+from refkernels.selective_scan import device as scan_device
+from refkernels.ssd import device as ssd_device
 
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++20", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-fno-strict-aliasing")
+DEVICES = (gla_device, scan_device, ssd_device)
+SMS = 4
 
 
 @functools.cache
 def library(source: str, entry: str, defines: tuple[tuple[str, object], ...]) -> ctypes.CDLL:
     """``source`` compiled for the processor, with ``emulate`` to run its kernel ``entry``."""
-    if shutil.which("g++") is None:
-        pytest.skip("needs g++")
     folder = Path(tempfile.mkdtemp(prefix="simt-"))
     wrapper = folder / "wrapper.cpp"
     wrapper.write_text(
         f'#include "{kernel_source(source)}"\n'
-        'extern "C" int emulate(const void* p, int x, int y, int z, int threads, int order) {\n'
+        'extern "C" int emulate(const void* p, int x, int y, int z, int threads, int smem,\n'
+        "                       int order) {\n"
         f"  const auto run = [&] {{ {entry}(*static_cast<const Problem*>(p)); }};\n"
-        "  return simt::launch(run, x, y, z, threads, order);\n}\n"
+        "  return simt::launch(run, {x, y, z}, threads, smem, order);\n}\n"
     )
     binary = folder / "kernel.so"
     includes = (f"-I{HERE}", f"-I{data_dir('cuda')}")
@@ -43,15 +53,48 @@ def library(source: str, entry: str, defines: tuple[tuple[str, object], ...]) ->
     return loaded
 
 
-def address(x: np.ndarray | None) -> np.uint64:
-    """What the device would be given: the address, or null."""
-    return np.uint64(0 if x is None else x.ctypes.data)
+class Emulated:
+    """Stands in for ``_plan.Launch``: the same arguments, run by the emulation."""
+
+    order = 0
+
+    def __init__(self, source, entry, grid, fields, defines, smem=0):
+        addresses = {
+            name: np.uint64(0 if x is None else x.ctypes.data)
+            if x is None or isinstance(x, np.ndarray)
+            else x
+            for name, x in fields.items()
+        }
+        self.params, self.grid, self.smem = params_struct(**addresses), grid, smem
+        self.threads = read_spec(kernel_source(source)).threads
+        self.run = library(source, entry, tuple(sorted(defines.items()))).emulate
+
+    def __call__(self):
+        pointer = ctypes.c_void_p(self.params.ctypes.data)
+        failed = self.run(pointer, *self.grid, self.threads, self.smem, Emulated.order)
+        assert failed == 0, "a barrier was never completed, or shared memory was overrun"
 
 
-def emulate(source, entry, grid, threads, *, defines=(), order=0, **fields):
-    """Run a kernel; ``fields`` are its parameter struct's, arrays by address."""
-    arrays = {k: address(v) if v is None or isinstance(v, np.ndarray) else v for k, v in fields.items()}
-    params = params_struct(**arrays)
-    run = library(source, entry, tuple(sorted(dict(defines).items()))).emulate
-    failed = run(ctypes.c_void_p(params.ctypes.data), *grid, threads, order)
-    assert failed == 0, "a barrier was never completed"
+def checked(x, name, *, dtype, shape, alignment=16):
+    """As ``as_device_array`` for NumPy arrays."""
+    assert x.dtype == STORAGE[dtype], name
+    assert x.flags.c_contiguous, name
+    assert tuple(x.shape) == tuple(shape), name
+    return x
+
+
+def install(monkeypatch, order=0):
+    """Device code of the mixers runs on the processor until the test ends."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    monkeypatch.setitem(sys.modules, "cupy", np)
+    monkeypatch.setattr(Emulated, "order", order)
+    monkeypatch.setattr(_plan.Plan, "__call__", lambda plan: [run() for run in plan.launches])
+    for module in DEVICES:
+        for name, stand_in in (
+            ("bound_launch", Emulated),
+            ("as_device_array", checked),
+            ("sm_count", lambda: SMS),
+        ):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, stand_in)

@@ -168,15 +168,22 @@ inline int run_block(int threads, int order) {
     return 0;
 }
 
-inline int launch(const std::function<void()>& kernel, int x, int y, int z, int threads,
+// True if nobody wrote beyond the dynamic shared memory that the launch asked for.
+inline bool kept_within(int smem) {
+    for (size_t i = smem; i < kSharedLimit; ++i)
+        if (shared_bytes[i] != 0xff) return false;
+    return true;
+}
+
+inline int launch(const std::function<void()>& kernel, dim3 grid, int threads, int smem,
                   int order) {
     body = &kernel;
-    grid_size = {x, y, z}, block_size = {threads, 1, 1};
-    for (int k = 0; k < z; ++k)
-        for (int j = 0; j < y; ++j)
-            for (int i = 0; i < x; ++i) {
+    grid_size = grid, block_size = {threads, 1, 1};
+    for (int k = 0; k < grid.z; ++k)
+        for (int j = 0; j < grid.y; ++j)
+            for (int i = 0; i < grid.x; ++i) {
                 block_index = {i, j, k};
-                if (run_block(threads, order)) return 1;
+                if (run_block(threads, order) || !kept_within(smem)) return 1;
             }
     return 0;
 }
