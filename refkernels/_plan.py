@@ -27,7 +27,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Launches in order on CuPy's current stream; ``keep`` holds the arrays whose addresses they have."""
+    """Launches in order on CuPy's current stream; ``keep`` holds their arrays."""
 
     launches: tuple[Launch, ...]
     keep: tuple[Any, ...]

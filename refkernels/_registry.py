@@ -190,7 +190,9 @@ _MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
         _scans("bf16", *((b, 1, d, n, 1) for b in (1, 3) for d in (5, 64) for n in (8, 16, 64))),
     ),
     "gla": (
-        _linear("vector", (2, 8192, 16, 128, 128), (1, 16384, 16, 128, 128), (1, 8192, 96, 128, 128)),
+        _linear(
+            "vector", (2, 8192, 16, 128, 128), (1, 16384, 16, 128, 128), (1, 8192, 96, 128, 128)
+        ),
         (
             *_linear("vector", *_GLA_SHORT, (2, 130, 3, 64, 128)),
             *_linear("scalar", (1, 65, 2, 64, 64), (1, 200, 2, 128, 256)),
@@ -199,7 +201,9 @@ _MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     ),
     "gla_step": (
         _linear("vector", (256, 1, 16, 128, 128)),
-        _linear("vector", *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192))),
+        _linear(
+            "vector", *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192))
+        ),
     ),
     "ssd": (
         _ssds((8, 4096, 80, 128)),

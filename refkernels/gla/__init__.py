@@ -1,1 +1,1 @@
-"""Gated linear attention: ``naive`` (float64), ``twin`` (the chunked form), ``host``, ``device``."""
+"""Gated linear attention: ``naive`` (float64), ``host`` (numba), ``device`` (CUDA)."""

@@ -32,6 +32,9 @@ RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_poly
 BUSY_THREADS = 200
 """Threads per SM above which more lanes per channel do not pay: 6 warps of independent work."""
 
+MOST_SHARE = 16
+"""States of a lane: A, h and their B and C stay in registers."""
+
 SEGMENT_TOKENS = 512
 """Least tokens of a segment: below, the state's traffic and the extra launches show."""
 
@@ -83,7 +86,7 @@ def state_shape(x: Inputs) -> tuple[int, int, int]:
 def lanes_per_channel(batch: int, channels: int, states: int, dtype: str, sms: int) -> int:
     """The fewest lanes that give an SM enough threads; a lane has 2 states at least."""
     most = min(8, states // 2)
-    lanes = 1
+    lanes = max(1, states // MOST_SHARE)
     while lanes < most and batch * channels * lanes < BUSY_THREADS * sms:
         lanes *= 2
     return lanes
@@ -169,9 +172,7 @@ def _segmented(
         source, passed = "selective_scan/segments.cu", fields | {"last": starts, "decay": sums}
         carry_grid = (ceil_div(channels * states, THREADS), 1, batch)
         launches = [
-            bound_launch(
-                source, "segment_states", grid, passed | {"first": None}, defines, smem
-            ),
+            bound_launch(source, "segment_states", grid, passed | {"first": None}, defines, smem),
             bound_launch(source, "carry", carry_grid, passed, defines),
         ]
         fields = fields | {"first": starts}
@@ -210,7 +211,7 @@ def _fields(
 
 
 def selective_step(x: Inputs, state: Any, *, dtype: str) -> Any:
-    """One token: u, delta, z [batch, channels, 1], B, C [batch, groups, N, 1]; ``state`` changes in place."""
+    """One token: arrays as in ``naive`` with length 1; ``state`` changes in place."""
     import cupy
 
     bound = bind(x, dtype)

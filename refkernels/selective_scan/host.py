@@ -15,7 +15,7 @@ from refkernels.selective_scan.naive import Inputs, check_shapes
 
 
 def selective_scan(x: Inputs, initial: Any = None) -> tuple[Any, Any]:
-    """``(out, final state)`` in fp32; arrays of ``x`` are fp32. Raises BadValue as ``naive`` does."""
+    """``(out, final state)`` in fp32, as the arrays of ``x``; raises as ``naive`` does."""
     check_shapes(x)
     batch, channels, length = x.u.shape
     zeros = np.zeros(channels, np.float32)

@@ -6,8 +6,9 @@ exponential for A, the product ``dt B`` for B. With ``dt = softplus(delta + bias
 
     h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t,    y_t = C_t h_t + D u_t,    out_t = y_t silu(z_t)
 
-Shapes: u, delta, z, out [batch, channels, length]; A [channels, N]; B, C [batch, groups, N, length];
-D, bias [channels]; states [batch, channels, N]. Channels of a group are neighbours.
+Shapes: u, delta, z, out [batch, channels, length]; A [channels, N]; B, C
+[batch, groups, N, length]; D, bias [channels]; states [batch, channels, N]. Channels of a group
+are neighbours.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ class Inputs:
     softplus: bool = True
 
 
-def selective_scan(
-    x: Inputs, initial: Any = None, xp: ModuleType = np
-) -> tuple[Any, Any]:
+def selective_scan(x: Inputs, initial: Any = None, xp: ModuleType = np) -> tuple[Any, Any]:
     """``(out, final state)`` in float64; ``initial`` defaults to zeros.
 
     Raises:

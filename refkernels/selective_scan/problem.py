@@ -62,7 +62,9 @@ def narrowed(values: Any, dtype: str) -> Any:
 def widened(x: Inputs, dtype: str, channels: slice | None = None) -> Inputs:
     """Everything as fp32, of some ``channels`` only (of one group, or with one group)."""
     arrays = {f.name: getattr(x, f.name) for f in fields(x) if f.name != "softplus"}
-    wide = {k: None if v is None else widen(v, dtype) for k, v in arrays.items()}
+    wide: dict[str, Any] = {
+        k: None if v is None else widen(v, dtype).astype(np.float32) for k, v in arrays.items()
+    }
     if channels is not None:
         for name in ("u", "delta", "z"):
             wide[name] = None if wide[name] is None else wide[name][:, channels]
@@ -71,9 +73,7 @@ def widened(x: Inputs, dtype: str, channels: slice | None = None) -> Inputs:
     return replace(x, **wide)
 
 
-def gate_scan(
-    x: Inputs, dtype: str, rung: str, initial: Any = None, **chosen: Any
-) -> Gate:
+def gate_scan(x: Inputs, dtype: str, rung: str, initial: Any = None, **chosen: Any) -> Gate:
     """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
     import cupy
 

@@ -1,7 +1,7 @@
 """State-space duality as its paper writes it, one token at a time, in float64.
 
-Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060), equations 1 and 16 with the discretisation of
-its implementation: with ``dt = softplus(delta + bias)``, per head
+Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060), equations 1 and 16 with the discretisation
+of its implementation: with ``dt = softplus(delta + bias)``, per head
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,      y_t = h_t^T C_t + D x_t
 

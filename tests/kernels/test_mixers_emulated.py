@@ -1,14 +1,13 @@
 """The mixers' CUDA kernels, run thread by thread on the processor, against the float64 oracles.
 
-The emulation executes the ``.cu`` files themselves with the launcher's own grids, structs and shared
-memory; what it cannot show is timing and memory ordering.
+The emulation executes the ``.cu`` files themselves with the launcher's own grids, structs and
+shared memory; what it cannot show is timing and memory ordering.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-
 
 from perfmodel.workload import LinearAttention, SelectiveScan, Ssd
 from refkernels._check import generator, random_normal, relative_rms, widen
@@ -75,7 +74,7 @@ def test_scan_in_segments(monkeypatch, strong):
 
 
 def test_scan_without_optional_parts(monkeypatch):
-    """No gate, no skip, no bias, no softplus, no initial state; zero steps leave the state alone."""
+    """No gate, no skip, no bias, no softplus, no initial state; zero steps keep the state."""
     simt.install(monkeypatch)
     full = scan_inputs(1, 40, 12, 16, 1, "fp32", gated=False)
     x = scan.Inputs(
@@ -94,7 +93,9 @@ def test_three_scans_are_one(monkeypatch):
     whole, last = scan_device.selective_scan(x, dtype="bf16")
     parts, state = [], None
     for start in (0, 64, 128):
-        cut = {n: getattr(x, n)[..., start : start + 64].copy() for n in ("u", "delta", "b", "c", "z")}
+        cut = {
+            n: getattr(x, n)[..., start : start + 64].copy() for n in ("u", "delta", "b", "c", "z")
+        }
         piece = scan.Inputs(**cut, a=x.a, skip=x.skip, bias=x.bias)
         out, state = scan_device.selective_scan(piece, dtype="bf16", initial=state)
         parts.append(out)
@@ -232,7 +233,7 @@ def test_ssd_segments(monkeypatch):
 
 
 def test_polynomial_exponential_vanishes_with_its_argument():
-    """fp32 arithmetic as the kernel has it: the error is below 1.2e-5 |x| (degree 4), 4e-7 + |x| e."""
+    """In fp32 as the kernel has it: an error below 1.04e-5 |f| (degree 4) or 3e-7 |f| (5)."""
     dt = np.linspace(0.0, 40.0, 400_001, dtype=np.float32)
     for coefficients, slope in POLYNOMIALS:
         got = polynomial_exp2(dt, np.float32(-1.0), coefficients).astype(np.float64)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import pytest
 
 from refkernels import _plan
 from refkernels._launch import STORAGE, params_struct
-from refkernels._sources import data_dir, kernel_source, read_spec
+from refkernels._sources import data_dir, kernel_source, read_spec, source_digest
 from refkernels.gla import device as gla_device
 from refkernels.selective_scan import device as scan_device
 from refkernels.ssd import device as ssd_device
@@ -32,25 +34,32 @@ SMS = 4
 
 @functools.cache
 def library(source: str, entry: str, defines: tuple[tuple[str, object], ...]) -> ctypes.CDLL:
-    """``source`` compiled for the processor, with ``emulate`` to run its kernel ``entry``."""
-    folder = Path(tempfile.mkdtemp(prefix="simt-"))
-    wrapper = folder / "wrapper.cpp"
-    wrapper.write_text(
+    """``source`` compiled for the processor, with ``emulate`` to run its kernel ``entry``.
+
+    Compiled once per content, also for test processes side by side.
+    """
+    code = (
         f'#include "{kernel_source(source)}"\n'
         'extern "C" int emulate(const void* p, int x, int y, int z, int threads, int smem,\n'
         "                       int order) {\n"
         f"  const auto run = [&] {{ {entry}(*static_cast<const Problem*>(p)); }};\n"
         "  return simt::launch(run, {x, y, z}, threads, smem, order);\n}\n"
     )
-    binary = folder / "kernel.so"
-    includes = (f"-I{HERE}", f"-I{data_dir('cuda')}")
-    words = [f"-D{name}={value}" for name, value in defines]
-    command = ["g++", *FLAGS, *includes, *words, str(wrapper), "-o", str(binary)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    loaded = ctypes.CDLL(str(binary))
-    shutil.rmtree(folder)
-    return loaded
+    words = [*FLAGS, *(f"-D{name}={value}" for name, value in defines)]
+    ours = "".join(path.read_text() for path in sorted(HERE.rglob("*.[hc]*")) if path.is_file())
+    identity = "".join([code, *words, source_digest(kernel_source(source)), ours])
+    folder = Path(tempfile.gettempdir()) / f"simt-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    binary = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.so"
+    if not binary.is_file():
+        partial = binary.with_suffix(f".{os.getpid()}")
+        command = ["g++", "-x", "c++", *words, f"-I{HERE}", f"-I{data_dir('cuda')}", "-"]
+        done = subprocess.run(
+            [*command, "-o", str(partial)], input=code, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        partial.replace(binary)
+    return ctypes.CDLL(str(binary))
 
 
 class Emulated:
