@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 128
+// registers: 255
 // threads: 128
 // defines: TYPE=2 STATES=16
 // defines: TYPE=0 STATES=16
@@ -18,7 +18,7 @@
 
 constexpr int kThreads = 128;
 
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
     selective_scan(const __grid_constant__ Problem p) {
     const int channel = blockIdx.x * kThreads + threadIdx.x, batch = blockIdx.z;
     if (channel >= p.channels) return;

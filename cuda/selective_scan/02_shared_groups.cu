@@ -15,13 +15,13 @@
 //   shared     8 wavefronts per warp and token if a uniform 16-byte read is one: 0.25 clocks
 //   memory     8.25 bytes: 0.54 clocks at 4.0 TB/s
 // Registers: 16 states, 16 decays, 24 words of the group in work and 24 of the next, 16 sums, 32 of
-//   B and C: about 170. Threads: 248 per SM at this shape, so registers are plenty and the overlap
+//   B and C; two blocks per SM leave 255. Threads: 248 per SM at this shape, so registers are plenty and the overlap
 //   within a warp (16 independent exponentials per token) must hide all latency.
 // Shared memory: 2 tiles of 64 tokens * 36 * 4 bytes = 18,432.
 // Prediction: 770 -> 420 us: from the loads' wavefronts to the special functions, at 75 % of them.
 #include "selective_scan/scan.cuh"
 
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     selective_scan(const __grid_constant__ Problem p) {
     scan_segment(p);
 }

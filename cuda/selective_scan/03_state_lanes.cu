@@ -1,11 +1,12 @@
 // arch: sm_80 sm_90a
-// registers: 200
+// registers: 255
 // threads: 128
-// dynamic_smem: 69632
+// dynamic_smem: 81920
 // defines: TYPE=2 STATES=16 LANES=2
-// defines: TYPE=0 STATES=16 LANES=8
+// defines: TYPE=2 STATES=16 LANES=8
 // defines: TYPE=1 STATES=8 LANES=4
-// defines: TYPE=2 STATES=64 LANES=8
+// defines: TYPE=0 STATES=64 LANES=8
+// defines: TYPE=0 STATES=32 LANES=2
 //
 // Selective scan, rung 3: the states of a channel over 2, 4 or 8 lanes, for more warps per SM where
 // batch * channels leave it short of them. No exponential is computed twice.
@@ -22,7 +23,7 @@
 //   SM-quarters have one, about 6 ms; 4 lanes 4 warps per SM: 1.9 ms; 8 lanes 8 warps: 1.9 ms.
 #include "selective_scan/scan.cuh"
 
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     selective_scan(const __grid_constant__ Problem p) {
     scan_segment(p);
 }

@@ -1,7 +1,7 @@
 // arch: sm_80 sm_90a
 // registers: 255
 // threads: 128
-// dynamic_smem: 69632
+// dynamic_smem: 81920
 // defines: TYPE=2 STATES=16 LANES=1 POLY=3
 // defines: TYPE=2 STATES=16 LANES=2 POLY=3
 // defines: TYPE=0 STATES=16 LANES=2 POLY=3
@@ -17,7 +17,7 @@
 // much off the time, if rung 3 runs at its bound; where it does not, less.
 #include "selective_scan/scan.cuh"
 
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     selective_scan(const __grid_constant__ Problem p) {
     scan_segment(p);
 }

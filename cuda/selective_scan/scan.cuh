@@ -26,7 +26,8 @@ constexpr int kShare = kStates / kLanes;                // states of a lane
 constexpr int kChannels = kThreads / kLanes;            // channels of a block
 constexpr int kGroup = 32 / sizeof(Element);            // tokens of a sector
 constexpr int kOwn = kGroup / kLanes;                   // tokens that a lane finishes
-constexpr int kTile = 64;                               // tokens of B and C in shared memory
+// Tokens of B and C in shared memory; a thread keeps 8 loads of the next tile at most.
+constexpr int kTile = kStates * sizeof(Element) > 128 ? 32 : 64;
 // A lane's B and C side by side; slices start in different banks for 8 lanes of a 16-byte read.
 constexpr int kSlice = 2 * kShare + (kShare >= 4 ? 4 : 0);
 constexpr int kRow = kLanes * kSlice;
@@ -34,6 +35,9 @@ constexpr int kVector = 16 / sizeof(Element);           // tokens of a 16-byte l
 constexpr int kLoads = 2 * kStates * kTile / kVector;   // of a tile of B and C
 constexpr int kLoadsPerThread = ceil_div(kLoads, kThreads);
 constexpr int kSharedBytes = 2 * kTile * kRow * 4;
+
+// Blocks per SM to leave registers for: left to itself the assembler aims higher and spills.
+constexpr int kBlocks = kLanes == 1 || kStates > 16 ? 2 : 3;
 
 static_assert(kStates % kLanes == 0 && kShare % 2 == 0, "a lane reads its states in pairs");
 static_assert(kGroup % kLanes == 0, "every lane owns tokens");

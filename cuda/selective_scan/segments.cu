@@ -1,7 +1,7 @@
 // arch: sm_80 sm_90a
-// registers: 200
+// registers: 255
 // threads: 128
-// dynamic_smem: 69632
+// dynamic_smem: 81920
 // defines: TYPE=2 STATES=16 LANES=8
 // defines: TYPE=0 STATES=16 LANES=2
 //
@@ -20,7 +20,7 @@
 #include "selective_scan/scan.cuh"
 
 // Grid as the scan's. `last` [batch, segments, channels, N] gets the local states.
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     segment_states(const __grid_constant__ Problem p) {
     const Place at = place_of(p);
     float h[kShare] = {};

@@ -22,7 +22,8 @@ TYPES = {"fp32": 0, "fp16": 1, "bf16": 2}
 STATES = (8, 16, 32, 64)
 THREADS = 128
 TILE = 64
-"""Tokens of B and C in shared memory; segments are whole tiles."""
+"""Tokens of B and C in shared memory (half of that for 64 states in fp32); segments are whole
+tiles."""
 
 POLYNOMIALS = 3
 """Of 16 exponentials, how many rung 4 computes on the FMA pipe: see its header."""
@@ -101,10 +102,11 @@ def segment_tokens(batch: int, channels: int, length: int, lanes: int, sms: int)
     return ceil_div(ceil_div(length, wanted), TILE) * TILE
 
 
-def shared_bytes(states: int, lanes: int) -> int:
+def shared_bytes(states: int, lanes: int, dtype_code: int) -> int:
     """Two tiles of B and C (scan.cuh: kSharedBytes)."""
     share = states // lanes
-    return 2 * TILE * lanes * (2 * share + (4 if share >= 4 else 0)) * 4
+    tile = TILE // 2 if states == STATES[-1] and dtype_code == TYPES["fp32"] else TILE
+    return 2 * tile * lanes * (2 * share + (4 if share >= 4 else 0)) * 4
 
 
 def prepare(
@@ -165,7 +167,7 @@ def _segmented(
     batch, channels, states = state_shape(x)
     groups, lanes, segments = x.b.shape[1], defines["LANES"], int(fields["segments"])
     grid = (groups * ceil_div(channels // groups, THREADS // lanes), segments, batch)
-    smem, launches = shared_bytes(states, lanes), []
+    smem, launches = shared_bytes(states, lanes, defines["TYPE"]), []
     if segments > 1:
         starts = cupy.empty((batch, segments, channels, states), cupy.float32)
         sums = cupy.empty((batch, segments, channels), cupy.float32)
