@@ -1,19 +1,29 @@
-"""The explorer: ``perfmodel dash``. Pages are wiring; figures come from perfmodel.report."""
+"""The explorer: ``perfmodel dash``. Pages are wiring; figures come from perfmodel.report.
+
+They lie in ``views``: Streamlit takes a folder named ``pages`` for its older kind of application.
+"""
+
+from pathlib import Path
 
 import streamlit as st
 from explorer import files, style
 
-st.set_page_config(page_title="perfmodel explorer", layout="wide", page_icon=":material/speed:")
+st.set_page_config(
+    page_title="perfmodel explorer",
+    layout="wide",
+    page_icon=str(Path(__file__).with_name("icon.svg")),
+)
 st.html(style.SHEET)
 
 PAGES = {
-    name: st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "plan")
+    name: st.Page(f"views/{name}.py", title=title, icon=icon, url_path=name, default=name == "plan")
     for name, title, icon in (
         ("plan", "Plan", ":material/dns:"),
         ("roofline", "Roofline", ":material/show_chart:"),
         ("kernels", "Kernels", ":material/memory:"),
         ("crossover", "Crossover", ":material/merge:"),
         ("compare", "Compare", ":material/compare_arrows:"),
+        ("edge", "Edge & MCU", ":material/developer_board:"),
         ("accuracy", "Accuracy", ":material/target:"),
     )
 }

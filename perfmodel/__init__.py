@@ -8,20 +8,24 @@
 Names are imported when first used, so that ``import perfmodel`` costs nothing.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perfmodel.answer import Estimate as Estimate
+    from perfmodel.api import arena as arena
     from perfmodel.api import capacity as capacity
     from perfmodel.api import compare as compare
+    from perfmodel.api import crossover as crossover
     from perfmodel.api import device as device
     from perfmodel.api import estimate as estimate
     from perfmodel.api import explain as explain
+    from perfmodel.api import latency as latency
     from perfmodel.api import model as model
     from perfmodel.api import plan as plan
     from perfmodel.api import step as step
     from perfmodel.api import sweep as sweep
+    from perfmodel.api import validate as validate
     from perfmodel.errors import BadInput as BadInput
     from perfmodel.errors import BadValue as BadValue
     from perfmodel.errors import ImpossibleSplit as ImpossibleSplit
@@ -48,15 +52,19 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "perfmodel.answer": ("Estimate",),
     "perfmodel.api": (
+        "arena",
         "capacity",
         "compare",
+        "crossover",
         "device",
         "estimate",
         "explain",
+        "latency",
         "model",
         "plan",
         "step",
         "sweep",
+        "validate",
     ),
     "perfmodel.errors": (
         "BadInput",
@@ -108,6 +116,8 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
+    from importlib import metadata  # slow, and needed for this alone
+
     try:
         return metadata.version("perfmodel")
     except metadata.PackageNotFoundError:  # run from a source tree that nobody installed

@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from perfmodel.mcu.arena import ArenaPlan
+    from perfmodel.mcu.network import Network
     from perfmodel.models.phases import Phase
     from perfmodel.planning.answers import PlanAnswer
     from perfmodel.planning.compare import Comparison
+    from perfmodel.planning.crossover import Crossover, Mixed
     from perfmodel.planning.memory import CapacityAnswer
     from perfmodel.planning.planner import Rank
     from perfmodel.roofline.model import Launch
     from perfmodel.sweeps import Progress, SweepResult
+    from perfmodel.validation import FileReport
 
 DeviceLike: TypeAlias = Device | str | Path
 ModelLike: TypeAlias = ModelShape | str | Path
@@ -263,6 +267,116 @@ def compare(
     names = ("dtype", "weight_dtype", "kv_dtype")
     wish = Wish(**{n: question.pop(n) for n in names if n in question})
     return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)
+
+
+def arena(
+    of: Network | str | Path,
+    on: DeviceLike,
+    *,
+    inplace: bool = True,
+    fuse: bool = True,
+    stream: bool = True,
+    overwrite: bool = True,
+    depthwise: bool = False,
+    reorder: bool = True,
+    rows: int = 1,
+    external_ram: bool = False,
+    reserve_bytes: int | None = None,
+    code_bytes: int | None = None,
+    align: int | None = None,
+) -> ArenaPlan:
+    """Whether a network fits a microcontroller, and where every tensor lies.
+
+    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file. See
+    :class:`perfmodel.mcu.access.Moves` for what may be done to save bytes and
+    :func:`perfmodel.mcu.arena.plan_arena` for the answer.
+    """
+    from perfmodel.mcu import arena as planner
+    from perfmodel.mcu.access import Moves
+    from perfmodel.mcu.network import Network
+    from perfmodel.mcu.reserves import load_reserves
+
+    moves = Moves(
+        inplace=inplace,
+        fuse=fuse,
+        stream=stream,
+        overwrite=overwrite,
+        depthwise=depthwise,
+        reorder=reorder,
+        rows=rows,
+    )
+    network, others = (of, ()) if isinstance(of, Network) else planner.find_network(of)
+    return planner.plan_arena(
+        network,
+        device(on),
+        moves=moves,
+        external_ram=external_ram,
+        reserves=load_reserves(reserve_bytes=reserve_bytes, code_bytes=code_bytes, align=align),
+        alternatives=others,
+    )
+
+
+def latency(
+    of: Network | str | Path,
+    on: DeviceLike,
+    *,
+    runtime: str | None = None,
+    dtype: str | None = None,
+    clock_hz: float | None = None,
+) -> Estimate:
+    """How long one inference takes on a microcontroller; see :func:`perfmodel.mcu.cycles.latency`.
+
+    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file.
+    """
+    from perfmodel.mcu import cycles
+
+    return cycles.latency(of, device(on), runtime, dtype, clock_hz)
+
+
+def crossover(
+    on: DeviceLike,
+    *,
+    phase: Mixed = "decode",
+    batch: int = 1,
+    heads: int = 32,
+    kv_heads: int | None = None,
+    head_dim: int = 128,
+    shortest: int = 64,
+    longest: int = 131_072,
+    dtype: str = "bf16",
+    price: float | None = None,
+) -> Crossover:
+    """Token mixers of one width by context length, doubling from ``shortest`` to ``longest``.
+
+    See :func:`perfmodel.planning.crossover.crossover`.
+    """
+    from perfmodel.planning import crossover as crossing
+
+    mixing = crossing.Mixing(
+        phase=phase,
+        batch=batch,
+        heads=heads,
+        head_dim=head_dim,
+        kv_heads=heads if kv_heads is None else kv_heads,
+        dtype=dtype,
+    )
+    contexts = crossing.doubling(shortest, longest)
+    return crossing.crossover(device(on), mixing, contexts, price=price)
+
+
+def validate(*files: str | Path) -> list[FileReport]:
+    """Predictions beside measurements, one report per file.
+
+    Tidy CSV, pytest-benchmark JSON or Measurement JSON. ``report.factor`` is
+    exp(mean |ln(predicted / measured)|), averaged over scenarios and time ranges; rows that cannot
+    be predicted are counted in ``report.refused_by_reason``.
+
+    Raises:
+        MissingFile, MalformedFile: a file is absent or cannot be read.
+    """
+    from perfmodel.validation import validate_files
+
+    return validate_files(files)
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:

@@ -24,17 +24,24 @@ from typing import Any, Literal, NoReturn, TypeAlias
 
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
 
-SpecKind: TypeAlias = Literal["hw", "models", "calibration", "measured", "energy", "reference"]
+SpecKind: TypeAlias = Literal[
+    "hw", "models", "engines", "calibration", "measured", "energy", "reference", "kernels", "mcu"
+]
 
 SUFFIX: dict[SpecKind, str] = {
     "hw": ".toml",
     "models": ".json",
+    "engines": ".toml",
     "calibration": ".toml",
     "measured": ".json",
     "energy": ".toml",
     "reference": ".csv",
+    "kernels": ".json",
+    "mcu": ".toml",
 }
-NOUN: dict[SpecKind, str] = {"hw": "device", "models": "model", "calibration": "calibration"}
+NOUN: dict[SpecKind, str] = {
+    "hw": "device", "models": "model", "engines": "engine", "calibration": "calibration"
+}  # fmt: skip
 MAX_SPEC_BYTES = 2**20
 """Longer spec files are refused unread."""
 
@@ -213,7 +220,7 @@ def read_text(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> str:
         msg = f"{path}: larger than {max_bytes} bytes"
         raise MalformedFile(msg, fix="a spec file, not a data file")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         _refuse(path, "UTF-8 text", error)
 

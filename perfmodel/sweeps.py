@@ -9,6 +9,7 @@ Blocks are independent, so any ``concurrent.futures.Executor`` can run them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, fields, replace
@@ -35,6 +36,9 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 BLOCK = 2**18
 """Points per block: its arrays stay in a core's share of the last-level cache."""
+
+MOST_POINTS = 2**25
+"""Predictions of one sweep, about 100 bytes each; larger grids are refused before they are made."""
 
 STEP_SIZES = ("batch", "context", "prompt", "tp", "pp", "ep")
 STEP_CHOICES = ("phase", "dtype", "weight_dtype", "kv_dtype")
@@ -106,12 +110,14 @@ def sweep(
 
     Raises:
         UnknownName: a grid that the subject does not have.
-        BadValue: no subject, no device, an empty grid or values out of range.
+        BadValue: no subject, no device, an empty grid, values out of range, or more than
+            ``MOST_POINTS`` predictions.
         ImpossibleSplit: a split that a model forbids.
     """
     subjects, devices = _several(subjects, "models"), _several(devices, "devices")
     sizes, choices = _sort_grids(subjects, grids)
     axes = _axes(subjects, devices, sizes, choices)
+    _check_points(axes)
     blocks = list(_blocks(subjects, devices, sizes, choices))
     result = _empty(axes)
     refusals: dict[tuple[str, ...], PerfModelError] = {}
@@ -266,6 +272,14 @@ def _axes(
         "device": np.array([d.name for d in devices]),
     }
     return names | {k: np.array(v) for k, v in choices.items()} | dict(sizes)
+
+
+def _check_points(axes: Mapping[str, NDArray[Any]]) -> None:
+    points = math.prod(len(values) for values in axes.values())
+    if points > MOST_POINTS:
+        longest = max(axes, key=lambda name: len(axes[name]))
+        msg = f"makes a grid of {points:,} predictions, more than {MOST_POINTS:,}"
+        raise BadValue(msg, field=longest, fix="fewer values, or several sweeps")
 
 
 def _name(subject: Subject) -> str:

@@ -25,6 +25,8 @@ Dimension: TypeAlias = Literal[
     "energy",
     "energy_per_op",
     "energy_per_byte",
+    "charge",
+    "voltage",
     "price",
     "bytes_per_clock",
     "ops_per_clock",
@@ -42,6 +44,8 @@ BASE_UNIT: dict[Dimension, str] = {
     "energy": "J",
     "energy_per_op": "J/op",
     "energy_per_byte": "J/B",
+    "charge": "C",
+    "voltage": "V",
     "price": "USD/h",
     "bytes_per_clock": "B/clk",
     "ops_per_clock": "op/clk",
@@ -62,6 +66,8 @@ _SPELLINGS: dict[Dimension, tuple[str, ...]] = {
 }
 _OTHERS: dict[Dimension, dict[str, Decimal]] = {
     "time": {"min": Decimal(60), "h": Decimal(3600)},
+    "energy": {f"{p}Wh": 3600 * Decimal(10) ** e for p, e in _PREFIXES.items() if -3 <= e <= 3},
+    "charge": {f"{p}Ah": 3600 * Decimal(10) ** e for p, e in _PREFIXES.items() if -6 <= e <= 3},
     "energy_per_byte": {f"{p}J/bit": 8 * Decimal(10) ** e for p, e in _PREFIXES.items()},
     "bandwidth": {f"{p}bit/s": _BIT * Decimal(10) ** e for p, e in _PREFIXES.items() if e >= 0},
     "price": {"$/h": Decimal(1)},

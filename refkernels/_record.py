@@ -140,6 +140,8 @@ def host_device(name: str | None = None) -> dict[str, object]:
         "uuid_digest": None,
         "sm_count": len(os.sched_getaffinity(0)),
         "memory_bytes": pages,
+        "clock_hz": _cpu_clock_hz(),
+        "cache_bytes": _cache_bytes(Path("/sys/devices/system/cpu/cpu0/cache")),
     }
 
 
@@ -187,6 +189,26 @@ def _cpu_product() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _cpu_clock_hz() -> float | None:
+    """The clock that the system reports now; None where it tells none."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("cpu MHz"):
+                return float(line.partition(":")[2]) * 1e6
+    return None
+
+
+def _cache_bytes(folder: Path) -> dict[str, int]:
+    """Bytes of each data cache level that one core sees, by name ("l1"), as Linux tells them."""
+    found = {}
+    for index in sorted(folder.glob("index*")):
+        level, kind, size = ((index / n).read_text().strip() for n in ("level", "type", "size"))
+        if kind != "Instruction" and size.endswith("K"):
+            found[f"l{level}"] = int(size[:-1]) * 1024
+    return found
 
 
 def _slug(product: str) -> str:

@@ -12,15 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from perfmodel.workload import (
-    Elementwise,
-    Gemm,
-    LinearAttention,
-    SelectiveScan,
-    Ssd,
-    Workload,
-)
+from perfmodel.workload import Attention, Elementwise, Gemm, Workload
 from refkernels._check import Gate
+from refkernels._mixer_sizes import MIXER_SIZES
 
 
 class Problem(Protocol):
@@ -128,26 +122,6 @@ _MANY_ROWS = (
 )
 
 
-def _scans(dtype: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
-    return tuple(
-        SelectiveScan(batch=b, seq_len=t, channels=d, state=n, groups=g, dtype=dtype)
-        for b, t, d, n, g in sizes
-    )
-
-
-def _linear(gate: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
-    return tuple(
-        LinearAttention(batch=b, seq_len=t, heads=h, key_dim=dk, value_dim=dv, gate=gate)  # type: ignore[arg-type]
-        for b, t, h, dk, dv in sizes
-    )
-
-
-def _ssds(*sizes: tuple[int, int, int, int]) -> tuple[Workload, ...]:
-    return tuple(
-        Ssd(batch=b, seq_len=t, heads=h, head_dim=64, state=n, groups=1) for b, t, h, n in sizes
-    )
-
-
 def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) -> Operator:
     """An operator of mixers: device rungs of ``problem``, the host class beside it."""
     module, _, name = problem.partition(":")
@@ -169,55 +143,118 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
                 problem=f"refkernels.{module}:{host}",
             )
         )
-    timed, small = _MIXER_SIZES[operator]
+    timed, small = MIXER_SIZES[operator]
     return Operator(name=operator, variants=tuple(kinds), timed=timed, small=small)
 
 
-_GLA_SHORT = tuple((1, t, 2, dk, dv) for t in (1, 16, 63, 65) for dk, dv in ((64, 64), (128, 128)))
-
-_MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
-    "selective_scan": (
-        _scans("bf16", (8, 2048, 4096, 16, 1), (8, 4096, 4096, 16, 1), (1, 65536, 4096, 16, 1)),
-        (
-            *_scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257))),
-            *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
-            *_scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1)),
-            SelectiveScan(batch=1, seq_len=70, channels=20, gated=False),
-        ),
-    ),
-    "selective_scan_step": (
-        _scans("bf16", (256, 1, 4096, 16, 1)),
-        _scans("bf16", *((b, 1, d, n, 1) for b in (1, 3) for d in (5, 64) for n in (8, 16, 64))),
-    ),
-    "gla": (
-        _linear(
-            "vector", (2, 8192, 16, 128, 128), (1, 16384, 16, 128, 128), (1, 8192, 96, 128, 128)
-        ),
-        (
-            *_linear("vector", *_GLA_SHORT, (2, 130, 3, 64, 128)),
-            *_linear("scalar", (1, 65, 2, 64, 64), (1, 200, 2, 128, 256)),
-            *_linear("none", (1, 65, 2, 64, 64)),
-        ),
-    ),
-    "gla_step": (
-        _linear("vector", (256, 1, 16, 128, 128)),
-        _linear(
-            "vector", *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192))
-        ),
-    ),
-    "ssd": (
-        _ssds((8, 4096, 80, 128)),
-        _ssds(*((1, t, 4, n) for t in (1, 16, 63, 65, 130) for n in (64, 128))),
-    ),
-    "ssd_step": (
-        _ssds((256, 1, 80, 128)),
-        _ssds(*((b, 1, h, n) for b in (1, 3, 5) for h in (1, 4) for n in (64, 128))),
-    ),
-}
-"""Operator -> workloads that are timed, workloads that are checked."""
-
 _SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
 _CHUNK_RUNGS = ("02_chunk", "03_segments")
+
+
+def _attention_variant(package: str, name: str, capability: int) -> Variant:
+    return Variant(
+        kernel=f"refkernels.{package}/{name}",
+        where="device",
+        problem="refkernels.attention.problem:PrefillProblem",
+        arguments=(name,),
+        capability=capability,
+        exact=capability == HOPPER,
+    )
+
+
+def _attention_host(package: str) -> Variant:
+    return Variant(
+        kernel=f"refkernels.{package}/host",
+        where="host",
+        problem="refkernels.attention.problem:HostProblem",
+    )
+
+
+# batch, q_len, kv_len, heads, kv_heads, head_dim, causal, window
+_SMALL_ATTENTIONS = (
+    (1, 1, 1, 1, 1, 64, False, None),
+    (2, 17, 63, 2, 1, 64, False, None),
+    (1, 63, 1025, 2, 2, 128, True, None),
+    (3, 65, 65, 4, 2, 64, True, 1),
+    (1, 127, 300, 2, 1, 128, True, 100),
+    (2, 128, 128, 1, 1, 256, True, None),
+    (1, 130, 257, 3, 1, 256, False, None),
+    (1, 255, 255, 2, 1, 128, False, 64),
+    (2, 193, 400, 2, 2, 64, False, None),
+    (1, 513, 513, 2, 1, 128, True, None),
+)
+
+
+def _attentions(
+    sizes: tuple[tuple[int, int, int, int, int, int, bool, int | None], ...],
+    dtype: str = "bf16",
+    score: Literal["softmax", "sigmoid"] = "softmax",
+) -> tuple[Workload, ...]:
+    return tuple(
+        Attention(
+            batch=b,
+            q_len=q,
+            kv_len=kv,
+            heads=h,
+            kv_heads=g,
+            head_dim=d,
+            causal=causal,
+            window=window,
+            dtype=dtype,
+            score=score,
+        )
+        for b, q, kv, h, g, d, causal, window in sizes
+    )
+
+
+def _prefills(*lengths: int) -> tuple[tuple[int, int, int, int, int, int, bool, None], ...]:
+    return tuple(
+        (16384 // n, n, n, 2048 // d, 2048 // d, d, causal, None)
+        for d in (64, 128, 256)
+        for causal in (False, True)
+        for n in lengths
+    )
+
+
+_HOST_ATTENTIONS = tuple(
+    (1, n, n, 8, 8, d, causal, None)
+    for d in (64, 128)
+    for causal in (False, True)
+    for n in (512, 1024)
+)
+
+
+def _decodes(
+    *sizes: tuple[int, int, int, int, int, int, int | None, str],
+) -> tuple[Workload, ...]:
+    """Batch, queries, keys, heads, KV heads, width, page size, type of keys and values."""
+    return tuple(
+        Attention(
+            batch=b,
+            q_len=q,
+            kv_len=kv,
+            heads=h,
+            kv_heads=g,
+            head_dim=d,
+            page_size=page,
+            kv_dtype=kind,
+        )
+        for b, q, kv, h, g, d, page, kind in sizes
+    )
+
+
+_SMALL_DECODES = _decodes(
+    (1, 1, 1, 1, 1, 64, None, "bf16"),
+    (2, 1, 17, 8, 2, 128, None, "bf16"),
+    (1, 1, 1025, 8, 1, 128, 16, "bf16"),
+    (3, 2, 300, 4, 4, 64, 64, "bf16"),
+    (2, 16, 700, 8, 2, 128, None, "bf16"),
+    (1, 5, 333, 4, 1, 256, None, "bf16"),
+    (2, 1, 513, 8, 2, 128, None, "fp8"),
+    (2, 3, 100, 8, 2, 64, 16, "int8"),
+    (1, 1, 4000, 16, 2, 256, 64, "fp8"),
+    (7, 1, 129, 8, 8, 128, 16, "int8"),
+)
 
 OPERATORS: tuple[Operator, ...] = (
     Operator(
@@ -275,6 +312,56 @@ OPERATORS: tuple[Operator, ...] = (
     _mixer("gla_step", "gla.problem:GlaProblem", "01_recurrent"),
     _mixer("ssd", "ssd.problem:SsdProblem", *_CHUNK_RUNGS, host="HostSsdProblem"),
     _mixer("ssd_step", "ssd.problem:SsdProblem", "01_recurrent"),
+    Operator(
+        name="attention_prefill",
+        variants=(
+            _attention_variant("attention", "01_mma_sync", 80),
+            _attention_variant("attention", "02_wgmma_tma", HOPPER),
+            _attention_variant("attention", "03_warp_specialised", HOPPER),
+            _attention_variant("attention", "04_overlap", HOPPER),
+            _attention_variant("attention", "05_persistent", HOPPER),
+        ),
+        timed=_attentions(_prefills(1024, 4096, 16384)),
+        small=_attentions(_SMALL_ATTENTIONS),
+    ),
+    Operator(
+        name="sigmoid_attention_prefill",
+        variants=(
+            _attention_variant("sigmoid_attention", "01_mma_sync", 80),
+            _attention_variant("sigmoid_attention", "02_persistent", HOPPER),
+        ),
+        timed=_attentions(_prefills(1024, 4096, 16384), score="sigmoid"),
+        small=_attentions(_SMALL_ATTENTIONS, score="sigmoid"),
+    ),
+    Operator(
+        name="attention_decode",
+        variants=(
+            Variant(
+                kernel="refkernels.attention/decode_split_kv",
+                where="device",
+                problem="refkernels.attention.problem:DecodeProblem",
+            ),
+        ),
+        timed=_decodes(
+            *((b, 1, n, 32, 8, 128, None, "bf16") for b, n in ((1, 8192), (1, 65536), (8, 8192))),
+            (32, 1, 8192, 32, 8, 128, None, "bf16"),
+            (32, 1, 8192, 32, 8, 128, 16, "bf16"),
+            (32, 1, 8192, 32, 8, 128, None, "fp8"),
+        ),
+        small=_SMALL_DECODES,
+    ),
+    Operator(
+        name="attention_host",
+        variants=(_attention_host("attention"),),
+        timed=_attentions(_HOST_ATTENTIONS, "fp32"),
+        small=_attentions(_SMALL_ATTENTIONS, "fp32"),
+    ),
+    Operator(
+        name="sigmoid_attention_host",
+        variants=(_attention_host("sigmoid_attention"),),
+        timed=_attentions(_HOST_ATTENTIONS, "fp32", "sigmoid"),
+        small=_attentions(_SMALL_ATTENTIONS, "fp32", "sigmoid"),
+    ),
 )
 
 

@@ -81,12 +81,14 @@ def time_kernel(
     budget_s: float = 0.5,
     capture: Capture = capture_cupy,
     after_warm_up: Callable[[], None] | None = None,
+    rough_s: float | None = None,
 ) -> Timing:
     """Time ``call(i)``, which launches the kernel on input set ``i`` of ``sets``.
 
     ``budget_s`` is the device time to spend on timed replays; as much again, at most, warms up
     (clocks settle under the load that is then timed). ``after_warm_up`` is queued between the two,
-    with the timing stream current.
+    with the timing stream current. ``rough_s``, where the caller knows about how long a call
+    takes, spares the launches that find it out; then no stream time is recorded.
 
     Raises:
         BadValue: a rotation of fewer than one set.
@@ -99,22 +101,23 @@ def time_kernel(
     cupy.cuda.Device().synchronize()  # inputs may still be in the making on another stream
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
-        rough_s = _stream_time(call, sets, stream)
-        launches = max(1, -(-int(2e-3 / rough_s) // sets)) * sets
+        stream_s = _stream_time(call, sets, stream) if rough_s is None else None
+        about_s = rough_s or stream_s or 0.0
+        launches = max(1, -(-int(2e-3 / about_s) // sets)) * sets
 
         def body() -> None:
             for i in range(launches):
                 call(i % sets)
 
         replay = capture(body, stream)
-        replays = max(5, min(200, int(budget_s / (rough_s * launches))))
+        replays = max(5, min(200, int(budget_s / (about_s * launches))))
         with LoadMonitor() as monitor:
             for _ in range(max(1, replays // 2)):
                 replay()  # no wait before what is timed: an idle moment would unsettle the clock
             if after_warm_up is not None:
                 after_warm_up()
             times = [t / launches for t in elapsed_times(replay, replays, stream)]
-    return _timing(times, rough_s, monitor.load())
+    return _timing(times, stream_s, monitor.load())
 
 
 def time_host(call: Callable[[int], None], *, sets: int, budget_s: float = 0.5) -> Timing:

@@ -18,14 +18,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(^```console\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ perfmodel "
+FIGURE = ROOT / "docs" / "predicted-measured.svg"
+DEVICE = "h200-sxm"
 
 
 def main(argv: list[str]) -> int:
     """Refresh, or check, every document."""
     stale = 0
-    for path in documents():
-        old = path.read_text()
-        new = refreshed(old)
+    for path in [*documents(), FIGURE]:
+        old = path.read_text() if path.is_file() else ""
+        new = figure() if path == FIGURE else refreshed(old)
         if new == old:
             continue
         stale += 1
@@ -35,6 +37,25 @@ def main(argv: list[str]) -> int:
             path.write_text(new)
             print(f"refreshed {path.relative_to(ROOT)}")
     return 1 if stale and "--check" in argv else 0
+
+
+def figure() -> str:
+    """Predicted against measured for our fastest kernels on the H200, from committed files."""
+    sys.path.insert(0, str(ROOT))
+    from perfmodel import catalog
+    from perfmodel.report.accuracy import run_table
+    from perfmodel.report.kernels import timed_kernels
+    from perfmodel.report.svg import fastest, predicted_measured_svg
+    from perfmodel.validation import validate_files
+
+    paths = [catalog.find("measured", name) for name in catalog.names("measured")]
+    scored = [s for report in validate_files(paths) for s in report.scored]
+    mine = [r for r in fastest(timed_kernels(scored)) if r.device == DEVICE]
+    runs = [r for r in run_table().rows if str(r["file"]).startswith(DEVICE)]
+    days, drivers = (sorted({str(r[key]) for r in runs}) for key in ("date", "driver"))
+    when = f"{days[0]} .. {days[-1]}" if len(days) > 1 else days[0]
+    caption = f"our fastest kernels on one H200, {when}, driver {', '.join(drivers)}"
+    return predicted_measured_svg(mine, caption)
 
 
 def documents() -> list[Path]:

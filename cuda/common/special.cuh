@@ -1,10 +1,12 @@
-// Special functions of the MUFU unit by name: 16 results per clock and SM. Relative errors by the
-// PTX ISA: ex2 2^-22.5 in its range, lg2 2^-22.6 (absolute near 1), rcp 1 ulp. ftz: subnormals
-// are zero.
+// Special functions of one instruction, and bytes widened to fp16 pairs. ex2 and lg2 are accurate
+// to about 2^-22, rcp to 2^-23 (relative); tanh to 2^-11 (PTX ISA, floating point instructions).
 #pragma once
 #include "common/types.cuh"
 
-namespace ptx {
+constexpr float kLog2e = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+
+__device__ __forceinline__ float minus_infinity() { return __int_as_float(0xff800000); }
 
 __device__ __forceinline__ float exp2_approx(float x) {
     float y;
@@ -24,4 +26,38 @@ __device__ __forceinline__ float reciprocal_approx(float x) {
     return y;
 }
 
-}  // namespace ptx
+__device__ __forceinline__ float tanh_approx(float x) {
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Bytes First and Second of `bytes` as an fp16 pair, First in the lower half.
+//
+// e4m3: sign, 4 bits of exponent (bias 7) and 3 of fraction move into fp16's fields (bias 15),
+// which divides by 2^8, exactly, subnormals included. The caller's scale makes up for it; NaN is
+// not kept.
+constexpr float kWidenedE4m3Scale = 256.f;
+
+template <int First, int Second>
+__device__ __forceinline__ u32 widen_e4m3(u32 bytes) {
+    const u32 high = __byte_perm(bytes, 0, Second << 12 | 4 << 8 | First << 4 | 4);
+    return (high & 0x80008000u) | (high & 0x7f007f00u) >> 1;
+}
+
+// Signed bytes: with the sign bit flipped, b + 128 in the low bits of 0x6400 is 1152 + b; exact.
+template <int First, int Second>
+__device__ __forceinline__ u32 widen_s8(u32 bytes) {
+    const u32 offset = __byte_perm(bytes ^ 0x80808080u, 0x64646464u,
+                                   4 << 12 | Second << 8 | 4 << 4 | First);
+    u32 pair;
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(offset), "r"(0x64806480u));
+    return pair;
+}
+
+// The compiler must not know that the result is `value`: what is made from it is computed where it
+// is used, instead of staying in registers through a loop whose sums need them.
+__device__ __forceinline__ int opaque(int value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}

@@ -29,9 +29,9 @@ constexpr int kRows = kDk / kLanesPerColumn;
 constexpr int kColumns = kThreads / kLanesPerColumn * 4;  // of a block
 
 __device__ __forceinline__ float softplus(float x) {
-    const float w = ptx::exp2_approx(x * kLog2E);
+    const float w = exp2_approx(x * kLog2e);
     const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
-    return x > 20.f ? x : w < 0.03125f ? series : ptx::log2_approx(1.f + w) * 0.693147181f;
+    return x > 20.f ? x : w < 0.03125f ? series : log2_approx(1.f + w) * kLn2;
 }
 
 // Grid (columns of dv / kColumns, 1, batch * heads).
@@ -66,14 +66,14 @@ extern "C" __global__ void __launch_bounds__(kThreads)
                 const float delta = raw + (p.bias ? p.bias[head] : 0.f);
                 weight = p.softplus ? softplus(delta) : delta;
             }
-            decay = ptx::exp2_approx((SSD ? weight * p.a[head] : raw) * kLog2E);
+            decay = exp2_approx((SSD ? weight * p.a[head] : raw) * kLog2e);
         }
         float4 o = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
             const int row = r * kLanesPerColumn + lane;
             const float k = weight * from_bf16(p.k[keys + row]), q = from_bf16(p.q[keys + row]);
-            if (VECTOR) decay = ptx::exp2_approx(from_bf16(p.g[token * kDk + row]) * kLog2E);
+            if (VECTOR) decay = exp2_approx(from_bf16(p.g[token * kDk + row]) * kLog2e);
             s[r].x = fmaf(decay, s[r].x, k * v.x), o.x = fmaf(q, s[r].x, o.x);
             s[r].y = fmaf(decay, s[r].y, k * v.y), o.y = fmaf(q, s[r].y, o.y);
             s[r].z = fmaf(decay, s[r].z, k * v.z), o.z = fmaf(q, s[r].z, o.z);

@@ -79,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     if (blockIdx.x == 0 && threadIdx.x < kHeads) {
         const int head = at.head + static_cast<int>(threadIdx.x);
         const size_t row = (static_cast<size_t>(at.batch) * p.heads + head) * p.segments + at.segment;
-        p.decay[row] = ptx::exp2_approx(decay);
+        p.decay[row] = exp2_approx(decay);
     }
 }
 

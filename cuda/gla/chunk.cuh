@@ -40,8 +40,8 @@ static_assert(kDv == 64 || kDv == 128, "columns of a block");
 template <int Width>
 __device__ __forceinline__ void load_rows(u16* tile, const u16* base, size_t stride, int rows) {
     constexpr int kUnits = Width / 8;
-    int thread = threadIdx.x;
-    asm volatile("" : "+r"(thread));  // or addresses are kept in registers that the state needs
+    // Opaque, or addresses are kept in registers that the state needs.
+    const int thread = opaque(threadIdx.x);
 #pragma unroll 1
     for (int i = 0; i < kChunk * kUnits / kThreads; ++i) {
         const int part = i * kThreads + thread, row = part / kUnits, unit = part % kUnits;

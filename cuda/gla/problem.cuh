@@ -35,7 +35,6 @@ struct Problem {
 #endif
 constexpr int kDk = DK;
 constexpr int kDv = DV;  // columns of the state that a block works
-constexpr float kLog2E = 1.44269504f;
 
 // Row of token t of a [batch, length, heads, width] array.
 __device__ __forceinline__ size_t token_row(int batch, int t, int length, int head, int heads) {

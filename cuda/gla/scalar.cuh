@@ -69,9 +69,9 @@ struct Gates {
 };
 
 __device__ __forceinline__ float softplus(float x) {
-    const float w = ptx::exp2_approx(x * kLog2E);
+    const float w = exp2_approx(x * kLog2e);
     const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
-    return x > 20.f ? x : w < 0.03125f ? series : ptx::log2_approx(1.f + w) * 0.693147181f;
+    return x > 20.f ? x : w < 0.03125f ? series : log2_approx(1.f + w) * kLn2;
 }
 
 __device__ __forceinline__ Gates load_gates(const Problem& p, const Place& at, int t, int end) {
@@ -87,9 +87,9 @@ __device__ __forceinline__ Gates load_gates(const Problem& p, const Place& at, i
         if (SSD) {
             const float delta = raw + (p.bias ? p.bias[head] : 0.f);
             x.weight[i] = p.softplus ? softplus(delta) : delta;
-            x.gate[i] = x.weight[i] * p.a[head] * kLog2E;
+            x.gate[i] = x.weight[i] * p.a[head] * kLog2e;
         } else {
-            x.gate[i] = raw * kLog2E, x.weight[i] = 1.f;
+            x.gate[i] = raw * kLog2e, x.weight[i] = 1.f;
         }
     }
     return x;
@@ -132,7 +132,7 @@ __device__ __forceinline__ void score_chunk(Shared& s, float scale) {
 #pragma unroll
             for (int n = 0; n < 2; ++n) {
                 // Above the diagonal the exponent would be positive: it is never used.
-                const float decay = ptx::exp2_approx(sum - s.sum[head][j + n]);
+                const float decay = exp2_approx(sum - s.sum[head][j + n]);
                 const float a = scale * s.weight[head][j + n] * decay;
                 pair[n] = j + n <= i ? a * tile[part][2 * half + n] : 0.f;
             }
@@ -147,8 +147,8 @@ __device__ __forceinline__ void output_pass(const Shared& s, const Problem& p, c
     const int sub = warp_index() / 2, row = sub * kSub + lane_index() / 4;
     const int head = kHeads == 2 ? col / 64 : 0;
     add_state_product(o, s.q, sub * kSub, s.s, col);
-    const float top = p.scale * ptx::exp2_approx(s.sum[head][row]);
-    const float low = p.scale * ptx::exp2_approx(s.sum[head][row + 8]);
+    const float top = p.scale * exp2_approx(s.sum[head][row]);
+    const float low = p.scale * exp2_approx(s.sum[head][row + 8]);
 #pragma unroll
     for (int j = 0; j < kPassCols / 8; ++j)
         o[j][0] *= top, o[j][1] *= top, o[j][2] *= low, o[j][3] *= low;
@@ -172,7 +172,7 @@ __device__ __forceinline__ void update_state(const Shared& s, StateTile& state, 
     const int t = lane_index() % 4;
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
-        const float decay = ptx::exp2_approx(s.sum[j / kOfHead][kChunk - 1]);
+        const float decay = exp2_approx(s.sum[j / kOfHead][kChunk - 1]);
         state[j][0] *= decay, state[j][1] *= decay, state[j][2] *= decay, state[j][3] *= decay;
     }
 #pragma unroll 1
@@ -186,7 +186,7 @@ __device__ __forceinline__ void update_state(const Shared& s, StateTile& state, 
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int token = b * kSub + 2 * t + i % 2 + i / 2 * 8;
-                w[i] = s.weight[head][token] * ptx::exp2_approx(whole - s.sum[head][token]);
+                w[i] = s.weight[head][token] * exp2_approx(whole - s.sum[head][token]);
             }
             const u32 k[4] = {scaled(raw[0], w[0], w[1]), scaled(raw[1], w[0], w[1]),
                               scaled(raw[2], w[2], w[3]), scaled(raw[3], w[2], w[3])};

@@ -99,10 +99,10 @@ __device__ __forceinline__ void add_pairs(Shared& s, float* pairs, int at, bool 
             const u32 k = *reinterpret_cast<const u32*>(s.k + at + j * kPitchK);
             const u32 gate = *reinterpret_cast<const u32*>(s.g + at + j * kPitchK);
             const float below = j <= i ? 1.f : 0.f;
-            sums[j] = below * (low * bf16_low(k) * ptx::exp2_approx(between.x) +
-                               high * bf16_high(k) * ptx::exp2_approx(between.y));
-            between.x = fmaf(below * bf16_low(gate), kLog2E, between.x);
-            between.y = fmaf(below * bf16_high(gate), kLog2E, between.y);
+            sums[j] = below * (low * bf16_low(k) * exp2_approx(between.x) +
+                               high * bf16_high(k) * exp2_approx(between.y));
+            between.x = fmaf(below * bf16_low(gate), kLog2e, between.x);
+            between.y = fmaf(below * bf16_high(gate), kLog2e, between.y);
         }
         const float whole = gather(sums);
         if (lane <= i) pairs[i * (i + 1) / 2 + lane] = whole;
@@ -121,8 +121,8 @@ __device__ __forceinline__ void scale_chunk(Shared& s, float scale) {
 #pragma unroll 2
     for (int i = 0; i < kSub; ++i) {
         const u32 gate = *reinterpret_cast<const u32*>(s.g + at + i * kPitchK);
-        sum.x = fmaf(bf16_low(gate), kLog2E, sum.x);
-        sum.y = fmaf(bf16_high(gate), kLog2E, sum.y);
+        sum.x = fmaf(bf16_low(gate), kLog2e, sum.x);
+        sum.y = fmaf(bf16_high(gate), kLog2e, sum.y);
     }
     if (Outputs) {
         const bool safe = __all_sync(kFullMask, !active || fminf(sum.x, sum.y) > -kSafe);
@@ -135,19 +135,19 @@ __device__ __forceinline__ void scale_chunk(Shared& s, float scale) {
 #pragma unroll 2
     for (int i = 0; i < kSub; ++i) {
         const u32 gate = *reinterpret_cast<const u32*>(s.g + at + i * kPitchK);
-        run.x = fmaf(bf16_low(gate), kLog2E, run.x);
-        run.y = fmaf(bf16_high(gate), kLog2E, run.y);
+        run.x = fmaf(bf16_low(gate), kLog2e, run.x);
+        run.y = fmaf(bf16_high(gate), kLog2e, run.y);
         u32* k = reinterpret_cast<u32*>(s.k + at + i * kPitchK);
-        *k = scaled(*k, ptx::exp2_approx(sum.x - run.x), ptx::exp2_approx(sum.y - run.y));
+        *k = scaled(*k, exp2_approx(sum.x - run.x), exp2_approx(sum.y - run.y));
         if (!Outputs) continue;
         u32* q = reinterpret_cast<u32*>(s.q + at + i * kPitchK);
-        *q = scaled(*q, scale * ptx::exp2_approx(run.x), scale * ptx::exp2_approx(run.y));
+        *q = scaled(*q, scale * exp2_approx(run.x), scale * exp2_approx(run.y));
     }
     *reinterpret_cast<float2*>(&s.end[sub][2 * pair]) =
-        make_float2(ptx::exp2_approx(sum.x), ptx::exp2_approx(sum.y));
+        make_float2(exp2_approx(sum.x), exp2_approx(sum.y));
     if (Outputs)
         *reinterpret_cast<float2*>(&s.inverse[sub][2 * pair]) =
-            make_float2(ptx::exp2_approx(-sum.x), ptx::exp2_approx(-sum.y));
+            make_float2(exp2_approx(-sum.x), exp2_approx(-sum.y));
 }
 
 // Products of end[first .. last) at dimensions d and d + 1.

@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     float a[kStates], h[kStates];
 #pragma unroll
     for (int n = 0; n < kStates; ++n) {
-        a[n] = p.a[channel * kStates + n] * kLog2E;
+        a[n] = p.a[channel * kStates + n] * kLog2e;
         h[n] = p.first ? p.first[at + n] : 0.f;
     }
     for (int t = 0; t < p.length; ++t) {
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int n = 0; n < kStates; ++n) {
             const size_t from = static_cast<size_t>(n) * p.length + t;
-            h[n] = fmaf(ptx::exp2_approx(dt * a[n]), h[n], du * widen(b[from]));
+            h[n] = fmaf(exp2_approx(dt * a[n]), h[n], du * widen(b[from]));
             y = fmaf(widen(c[from]), h[n], y);
         }
         if (p.z) y *= silu(widen(p.z[row + t]));

@@ -34,20 +34,18 @@ struct Problem {
 #define STATES 16
 #endif
 constexpr int kStates = STATES;
-constexpr float kLog2E = 1.44269504f;
-constexpr float kLn2 = 0.693147181f;
 
 // log(1 + exp(x)). Above 20 it is x to fp32's precision. Where w = exp(x) is small, 1 + w would
 // drop digits of w, so the series takes over: its first dropped term is w^5 / 5, 2e-7 relative.
 __device__ __forceinline__ float softplus(float x) {
-    const float w = ptx::exp2_approx(x * kLog2E);
+    const float w = exp2_approx(x * kLog2e);
     const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
-    const float direct = ptx::log2_approx(1.f + w) * kLn2;
+    const float direct = log2_approx(1.f + w) * kLn2;
     return x > 20.f ? x : w < 0.03125f ? series : direct;
 }
 
 __device__ __forceinline__ float silu(float z) {
-    return z * ptx::reciprocal_approx(1.f + ptx::exp2_approx(-z * kLog2E));
+    return z * reciprocal_approx(1.f + exp2_approx(-z * kLog2e));
 }
 
 __device__ __forceinline__ float step_size(const Problem& p, float delta, float bias) {

@@ -166,7 +166,7 @@ __device__ __forceinline__ void load_owned(Owned& x, const Rows& rows, int t, in
 template <int Index>
 __device__ __forceinline__ float decay(float dt, float a) {
     if constexpr ((Index % 16) * POLY % 16 < POLY) return exp2_polynomial<kDegree>(dt, a);
-    return ptx::exp2_approx(dt * a);
+    return exp2_approx(dt * a);
 }
 
 template <int Token, int State>
@@ -270,7 +270,7 @@ __device__ __forceinline__ float walk(const Problem& p, const Place& at, float (
     float a[kShare];
 #pragma unroll
     for (int n = 0; n < kShare; ++n)
-        a[n] = p.a[at.channel * kStates + at.slice * kShare + n] * kLog2E;
+        a[n] = p.a[at.channel * kStates + at.slice * kShare + n] * kLog2e;
 
     float* tiles = reinterpret_cast<float*>(shared_bytes);
     Raw parts[kLoadsPerThread];

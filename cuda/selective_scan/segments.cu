@@ -41,12 +41,12 @@ extern "C" __global__ void __launch_bounds__(kThreads) carry(const __grid_consta
     const int index = blockIdx.x * kThreads + threadIdx.x, batch = blockIdx.z;
     if (index >= p.channels * kStates) return;
     const int channel = index / kStates, state = index % kStates;
-    const float a = p.a[index] * kLog2E;
+    const float a = p.a[index] * kLog2e;
     float h = p.first ? p.first[static_cast<size_t>(batch) * p.channels * kStates + index] : 0.f;
     for (int segment = 0; segment < p.segments; ++segment) {
         const size_t row = segment_row(p, batch, segment, channel);
         const float local = p.last[row * kStates + state];
         p.last[row * kStates + state] = h;
-        h = fmaf(ptx::exp2_approx(a * p.decay[row]), h, local);
+        h = fmaf(exp2_approx(a * p.decay[row]), h, local);
     }
 }

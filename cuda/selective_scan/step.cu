@@ -31,11 +31,11 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     const float bias = p.bias ? p.bias[channel] : 0.f;
     const float u = widen(p.u[row]), dt = step_size(p, widen(p.delta[row]), bias);
     const size_t bc = (static_cast<size_t>(batch) * p.groups + group) * kStates + quad * 4;
-    const float du = dt * u, rate = dt * kLog2E;
-    h.x = fmaf(ptx::exp2_approx(rate * a.x), h.x, du * widen(p.b[bc + 0]));
-    h.y = fmaf(ptx::exp2_approx(rate * a.y), h.y, du * widen(p.b[bc + 1]));
-    h.z = fmaf(ptx::exp2_approx(rate * a.z), h.z, du * widen(p.b[bc + 2]));
-    h.w = fmaf(ptx::exp2_approx(rate * a.w), h.w, du * widen(p.b[bc + 3]));
+    const float du = dt * u, rate = dt * kLog2e;
+    h.x = fmaf(exp2_approx(rate * a.x), h.x, du * widen(p.b[bc + 0]));
+    h.y = fmaf(exp2_approx(rate * a.y), h.y, du * widen(p.b[bc + 1]));
+    h.z = fmaf(exp2_approx(rate * a.z), h.z, du * widen(p.b[bc + 2]));
+    h.w = fmaf(exp2_approx(rate * a.w), h.w, du * widen(p.b[bc + 3]));
     float y = widen(p.c[bc]) * h.x;
     y = fmaf(widen(p.c[bc + 1]), h.y, y);
     y = fmaf(widen(p.c[bc + 2]), h.z, y);

@@ -13,35 +13,40 @@ from perfmodel.report.scenario import Scenario
 KEPT = 256
 
 
-def answer(scenario: Scenario, waiting: str) -> Any:
-    """What the scenario's function answers; ``waiting`` is shown while it takes long."""
-    positional = tuple(_frozen(a.value) for a in scenario.arguments if not a.keyword)
-    named = tuple((k, _frozen(v)) for k, v in scenario.keywords().items())
+class Key:
+    """A scenario as a key: equal where function and arguments are."""
+
+    def __init__(self, scenario: Scenario, **more: Any) -> None:
+        self.scenario = scenario
+        self.keywords = scenario.keywords() | more
+        self.identity = (
+            scenario.function,
+            tuple(_hashable(value) for value in scenario.positional()),
+            tuple((k, _hashable(v)) for k, v in self.keywords.items()),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+
+def answer(scenario: Scenario, waiting: str, **more: Any) -> Any:
+    """What the scenario's function answers, with ``more`` keywords; ``waiting`` is shown while it
+    takes long.
+    """
     with st.spinner(waiting):
-        return _asked(scenario.function, positional, named)
+        return _asked(Key(scenario, **more))
 
 
 @lru_cache(maxsize=KEPT)
-def _asked(function: str, positional: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
-    values = (v.value if isinstance(v, _Work) else v for v in positional)
-    return getattr(api, function)(*values, **dict(named))
+def _asked(key: Key) -> Any:
+    function = getattr(api, key.scenario.function)
+    return function(*key.scenario.positional(), **key.keywords)
 
 
-class _Work:
-    """A workload as a key: equal where its fields are."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        self.key = value.key()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Work) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-def _frozen(value: Any) -> Any:
+def _hashable(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
-    return _Work(value) if hasattr(value, "key") else value
+    return value.key() if hasattr(value, "key") else value

@@ -19,6 +19,11 @@ def positional(value: Any, text: str | None = None) -> Argument:
     return Argument(option="", text=str(value) if text is None else text, keyword="", value=value)
 
 
+def words(text: str) -> Argument:
+    """A word of the command line that belongs to the value before it."""
+    return Argument(option="", text=text, keyword="", value=None)
+
+
 def option(name: str, value: Any, *, keyword: str | None = None) -> Argument:
     """An option whose text is its value."""
     return Argument(

@@ -39,9 +39,9 @@ def open_scenario(pages: Mapping[str, Any]) -> None:
         return
     st.session_state["scenarios_opened"] = turn + 1
     st.session_state.setdefault(KEPT, {}).update(known)
-    for name in known:
-        st.session_state.pop(name, None)
-    st.switch_page(pages[page], query_params={k: v for k, v in known.items() if v != ""})
+    shared = {k: v for k, v in known.items() if k in st.session_state}
+    st.session_state.update(shared)  # what the page shown now has in common with the next
+    st.switch_page(pages[page])
 
 
 def upload(label: str, kinds: list[str], key: str, read: Callable[[Path], Read]) -> Read | None:

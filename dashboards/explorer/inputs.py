@@ -91,7 +91,8 @@ INPUTS: dict[str, Input] = {
     ),
     "batch": Input(kind="count", label="Batch (sequences at once)", default=16),
     "context": Input(kind="count", label="Context (tokens in the cache)", default=2048),
-    "tp": Input(kind="count", label="Tensor-parallel devices", default=1),
+    "chunk": Input(kind="count", label="Prompt tokens in the step", default=512),
+    "tp": Input(kind="count", label="Tensor-parallel devices", default=4),
 }
 
 

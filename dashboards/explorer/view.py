@@ -35,8 +35,8 @@ def header(title: str, lead: str) -> None:
 
 def refuse(error: PerfModelError) -> None:
     """One message: what is wrong, and what to try."""
-    fix = f"  \n**try:** {plain(error.fix)}" if error.fix else ""
-    st.error(f"{plain(error.headline)}{fix}", icon=":material/block:")
+    fix = error.fix or "another value"
+    st.error(f"{plain(error.headline)}  \n**try:** {plain(fix)}", icon=":material/block:")
 
 
 @contextmanager
@@ -53,12 +53,13 @@ def empty(text: str) -> None:
     st.info(plain(text), icon=":material/touch_app:")
 
 
-def verdict(text: str, *, good: bool) -> None:
-    """The answer in one line: yes, or a well-founded no."""
+def verdict(lines: Sequence[str], *, good: bool) -> None:
+    """The answer in a line or two: yes, or a well-founded no."""
+    text = "  \n".join(plain(line) for line in lines)
     if good:
-        st.success(plain(text), icon=":material/check_circle:")
+        st.success(text, icon=":material/check_circle:")
     else:
-        st.warning(plain(text), icon=":material/do_not_disturb_on:")
+        st.warning(text, icon=":material/do_not_disturb_on:")
 
 
 def metrics(values: Mapping[str, tuple[str, str | None]]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,14 @@ from perfmodel.calibration.fit import Fit, fit
 from perfmodel.calibration.heldback import SPLITS, held_back_ratios
 from perfmodel.calibration.intervals import ResidualQuantiles, conformal_quantiles
 from perfmodel.errors import MissingFile
-from perfmodel.measure import read_measurements
+from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described
 from perfmodel.roofline.model import ClassModel
 
 COVERAGE = 0.9
+THREADS = "OPENBLAS_NUM_THREADS"
+"""What NumPy's matrix library reads its number of threads from."""
 LEAST_ROWS = 20
 """Rows below which an implementation gets no parameters of its own."""
 
@@ -40,14 +46,19 @@ class HeldBack:
         return next(s for s in reversed(SPLITS) if s in self.quantiles)
 
 
-def read_folder(folders: Iterable[Path]) -> list[Group]:
-    """All single-operator measurements of every .csv and .json file in ``folders``.
+def read_rows(folders: Iterable[Path]) -> list[Measurement]:
+    """All measurements of every .csv and .json file in ``folders``.
 
     Raises:
         MissingFile: a folder does not exist or holds no such file.
     """
     files = [f for folder in folders for f in _files(folder)]
-    return gather([m for f in files for m in read_measurements(f)])
+    return [m for f in files for m in read_measurements(f)]
+
+
+def read_folder(folders: Iterable[Path]) -> list[Group]:
+    """The single-operator measurements among :func:`read_rows`, gathered."""
+    return gather(read_rows(folders))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -59,12 +70,38 @@ def _files(folder: Path) -> list[Path]:
 
 
 def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The calibration table of each class that ``groups`` measure, as its TOML file holds it."""
-    for name, model in CLASS_MODELS.items():
-        own = [g for g in groups if g.kernel_class == name]
-        if own:
+    """The calibration table of each class that ``groups`` measure, as its TOML file holds it.
+
+    Classes are fitted side by side, a process each; what they give does not depend on that.
+    """
+    tasks = {n: [g for g in groups if g.kernel_class == n] for n in CLASS_MODELS}
+    tasks = {name: own for name, own in tasks.items() if own}
+    with _workers(len(tasks)) as pool:
+        longest_first = sorted(tasks, key=lambda n: -sum(len(g.rows) for g in tasks[n]))
+        waiting = {name: pool.submit(_fitted, name, tasks[name]) for name in longest_first}
+        for name in tasks:
             progress(name)
-            yield name, class_table(model, own)
+            yield name, waiting[name].result()
+
+
+@contextmanager
+def _workers(tasks: int) -> Iterator[Executor]:
+    """Processes that start afresh and compute on one thread each: small matrices gain nothing from
+    more, and wait for each other on a busy machine."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
+    count = max(1, min(tasks, os.cpu_count() or 1))
+    try:
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        os.environ.pop(THREADS)
+        if before is not None:
+            os.environ[THREADS] = before
+
+
+def _fitted(name: str, groups: Sequence[Group]) -> dict[str, Any]:
+    return class_table(CLASS_MODELS[name], groups)
 
 
 def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
@@ -75,26 +112,41 @@ def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
         "residuals": _residual_table(held),
         "held_back": {s: _split_table(held, s) for s in held.quantiles},
         "parameters": _parameter_table(model, pooled),
-        "kernels": dict(_kernels(model, groups)),
+        "kernels": dict(_kernels(model, groups, pooled, held)),
     }
 
 
-def held_back(model: ClassModel, groups: Sequence[Group]) -> HeldBack:
-    """Quantiles and factors of residuals held back in every way that the rows allow."""
-    ratios = {s: r for s in SPLITS if (r := held_back_ratios(model, groups, s)) is not None}
+def held_back(model: ClassModel, groups: Sequence[Group], *, hardest: bool = False) -> HeldBack:
+    """Quantiles and factors of residuals held back in every way that the rows allow.
+
+    ``hardest`` asks for the widest-reaching way alone.
+    """
+    ratios = {}
+    for split in reversed(SPLITS):
+        found = held_back_ratios(model, groups, split)
+        if found is not None:
+            ratios[split] = found
+            if hardest:
+                break
+    ratios = {s: ratios[s] for s in SPLITS if s in ratios}
     return HeldBack(
         quantiles={s: conformal_quantiles(r, COVERAGE) for s, r in ratios.items()},
         factors={s: float(np.exp(np.mean(np.abs(np.log(r))))) for s, r in ratios.items()},
     )
 
 
-def _kernels(model: ClassModel, groups: Sequence[Group]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tables of implementations, where the class has several or names its only one."""
+def _kernels(
+    model: ClassModel, groups: Sequence[Group], pooled: Fit, held_all: HeldBack
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Tables of implementations; the only one of its class has the class's own fit."""
     names = sorted({g.implementation for g in groups} - {""})
     for name in names:
         own = [g for g in groups if g.implementation == name]
         if sum(len(g.rows) for g in own) >= LEAST_ROWS:
-            found, held = fit(model, own), held_back(model, own)
+            found, held = pooled, held_all
+            if len(own) < len(groups):
+                found = fit(model, own)
+                held = held_back(model, own, hardest=True)
             yield (
                 name,
                 {

@@ -1,8 +1,9 @@
 """Least squares on log residuals: a kernel class's parameters from measurements of any devices.
 
 Residuals are ln(predicted / measured), weighted so that every file counts alike, under a soft-L1
-loss (outliers of other people's tables must not steer a physical parameter). Several neutral and
-displaced starts guard against local minima; all of it is deterministic.
+loss (outliers of other people's tables must not steer a physical parameter). A parameter with a
+prior adds one residual, its log distance from ``start``. Several neutral and displaced starts guard
+against local minima; all of it is deterministic.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.calibration.dataset import Group
 from perfmodel.errors import MissingCalibration
-from perfmodel.roofline.model import ClassModel, Parameter
+from perfmodel.measure import Measurement
+from perfmodel.roofline.model import Parameter
 
 SOFT = 0.15
 """Log residual beyond which a row starts to count less than quadratically (about 15 %)."""
@@ -24,11 +26,41 @@ SOFT = 0.15
 STARTS = (None, 0.25, 0.75)
 """The declared start, and points at these fractions of each parameter's range."""
 
+NOISE = 0.08
+"""Log residual of a row that counts as much as one standard width of a prior."""
+
 UNSEEN = 1e-6
 """Relative singular value below which the data say nothing about a direction."""
 
 IDENTIFIED_SHARE = 0.5
 """A parameter whose standard error exceeds this share of its range is not identified."""
+
+
+class Declared(Protocol):
+    """What a fit needs to know of a model: its name and its parameters."""
+
+    @property
+    def name(self) -> str:
+        """As reports name it."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is fitted, with its range."""
+
+
+class Sample(Protocol):
+    """Measured rows that one call predicts under given parameter values."""
+
+    @property
+    def rows(self) -> tuple[Measurement, ...]:
+        """What was measured, in order."""
+
+    @property
+    def measured_s(self) -> NDArray[np.float64]:
+        """Seconds measured, row by row."""
+
+    def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
+        """Seconds predicted, row by row, under parameter ``values``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,17 +73,17 @@ class Fit:
     factor: float
     rows: int
 
-    def ratios(self, groups: Sequence[Group]) -> NDArray[np.float64]:
+    def ratios(self, groups: Sequence[Sample]) -> NDArray[np.float64]:
         """measured / predicted of every row of ``groups``."""
         return ratios(groups, self.values)
 
 
-def ratios(groups: Sequence[Group], values: dict[str, float]) -> NDArray[np.float64]:
+def ratios(groups: Sequence[Sample], values: dict[str, float]) -> NDArray[np.float64]:
     """measured / predicted of every row of ``groups`` under ``values``."""
     return np.concatenate([g.measured_s / g.predicted_s(values) for g in groups])
 
 
-def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
+def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
     """The parameters of ``model`` that describe ``groups`` best.
 
     Raises:
@@ -64,10 +96,13 @@ def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
         raise MissingCalibration(msg, field="data", fix="another data folder")
     scale = _Scale(model.parameters)
     weights = _file_weights(groups)
+    held = [p for p in model.parameters if p.prior]
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        log: NDArray[np.float64] = -np.log(ratios(groups, scale.values(x))) * weights
-        return log
+        values = scale.values(x)
+        log = -np.log(ratios(groups, values)) * weights
+        pull = np.array([np.log(values[p.name] / p.start) / p.prior for p in held])
+        return np.concatenate([log, pull * (NOISE * float(np.median(weights)))])
 
     options = {"bounds": (0.0, 1.0), "loss": "soft_l1", "f_scale": SOFT * float(np.median(weights))}
     solutions = [
@@ -77,7 +112,7 @@ def fit(model: ClassModel, groups: Sequence[Group]) -> Fit:
     best = min(solutions, key=lambda s: float(s.cost))
     values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None)))
     log = np.log(ratios(groups, values))
-    spread = _standard_errors(best.jac, residuals(best.x))
+    spread = standard_errors(best.jac, residuals(best.x))
     return Fit(
         values=values,
         errors={
@@ -120,14 +155,14 @@ class _Scale:
         return inside
 
 
-def _file_weights(groups: Sequence[Group]) -> NDArray[np.float64]:
+def _file_weights(groups: Sequence[Sample]) -> NDArray[np.float64]:
     """Square roots of row weights: every file has the same total."""
     files = [r.file for g in groups for r in g.rows]
     sizes = Counter(files)
     return np.array([sizes[f] ** -0.5 for f in files])
 
 
-def _standard_errors(
+def standard_errors(
     jac: NDArray[np.float64], residuals: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Standard errors in unit-cube coordinates from the Gauss-Newton covariance; a direction that

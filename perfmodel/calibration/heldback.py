@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.calibration.dataset import Group
-from perfmodel.calibration.fit import fit, ratios
+from perfmodel.calibration.fit import Declared, Sample, fit, ratios
 from perfmodel.measure import Measurement
-from perfmodel.roofline.model import ClassModel
 
 FOLDS = 4
 
@@ -46,24 +45,36 @@ SPLITS: dict[str, Callable[[Measurement], Hashable]] = {
 """Ways of holding rows back, mildest first."""
 
 
+class Selectable(Sample, Protocol):
+    """Measured rows of which some can be held back."""
+
+    def select(self, keep: Callable[[Measurement], bool]) -> Self | None:
+        """The rows that ``keep`` wants; None where it wants none."""
+
+
 def held_back_ratios(
-    model: ClassModel, groups: Sequence[Group], split: str
+    model: Declared, groups: Sequence[Selectable], split: str
+) -> NDArray[np.float64] | None:
+    """:func:`ratios_by` one of :data:`SPLITS`."""
+    return ratios_by(model, groups, SPLITS[split])
+
+
+def ratios_by(
+    model: Declared, groups: Sequence[Selectable], fold: Callable[[Measurement], Hashable]
 ) -> NDArray[np.float64] | None:
     """measured / predicted of rows predicted by a fit without their fold.
 
     None where the rows make fewer than two folds, so that nothing can be held back that way.
     """
-    fold = SPLITS[split]
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
     if len(folds) < 2:
         return None
-    found = [_fold_ratios(model, groups, fold, f) for f in folds]
-    return np.concatenate(found)
+    return np.concatenate([_fold_ratios(model, groups, fold, f) for f in folds])
 
 
 def _fold_ratios(
-    model: ClassModel,
-    groups: Sequence[Group],
+    model: Declared,
+    groups: Sequence[Selectable],
     fold: Callable[[Measurement], Hashable],
     out: Hashable,
 ) -> NDArray[np.float64]:

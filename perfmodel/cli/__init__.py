@@ -24,13 +24,16 @@ PROGRAM = "perfmodel"
 VERBS: dict[str, tuple[str, str]] = {
     "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
     "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
+    "probe": ("perfmodel.cli.probe", "Measure this machine's roofs; write it as a device."),
     "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
     "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
     "models": ("perfmodel.cli.models", "List models, or show one: layers, parameters, cache."),
     "estimate": ("perfmodel.cli.estimate", "How long an operator or a model step takes."),
     "capacity": ("perfmodel.cli.capacity", "Does it fit, for how many users, what would help."),
     "plan": ("perfmodel.cli.plan", "What serves a load within its service levels, ranked."),
+    "arena": ("perfmodel.cli.arena", "Does a network fit a microcontroller, and where."),
     "compare": ("perfmodel.cli.compare", "One question on several devices, side by side."),
+    "crossover": ("perfmodel.cli.crossover", "Token mixers by context, with break-evens."),
     "sweep": ("perfmodel.cli.sweep", "A grid of predictions as a table, CSV or JSON."),
     "dash": ("perfmodel.cli.dash", "Open the explorer in a browser (extra dash)."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
@@ -38,6 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
 
 EXIT_INTERNAL = 70
+EXIT_UNWRITTEN = 74
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
@@ -51,12 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = _answer(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the caller closed it
+            sys.stdout.flush()
     except PerfModelError as error:
         return _refuse(error, args)
     except (_PipeClosed, BrokenPipeError):
         _drop_output()
         return EXIT_PIPE_CLOSED
+    except OSError as error:
+        _drop_output()
+        print(f"error: cannot write the answer: {error.strerror}", file=sys.stderr)
+        return EXIT_UNWRITTEN
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -66,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(args: list[str]) -> int:
-    app = _app(_asked_verb(args))
+    asked = _asked_verb(args)
+    app = _app(asked)
+    if asked in VERBS:
+        _refuse_repeats(app, asked, args)
     try:
         code = app(args=args, prog_name=PROGRAM, standalone_mode=False)
     except Exception as error:
@@ -91,6 +103,17 @@ def _app(asked: str | None) -> typer.Typer:
         else:
             app.command(verb, help=line)(_listed)
     return app
+
+
+def _refuse_repeats(app: typer.Typer, verb: str, args: list[str]) -> None:
+    """An option that takes one value must not be given two: the first would be lost in silence."""
+    group: Any = typer.main.get_command(app)
+    given = [a.partition("=")[0] for a in args if a.startswith("--")]
+    for param in group.commands[verb].params:
+        times = sum(given.count(name) for name in param.opts)
+        if times > 1 and not (param.multiple or param.is_flag):
+            msg = f"is given {times} times and takes one value"
+            raise BadValue(msg, field=param.opts[0], fix=_help_line(args))
 
 
 def _asked_verb(args: list[str]) -> str | None:

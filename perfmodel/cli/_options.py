@@ -31,10 +31,14 @@ Tp: TypeAlias = Annotated[str, typer.Option("--tp", help="Tensor-parallel device
 Pp: TypeAlias = Annotated[str, typer.Option("--pp", help="Pipeline stages.")]
 Ep: TypeAlias = Annotated[str, typer.Option("--ep", help="Expert-parallel devices.")]
 Dtype: TypeAlias = Annotated[
-    str | None, typer.Option("--dtype", help="Data type of activations, weights and cache.")
+    str | None,
+    typer.Option("--dtype", help="Of activations and weights; of the cache too from 16 bits up."),
 ]
 WeightDtype: TypeAlias = Annotated[
-    str | None, typer.Option("--weight-dtype", help="Data type of the weights alone.")
+    str | None,
+    typer.Option(
+        "--weight-dtype", "--weights", help="Data type of the weights alone, q4 or q8 too."
+    ),
 ]
 KvDtype: TypeAlias = Annotated[
     str | None, typer.Option("--kv-dtype", help="Data type of cached keys and values alone.")
@@ -47,7 +51,8 @@ Prompt: TypeAlias = Annotated[
 ]
 Batch: TypeAlias = Annotated[str, typer.Option("--batch", help="Sequences at once.")]
 Phase: TypeAlias = Annotated[
-    str | None, typer.Option("--phase", help="prefill, decode, mixed or encode.")
+    str | None,
+    typer.Option("--phase", help="prefill, decode, mixed or encode; of a network train."),
 ]
 Chunk: TypeAlias = Annotated[
     str | None,
@@ -66,6 +71,18 @@ Memory: TypeAlias = Annotated[
 ]
 Page: TypeAlias = Annotated[
     str, typer.Option("--page", metavar="TOKENS", help="Tokens per KV page; 'none' for contiguous.")
+]
+Runtime: TypeAlias = Annotated[
+    str | None, typer.Option("--runtime", help="What runs a network, as x-cube-ai-9 or cmsis-nn.")
+]
+Clock: TypeAlias = Annotated[
+    str | None, typer.Option("--clock", help="A microcontroller's clock, as '80 MHz'.")
+]
+Battery: TypeAlias = Annotated[
+    str | None, typer.Option("--battery", help="What a battery holds, as '1000 mAh' or '3.7 Wh'.")
+]
+Every: TypeAlias = Annotated[
+    str | None, typer.Option("--every", help="One inference every ..., as 10s; with --battery.")
 ]
 Explain: TypeAlias = Annotated[
     bool, typer.Option("--explain", help="Show how the answer came about.")
@@ -107,6 +124,15 @@ def counts(text: str, field: str) -> list[int]:
 def words(text: str | None) -> list[str] | None:
     """Names by commas; None for None."""
     return None if text is None else [w.strip() for w in text.split(",") if w.strip()]
+
+
+def named(text: str, field: str) -> list[str]:
+    """Names by commas, at least one; raises BadValue."""
+    found = words(text)
+    if not found:
+        msg = f"names nothing, got {text[:40]!r}"
+        raise BadValue(msg, field=field, fix="one name, or several by commas")
+    return found
 
 
 def several(values: list[str]) -> list[str]:

@@ -88,8 +88,13 @@ def show(
         as_json=as_json,
         as_csv=as_csv,
         lead=shown.lead,
-        notes=[*(told.splitlines() if told else ()), *shown.notes],
+        notes=[*_new_lines(told, shown.lead), *shown.notes],
     )
+
+
+def _new_lines(told: str | None, lead: Sequence[str]) -> list[str]:
+    """The lines of a derivation but for the verdict that already stands at the top."""
+    return [line for line in (told or "").splitlines() if line not in lead]
 
 
 def _show(lead: Sequence[str], tables: Sequence[Table], notes: Sequence[str]) -> None:

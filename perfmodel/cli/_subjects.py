@@ -19,13 +19,21 @@ def op_named(subject: str) -> type[Workload] | None:
 
 
 def workload(op: type[Workload], texts: list[str]) -> Workload:
-    """An operator from ``name=value`` texts; several values of a size make a grid axis.
+    """An operator from ``name=value`` texts; several values of a size are an array, and arrays
+    broadcast (``sweep`` makes a grid of them).
 
     Raises:
         UnknownName: no such field.
-        BadValue: a field that is malformed, missing or out of range.
+        BadValue: a field that is malformed, missing, out of range or given twice.
     """
-    return workload_from_dict({"op": op.op} | dict(_field(op, text) for text in texts))
+    given: dict[str, Any] = {}
+    for text in texts:
+        name, value = _field(op, text)
+        if name in given:
+            msg = f"{name} is given twice, the second time as {text[:40]!r}"
+            raise BadValue(msg, field=name, fix="give it once; several values go by commas")
+        given[name] = value
+    return workload_from_dict({"op": op.op} | given)
 
 
 def model_named(subject: str, texts: list[str]) -> ModelShape:
@@ -42,12 +50,23 @@ def model_named(subject: str, texts: list[str]) -> ModelShape:
     except UnknownName as error:
         if error.kind != "model":
             raise
-        known = (*error.known, *WORKLOADS)
+        known = (*error.known, *WORKLOADS, *_networks())
         raise UnknownName("model or operator", subject, known, fix=error.fix) from None
+    refuse_fields(subject, texts)
+    return shape
+
+
+def refuse_fields(subject: str, texts: list[str]) -> None:
+    """Raises BadValue where ``name=value`` texts stand beside a model or network."""
     if texts:
         msg = f"{subject} is a model: its sizes are options, not {texts[0][:40]!r}"
         raise BadValue(msg, field="arguments", fix="--batch 16 --context 2048")
-    return shape
+
+
+def _networks() -> tuple[str, ...]:
+    from perfmodel.mcu.networks import BUILT_IN
+
+    return tuple(BUILT_IN)
 
 
 def phase_of(shape: ModelShape, phase: str | None) -> Any:

@@ -59,7 +59,7 @@ def serving(port: int, host: str = "127.0.0.1", *, browser: bool = False) -> lis
         "global.disableWidgetStateDuplicationWarning": True,
     }
     flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
-    app = shipped_dir("dashboards") / "app.py"
+    app = shipped_dir("dashboards") / "server.py"
     return [sys.executable, "-m", "streamlit", "run", str(app), *flags]
 
 

@@ -78,14 +78,23 @@ def _specs() -> dict[str, Any]:
     }
 
 
-def _calibration_dates() -> dict[str, str]:
+def _calibration_dates() -> dict[str, str | None]:
+    """Parameter file -> the date it was fitted; None where its values are assumed."""
     from perfmodel import catalog
 
-    dates = {}
+    dates: dict[str, str | None] = {}
     for name in catalog.names("calibration"):
-        date = catalog.read_toml(catalog.find("calibration", name)).get("date")
-        dates[name] = "undated" if date is None else str(date)
+        fit = catalog.read_toml(catalog.find("calibration", name)).get("fit", {})
+        dates[name] = str(fit["date"]) if "date" in fit else None
     return dates
+
+
+def _dated(dates: dict[str, str | None]) -> str:
+    """The parameter files by date, the latest first, those that are assumed last."""
+    order = sorted({d for d in dates.values() if d is not None}, reverse=True)
+    groups = [(f"fitted {date}", date) for date in order] + [("assumed", None)]
+    told = [(head, [n for n, d in dates.items() if d == date]) for head, date in groups]
+    return "; ".join(f"{head}: {', '.join(names)}" for head, names in told if names) or "none"
 
 
 def _gpus() -> list[dict[str, str]]:
@@ -106,7 +115,6 @@ def _gpus() -> list[dict[str, str]]:
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     specs = facts["specs"]
-    dates = specs["calibrated"]
     return [
         ("perfmodel", facts["perfmodel"] or "not installed (run from its source tree)"),
         ("python", f"{facts['python']} on {facts['platform']}"),
@@ -117,6 +125,6 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("spec folders", ", ".join(specs["folders"])),
         ("specs", f"{specs['devices']} devices, {specs['models']} models"),
-        ("calibration", ", ".join(f"{n} ({d})" for n, d in dates.items()) or "none"),
+        ("calibration", _dated(specs["calibrated"])),
         ("GPUs", ", ".join(" ".join(g.values()) for g in facts["gpus"]) or "none seen"),
     ]

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
+from perfmodel.cli._networks import (
+    NetworkOptions,
+    energy_lines,
+    estimate_network,
+    network_asked,
+    refuse_options,
+)
 from perfmodel.cli._options import (
     Batch,
+    Battery,
     Chunk,
+    Clock,
     Context,
     Dtype,
     Ep,
+    Every,
     Explain,
     Fields,
     KvDtype,
@@ -19,6 +30,7 @@ from perfmodel.cli._options import (
     Phase,
     Pp,
     Prompt,
+    Runtime,
     Subject,
     Tp,
     WeightDtype,
@@ -55,28 +67,57 @@ def command(
     engine: Annotated[
         str | None, typer.Option("--engine", help="Add this serving engine's host overhead.")
     ] = None,
+    runtime: Runtime = None,
+    clock: Clock = None,
+    battery: Battery = None,
+    every: Every = None,
     explain: Explain = False,
     json: Json = False,
     csv: Csv = False,
     specs: Specs = None,
 ) -> int:
-    """Estimate an operator (gemm m=4096 n=4096 k=4096) or a model's step (--phase decode)."""
+    """Estimate an operator (gemm m=4096 n=4096 k=4096), a model's step (--phase decode) or a
+    network on a microcontroller (resnet8 --on stm32l4r5 --runtime x-cube-ai-9)."""
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
-    from perfmodel.cli._subjects import model_named, op_named, phase_of, workload
-    from perfmodel.report.times import estimate_shown
+    from perfmodel.cli._subjects import (
+        model_named,
+        op_named,
+        phase_of,
+        refuse_fields,
+        workload,
+    )
+    from perfmodel.report.times import SHOWN, estimate_shown
 
+    network = NetworkOptions(runtime=runtime, clock=clock, battery=battery, every=every)
+    energy: dict[str, Any] = {}
     op = op_named(subject)
-    if op is not None:
+    if op is None and network_asked(subject, on):
+        refuse_fields(subject, fields or [])
+        refuse_options(
+            context=context,
+            prompt=prompt,
+            weight_dtype=weight_dtype,
+            kv_dtype=kv_dtype,
+            chunk=chunk,
+            kernel=kernel,
+            engine=engine,
+        )
+        found, energy = estimate_network(subject, on, phase, dtype, network)
+    elif op is not None:
+        network.refuse_if_given(subject)
         work = workload(op, fields or [])
         started: Any = launch  # checked where it is used
         found = api.estimate(work, on, kernel=kernel, launch=started)
     else:
+        network.refuse_if_given(subject)
         shape = model_named(subject, fields or [])
         sizes = each(count, batch=batch, context=context, prompt=prompt, tp=tp, pp=pp, ep=ep)
         types = given(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
         more = given(engine=engine, chunk=optional_count(chunk, "chunk"))
         found = api.step(shape, on, phase=phase_of(shape, phase), **types, **sizes, **more)
     told = api.explain(found) if explain else None
-    show(found.to_dict(), estimate_shown(found), as_json=json, as_csv=csv, told=told)
+    shown = estimate_shown(found, None if csv else SHOWN)
+    shown = replace(shown, lead=(*shown.lead, *energy_lines(energy)))
+    show(found.to_dict() | energy, shown, as_json=json, as_csv=csv, told=told)
     return 0

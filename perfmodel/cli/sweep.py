@@ -22,16 +22,13 @@ from perfmodel.cli._options import (
     WeightDtype,
     counts,
     each,
+    named,
     several,
-    words,
 )
 from perfmodel.cli._output import Csv, Json, Specs, show
 
 if TYPE_CHECKING:
     from perfmodel.sweeps import Progress
-
-SHOWN = 50
-"""Rows that people are shown; CSV and JSON have all."""
 
 
 def command(
@@ -66,21 +63,21 @@ def command(
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
     from perfmodel.cli._subjects import op_named, phase_of
-    from perfmodel.report.times import sweep_answer, sweep_shown
+    from perfmodel.report.times import SHOWN, sweep_answer, sweep_shown
 
     op = op_named(subject)
     if op is not None:
         of, grids = _operator(op, fields or [])
     else:
-        of = [api.model(name) for name in words(subject) or []]
+        of = [api.model(name) for name in named(subject, "MODEL")]
         sizes = {"batch": batch, "context": context, "prompt": prompt, "tp": tp, "pp": pp, "ep": ep}
         names = {"dtype": dtype, "weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
-        lists = {k: v for k, v in ((k, words(t)) for k, t in names.items()) if v}
-        grids = each(counts, **sizes) | lists | {"phase": words(phase_of(of[0], phase))}
+        phases = {"phase": named(phase_of(of[0], phase), "phase")}
+        grids = each(counts, **sizes) | each(named, **names) | phases
     with _progress() as told:
         found: Any = api.sweep(of, several(on), lean=True, progress=told, **grids)
     answer = sweep_answer(found) if json else {}
-    show(answer, sweep_shown(found, SHOWN), as_json=json, as_csv=csv)
+    show(answer, sweep_shown(found, None if csv else SHOWN), as_json=json, as_csv=csv)
     return 0
 
 
@@ -95,7 +92,7 @@ def _operator(op: type[Any], texts: list[str]) -> tuple[Any, dict[str, Any]]:
         if equals and name in op.SIZES:
             axes[name] = counts(values, name)
         elif equals and "," in values:
-            axes[name] = words(values)
+            axes[name] = named(values, name)
         chosen = axes[name][0] if name in axes else values
         first.append(f"{name}{equals}{chosen}")
     return workload(op, first), axes

@@ -48,11 +48,15 @@ def _cached(path: Path, mtime_ns: int, size: int, aliases: tuple[str, ...]) -> D
 
 def read_device(path: Path, aliases: tuple[str, ...] = ()) -> Device:
     """The device that the file at ``path`` describes; raises as :func:`load_device`."""
+    return device_from(catalog.read_toml(path), path, aliases)
+
+
+def device_from(table: Mapping[str, Any], path: Path, aliases: tuple[str, ...] = ()) -> Device:
+    """The device that ``table`` describes, called after ``path``; raises MalformedFile."""
     from pydantic import ValidationError
 
     from perfmodel.hw.spec import DeviceSpec, first_error
 
-    table = catalog.read_toml(path)
     try:
         spec = DeviceSpec.model_validate(table)
         figures = _sourced(dict(_figures(spec)), spec.source)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from perfmodel.errors import MissingFigure
 
+CACHES = ("l2", "l3", "slc", "llc")
+"""What specs call a cache that stands before main memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryLevel:
@@ -42,6 +45,12 @@ class Memory:
     def bandwidth_bytes_per_s(self) -> float:
         """Main memory bandwidth; raises MissingFigure when the spec lacks it."""
         return _required(self.main.bandwidth_bytes_per_s, "memory bandwidth")
+
+    @property
+    def cache(self) -> MemoryLevel | None:
+        """The last-level cache: what lies before main memory and is shared by all units."""
+        before = self.levels[-2:-1]
+        return before[0] if before and before[0].name in CACHES else None
 
     def level(self, name: str) -> MemoryLevel | None:
         """The level called ``name`` (``"l2"``, ``"smem"``, ``"register"``, ``"dram"``), or None."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from perfmodel.errors import BadValue
 from perfmodel.mcu.network import Network, Op, Tensor
 
 
@@ -41,7 +42,7 @@ class Moves:
     """What a plan may do beyond giving every tensor its own bytes.
 
     ``inplace``: pointwise results over their inputs. ``fuse``: neighbours run slice by slice as one
-    (operator integration). ``patch``: the input arrives window by window. ``overwrite``: slices
+    (operator integration). ``stream``: the input arrives window by window. ``overwrite``: slices
     over the slices they came from (token overwriting). ``depthwise``: planes over planes.
     ``reorder``: operators in the order that keeps the fewest bytes alive. ``rows``: slices computed
     at a time in fused and streamed operators.
@@ -49,11 +50,16 @@ class Moves:
 
     inplace: bool = True
     fuse: bool = True
-    patch: bool = True
+    stream: bool = True
     overwrite: bool = True
     depthwise: bool = False
     reorder: bool = True
     rows: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            msg = f"must be at least 1, got {self.rows}"
+            raise BadValue(msg, field="rows", fix="1")
 
 
 Windows: TypeAlias = Mapping[int, Window]
@@ -155,11 +161,12 @@ def overwritten(
     if len(op.outputs) != 1:
         return None
     out = network.tensor(op.outputs[0])
+    if out.kind == "state":
+        return None
     if op.kind == "reshape":
-        free = (
-            moves.inplace and dies(op.inputs[0]) and network.tensor(op.inputs[0]).bytes == out.bytes
-        )
-        return (op.inputs[0], 0) if free else None
+        first = network.tensor(op.inputs[0]) if op.inputs else out
+        free = moves.inplace and first in network.reads(op) and dies(first.name)
+        return (first.name, 0) if free and first.bytes == out.bytes else None
     for x in network.reads(op):
         same = (x.shape, x.dtype) == (out.shape, out.dtype)
         if same and dies(x.name):
@@ -181,5 +188,6 @@ def _aside(op: Op, x: Tensor, out: Tensor, network: Network, moves: Moves) -> in
         extra = {a: held.get(a, op.scratch_bytes) - op.scratch_bytes for a in single}
         return min(slice_bytes(out, a) + extra[a] for a in single)
     if moves.depthwise and op.kind == "depthwise" and op.attributes["stride"] == (1, 1):
-        return slice_bytes(out, len(out.shape) - 1)
+        (channel,) = set(range(1, len(out.shape))) - set(op.attributes["axes"])
+        return slice_bytes(out, channel)
     return None

@@ -8,8 +8,10 @@ memory. Moves and their sources: :data:`perfmodel.mcu.layout.STAGES`, :mod:`perf
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from perfmodel.errors import BadValue
@@ -161,6 +163,22 @@ def _record(value: Any) -> dict[str, Any]:
 ALL_MOVES = Moves()
 
 
+def find_network(named: str | Path) -> tuple[Network, tuple[tuple[str, Network], ...]]:
+    """A network by built-in name (``mcuformer:dim=216,patch=16``) or file, and smaller relatives.
+
+    Raises:
+        UnknownName, BadValue: no such network or parameter; says what is known.
+        MissingFile, MissingExtra, MalformedFile: see :func:`perfmodel.mcu.reading.read_network`.
+    """
+    from perfmodel.mcu.networks import alternatives, built_in
+    from perfmodel.mcu.reading import SUFFIXES, read_network
+
+    text = os.fspath(named)
+    if isinstance(named, Path) or os.sep in text or text.lower().endswith(SUFFIXES):
+        return read_network(text), ()
+    return built_in(text), alternatives(text)
+
+
 def board_of(device: Device) -> Board:
     """The device's board; raises BadValue where it has none."""
     if device.board is None:
@@ -302,6 +320,10 @@ def _assumptions(
         for m in memories
         if m.capacity_bytes is None
     ]
+    outer = next((m for m in memories if m.memory == "external_flash" and m.used_bytes), None)
+    figure = device.figures.get("board.external_flash")
+    if outer is not None and figure is not None and figure.condition:
+        notes.append(f"external flash: {figure.condition}")
     used = ("memory.sram", "board.flash", "board.external")
     notes += [text for text in device.unverified if text.startswith(used)]
     return (*notes, *reserves.assumptions)

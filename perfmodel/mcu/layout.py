@@ -14,7 +14,7 @@ from perfmodel.mcu.order import reorder
 STAGES: dict[str, str] = {
     "inplace": "pointwise results over their inputs",
     "fuse": "neighbouring operators slice by slice (operator integration)",
-    "patch": "the input window by window (patch-wise embedding)",
+    "stream": "the input window by window (patch-wise embedding)",
     "overwrite": "slices over the slices they came from (token overwriting)",
     "depthwise": "depthwise planes over their inputs",
     "reorder": "operators in another order",
@@ -46,7 +46,7 @@ class Layout:
 
 
 NOTHING = Moves(
-    inplace=False, fuse=False, patch=False, overwrite=False, depthwise=False, reorder=False
+    inplace=False, fuse=False, stream=False, overwrite=False, depthwise=False, reorder=False
 )
 """Every tensor has its own bytes and the operators run as given."""
 
@@ -65,7 +65,7 @@ def _arranged(network: Network, moves: Moves, align: int, *, far: bool) -> Layou
     streamed: tuple[str, ...] = ()
     if moves.fuse:
         network, fused = fuse(network, moves, far=far)
-    if moves.patch:
+    if moves.stream:
         network, streamed = stream_inputs(network, moves.rows)
     optimal = False
     if moves.reorder:

@@ -107,6 +107,11 @@ class Op:
     workloads: tuple[Workload, ...] = ()
     scratch_bytes: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            msg = f"operator {self.name!r} writes nothing"
+            raise BadValue(msg, field="outputs", fix="leave it out")
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of its products, exact."""

@@ -40,8 +40,7 @@ class _Graph:
     def __init__(self, network: Network, moves: Moves) -> None:
         self.network, self.ops = network, network.ops
         self.moves = moves
-        writer = {n: i for i, op in enumerate(self.ops) for n in op.outputs}
-        self.needs = [sum({1 << writer[n] for n in op.inputs if n in writer}) for op in self.ops]
+        self.needs = _needs(network)
         tensors = network.arena_tensors
         self.bytes = {t.name: t.bytes for t in tensors}
         self.readers = dict.fromkeys(self.bytes, 0)
@@ -69,6 +68,27 @@ class _Graph:
             held += over[1] - self.bytes[over[0]]
         left = (alive | set(op.outputs)) - {n for n in (*alive, *op.outputs) if dies(n)}
         return held, after, frozenset(left)
+
+
+def _needs(network: Network) -> list[int]:
+    """For each operator the bits of those that must run before it.
+
+    A tensor's writer comes before its readers. Readers and writers of a state keep their order.
+    """
+    touched: dict[str, int] = {t.name: 0 for t in network.of_kind("state")}
+    written: dict[str, int] = {}
+    needs = []
+    for i, op in enumerate(network.ops):
+        bits = 0
+        for name in op.inputs:
+            bits |= written.get(name, 0)
+        for name in op.outputs:
+            bits |= touched.get(name, 0)
+        for name in {*op.inputs, *op.outputs} & touched.keys():
+            touched[name] |= 1 << i
+        written |= dict.fromkeys(op.outputs, 1 << i)
+        needs.append(bits)
+    return needs
 
 
 def reorder(network: Network, moves: Moves) -> Ordering:

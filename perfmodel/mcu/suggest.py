@@ -13,6 +13,7 @@ from perfmodel.mcu.layout import STAGES, Layout, best_layout, lay_out
 from perfmodel.mcu.memory import split, sram_use, weight_homes
 from perfmodel.mcu.network import Network
 from perfmodel.mcu.reserves import Reserves
+from perfmodel.units import format_binary
 
 if TYPE_CHECKING:
     from perfmodel.mcu.arena import Suggestion
@@ -59,7 +60,7 @@ class _Question:
             yield self._arena(f"allow {name}: {STAGES[name]}", **{name: True})
         if len(absent) > 1:
             yield self._arena(f"allow {', '.join(absent)}", **dict.fromkeys(absent, True))
-        if self.allowed.rows > 1 and (self.allowed.fuse or self.allowed.patch):
+        if self.allowed.rows > 1 and (self.allowed.fuse or self.allowed.stream):
             yield self._arena("smaller patches: 1 row at a time", rows=1)
 
     def pairs(self) -> Iterator[Suggestion]:
@@ -81,8 +82,8 @@ class _Question:
         apart = split(self.layout, budget, self.align)
         if apart is not None and apart.outside.peak_bytes <= self.board.external_ram_bytes:
             yield self._sram(
-                f"external RAM for {len(apart.outer)} buffers"
-                f" ({apart.traffic_bytes} bytes of traffic an inference)",
+                f"external RAM for {len(apart.outer)} buffers,"
+                f" {format_binary(apart.traffic_bytes)} of traffic an inference",
                 apart.inside.peak_bytes,
             )
 

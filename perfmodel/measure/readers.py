@@ -20,10 +20,7 @@ def read_measurements(path: str | Path) -> list[Measurement]:
         MissingFile: no such file.
         MalformedFile: not a table, not JSON, or JSON of another kind.
     """
-    path = Path(path)
-    if not path.is_file():
-        msg = f"no file {path}"
-        raise MissingFile(msg, field="file", fix="check the path")
+    path = existing(path)
     if path.suffix.lower() == ".csv":
         return read_tidy_csv(path)
     if path.suffix.lower() != ".json":
@@ -50,10 +47,7 @@ def read_measurements(path: str | Path) -> list[Measurement]:
 
 def read_roofs(path: str | Path) -> list[Roof]:
     """The measured ceilings in a Measurement file; raises as :func:`read_measurements`."""
-    path = Path(path)
-    if not path.is_file():
-        msg = f"no file {path}"
-        raise MissingFile(msg, field="file", fix="check the path")
+    path = existing(path)
     data = _load_json(path)
     header = _mapping(path, data, "device")
     return [
@@ -61,6 +55,21 @@ def read_roofs(path: str | Path) -> list[Roof]:
         for i, e in enumerate(_list(path, data, "measurements"))
         if e.get("kind") == "roof"
     ]
+
+
+def existing(path: str | Path) -> Path:
+    """``path`` if it is a file; raises MissingFile otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        msg = f"no file {path}"
+        raise MissingFile(msg, field="file", fix="check the path")
+    return path
+
+
+def read_header(path: str | Path) -> Mapping[str, Any]:
+    """What a Measurement file says of its device; raises as :func:`read_measurements`."""
+    data = _load_json(existing(path))
+    return _mapping(Path(path), data, "device")
 
 
 def _load_json(path: Path) -> dict[str, Any]:
@@ -157,9 +166,10 @@ def _timed(
     except BadInput as error:
         msg = f"{path.name} {where}: {error.message}"
         raise MalformedFile(msg, field=f"workload.{error.field}", fix=error.fix) from None
+    launch = _text(entry.get("launch")) or "graph"
     return Measurement(
         file=path.name, line=i, source="perfmodel", device=device, scenario=workload.op,
         quantity="latency", value=time_s, workload=workload, dtype=getattr(workload, "dtype", None),
         framework=_text(entry.get("framework")), kernel=_text(entry.get("kernel")),
-        launch=_text(entry.get("launch")) or "graph", refusal=refusal,
+        launch=launch, warm=launch == "host", refusal=refusal,
     )  # fmt: skip

@@ -49,6 +49,12 @@ def _kv_elements(mixer: Mixer | None, ways: Array) -> Array:
             return np.float64(0.0)
 
 
+def held_in_copies(shape: ModelShape, tp: int) -> bool:
+    """Whether devices of a tensor-parallel group hold the same keys, values or latents."""
+    whole = float(kv_bytes_per_token(shape))
+    return float(kv_bytes_per_token(shape, tp=tp)) * tp > whole
+
+
 def kv_bytes_per_token(shape: ModelShape, kv_dtype: str = "bf16", tp: Any = 1) -> Array:
     """Bytes that one more token adds while no window is full: the sum over layers.
 

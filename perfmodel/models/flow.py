@@ -19,7 +19,16 @@ from perfmodel.hw.device import Device
 from perfmodel.models.parallel import Split
 from perfmodel.models.shape import ModelShape
 from perfmodel.ops.numbers import f64
-from perfmodel.workload import DTYPE_BYTES, Array, Elementwise, Norm, Size, Workload, dtype_name
+from perfmodel.workload import (
+    BLOCK_FORMATS,
+    DTYPE_BYTES,
+    Array,
+    Elementwise,
+    Norm,
+    Size,
+    Workload,
+    dtype_name,
+)
 
 Amount: TypeAlias = Array | float | int
 """A count or a number of bytes, per grid point."""
@@ -49,6 +58,10 @@ class Dtypes:
     def __post_init__(self) -> None:
         for name in ("act", "weight", "kv"):
             object.__setattr__(self, name, dtype_name(getattr(self, name), name))
+        for name in ("act", "kv"):
+            if getattr(self, name) in BLOCK_FORMATS:
+                msg = f"{getattr(self, name)} is a format of stored weights"
+                raise BadValue(msg, field=name, fix="fp16, with weights in this format")
         if DTYPE_BYTES[self.weight] > DTYPE_BYTES[self.act]:
             msg = f"{self.weight} weights are wider than {self.act} activations"
             raise BadValue(msg, field="weight", fix=f"{self.act}, or wider activations")

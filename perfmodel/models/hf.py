@@ -128,7 +128,10 @@ def _text_part(
     default = TEXT_PART.get(kind)
     inner = config.get("text_config", config if default is not None else None)
     if not isinstance(inner, Mapping):
-        raise UnknownName("model_type", kind, {*ADAPTERS, *SAME_AS, *TEXT_PART})
+        if default is None:
+            raise UnknownName("model_type", kind, {*ADAPTERS, *SAME_AS, *TEXT_PART})
+        msg = f"{name}: must be an object, got {short(inner)}"
+        raise BadValue(msg, field="text_config", fix="the keys of the language model")
     if default is not None and (inner is config or inner.get("model_type") is None):
         inner = {**inner, "model_type": default}
     inner_kind = _kind(inner, name)

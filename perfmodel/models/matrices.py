@@ -7,7 +7,7 @@ from typing import Any
 
 from perfmodel.models.flow import Amount, CountedOp, Frame
 from perfmodel.models.parameters import Linear
-from perfmodel.workload import DTYPE_BYTES, Gemm, Size
+from perfmodel.workload import BLOCK_FORMATS, DTYPE_BYTES, Gemm, Size
 
 STAGE_GROUPS = {
     "qkv": "qkv",
@@ -46,10 +46,12 @@ def products(
 def product_of(
     frame: Frame, *, m: Size, k: Any, n: Any, batch: Any = 1, wide: bool = False
 ) -> Gemm:
-    """A GEMM in the phase's data types; ``wide`` keeps it out of quantisation (head, router)."""
+    """A GEMM in the phase's data types; ``wide`` keeps it out of quantisation (head, router), but
+    for block formats, which hold whole models."""
     types = frame.dtypes
     act = types.wide if wide else types.act
-    weight = act if wide and DTYPE_BYTES[types.weight] < DTYPE_BYTES[act] else types.weight
+    kept = wide and types.weight not in BLOCK_FORMATS
+    weight = act if kept and DTYPE_BYTES[types.weight] < DTYPE_BYTES[act] else types.weight
     grouped = weight in ("int4", "fp4") and weight != act
     return Gemm(
         m=m,
@@ -59,7 +61,7 @@ def product_of(
         dtype=act,
         weight_dtype=weight,
         out_dtype=types.wide,
-        group_size=GROUP_SIZE if grouped else None,
+        group_size=BLOCK_FORMATS.get(weight, GROUP_SIZE if grouped else None),
     )
 
 

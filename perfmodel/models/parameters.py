@@ -32,7 +32,7 @@ from perfmodel.models.shape import (
     ModelShape,
     Moe,
 )
-from perfmodel.workload import Array, check_size, dtype_bytes
+from perfmodel.workload import BLOCK_FORMATS, Array, check_size, dtype_bytes
 from perfmodel.workload.dtypes import dtype_name
 
 __all__ = [
@@ -175,9 +175,11 @@ SCALES: dict[str, tuple[int | None, float]] = {
     "fp6": (32, 1.0),
     "int4": (128, 2.0),
     "fp4": (16, 1.0),
+    **{name: (block, 2.0) for name, block in BLOCK_FORMATS.items()},
 }
 """Weights that share one scale (None: an output column's) and the bytes of a scale: GPTQ's 16-bit
-group scales (arXiv:2210.17323), microscaling fp6 (OCP MX v1.0) and NVFP4's 8-bit block scales."""
+group scales (arXiv:2210.17323), microscaling fp6 (OCP MX v1.0), NVFP4's 8-bit block scales,
+llama.cpp's blocks of 32."""
 
 
 def weight_bytes(
@@ -192,10 +194,10 @@ def weight_bytes(
 
     Matrices of layers are stored as ``weight_dtype`` with the scales of narrow formats; norms,
     biases and other vectors in 16 bits at least; embedding and head as ``embedding_dtype`` (by
-    default ``weight_dtype`` if that has 16 bits or more, else bf16). Tensor parallelism divides
-    matrices and tables, and holds vectors whole; experts divide over ``ep``, and within
-    one over tp / ep. With ``pp`` > 1 the layers are dealt in sequence, as evenly as whole layers
-    allow; the table belongs to the first stage, head and final norm to the last.
+    default ``weight_dtype`` if that has 16 bits or more or is a block format, else bf16). Tensor
+    parallelism divides matrices and tables, and holds vectors whole; experts divide over ``ep``,
+    and within one over tp / ep. With ``pp`` > 1 the layers are dealt in sequence, as evenly as
+    whole layers allow; the table belongs to the first stage, head and final norm to the last.
 
     Raises:
         UnknownName: no such data type.
@@ -267,6 +269,17 @@ def _vector_bytes(dtype: str) -> float:
     return max(dtype_bytes(dtype), 2.0)
 
 
+def _table_bytes(dtype: str) -> float:
+    """Bytes of one element of an embedding or head where nobody says: block formats hold these too,
+    scales included; others keep 16 bits at least."""
+    block = BLOCK_FORMATS.get(dtype_name(dtype))
+    return (
+        _vector_bytes(dtype)
+        if block is None
+        else dtype_bytes(dtype) + SCALES[dtype_name(dtype)][1] / block
+    )
+
+
 def _end_bytes(
     shape: ModelShape, dtype: str, embedding_dtype: str | None, tp: Array, *, shared: bool
 ) -> tuple[Array, Array]:
@@ -274,7 +287,7 @@ def _end_bytes(
 
     A tied head is the table itself where both rest on one device (``shared``), else a copy.
     """
-    wide = dtype_bytes(embedding_dtype) if embedding_dtype else _vector_bytes(dtype)
+    wide = dtype_bytes(embedding_dtype) if embedding_dtype else _table_bytes(dtype)
     copy = shape.vocab * (shape.embedding_width or shape.hidden) if shape.tied else 0
     head = head_parameters(shape) + (0 if shared else copy)
     first = np.float64(embedding_parameters(shape)) * wide / tp

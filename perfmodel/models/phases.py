@@ -10,6 +10,7 @@ chunk alone).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -17,12 +18,16 @@ import numpy as np
 from perfmodel.answer import Estimate
 from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
+from perfmodel.models.engines import Engine, load_engine
 from perfmodel.models.flow import CountedOp, Dtypes, Flow, Frame, Segment, product
 from perfmodel.models.graph import flow_ops, head_ops
+from perfmodel.models.host import host_fit
 from perfmodel.models.parallel import Split, check_split
-from perfmodel.models.shape import ModelShape
-from perfmodel.models.stepping import combine
+from perfmodel.models.shape import AttentionMixer, LayerGroup, ModelShape
+from perfmodel.models.stepping import Serving, combine, step_features
 from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.time import runs_kernels
 from perfmodel.workload import Array, Size, check_size
 
 Phase: TypeAlias = Literal["prefill", "decode", "mixed", "encode"]
@@ -41,6 +46,7 @@ def ops(
     split: Split | None = None,
     dtypes: Dtypes | None = None,
     chunk: Size | None = None,
+    prompts: Size = 1,
 ) -> tuple[CountedOp, ...]:
     """Every operator that one device runs in one phase, identical ones counted together.
 
@@ -52,9 +58,10 @@ def ops(
         ImpossibleSplit: the model's shape forbids the split.
     """
     split = split or Split()
-    _check_grid(batch=batch, prompt=prompt, context=context, chunk=chunk, tp=split.tp, pp=split.pp)
+    grid = {"batch": batch, "prompt": prompt, "context": context, "chunk": chunk}
+    _check_grid(**grid, prompts=prompts, tp=split.tp, pp=split.pp)
     check_split(shape, split)
-    flows, head_rows = _flows(shape, phase, batch, prompt, context, chunk)
+    flows, head_rows = _flows(shape, phase, batch, prompt, context, chunk, prompts)
     cached = phase != "encode"
     frame = Frame(shape=shape, split=split, dtypes=dtypes or Dtypes(), cached=cached)
     listed = [op for flow in flows for op in flow_ops(frame, flow)]
@@ -75,6 +82,7 @@ def step(
     sequence_parallel: bool = False,
     dtypes: Dtypes | None = None,
     chunk: Size | None = None,
+    prompts: Size = 1,
     engine: str | None = None,
 ) -> Estimate:
     """How long one step (decode, mixed, encode) or a whole prefill takes on devices of one kind.
@@ -82,15 +90,18 @@ def step(
     ``time_s`` is the sum of its operators; ``lower_bound_s`` the largest roof of the whole step on
     one device, where only weights, cache, state and embedding rows must move, collectives apart
     (``facts["collective_lower_bound_s"]``). ``facts`` are per device. ``engine`` names the serving
-    engine whose host overhead is added, once per chunk of a prefill.
+    engine whose kernels run it (:mod:`perfmodel.models.engines`) and whose host overhead is added,
+    once per chunk of a prefill.
 
     Raises:
         BadValue, ImpossibleSplit: as :func:`ops`.
         UnsupportedDtype: the device has no rate for a data type.
-        UnknownName: no host overhead is known under this engine's name.
+        UnknownName: no serving engine of that name.
     """
     split = Split(tp=tp, pp=pp, ep=ep, sequence_parallel=sequence_parallel)
     types = (dtypes or Dtypes()).on(device)
+    runs = None if engine is None else load_engine(engine)
+    shape = shape if runs is None or runs.kernels.windows else without_windows(shape)
     listed = ops(
         shape,
         phase=phase,
@@ -100,6 +111,7 @@ def step(
         split=split,
         dtypes=types,
         chunk=chunk,
+        prompts=prompts,
     )
     noted = (
         *check_split(shape, split, device),
@@ -113,11 +125,67 @@ def step(
         shape=shape,
         split=split,
         dtypes=types,
-        tokens=_tokens(shape, phase, batch, prompt, chunk),
+        tokens=_tokens(shape, phase, batch, prompt, chunk, prompts),
         steps=_steps(phase, prompt, chunk),
         assumptions=noted,
-        engine=engine,
+        serving=Serving(
+            engine=runs, residuals=_residuals(shape, device, phase, split, types, runs)
+        ),
     )
+
+
+def features(
+    shape: ModelShape,
+    device: Device,
+    engine: Engine,
+    *,
+    phase: Phase,
+    tp: Size = 1,
+    dtypes: Dtypes | None = None,
+    **sizes: Size,
+) -> dict[str, Array]:
+    """A step's seconds by feature, as :func:`step` of ``engine`` adds them up; for fits.
+
+    Raises: as :func:`step`.
+    """
+    shape = shape if engine.kernels.windows else without_windows(shape)
+    types = (dtypes or Dtypes()).on(device)
+    listed = ops(shape, phase=phase, split=Split(tp=tp), dtypes=types, **sizes)
+    return step_features(
+        listed, device, engine=engine, model=shape.name, steps=np.float64(1.0), tp=tp
+    )
+
+
+def without_windows(shape: ModelShape) -> ModelShape:
+    """The model as engines without windowed kernels run it: every token stays in the cache."""
+    return replace(shape, layers=tuple(_unbounded(group) for group in shape.layers))
+
+
+def _unbounded(group: LayerGroup) -> LayerGroup:
+    mixer = group.mixer
+    if isinstance(mixer, AttentionMixer) and mixer.window is not None:
+        return replace(group, mixer=replace(mixer, window=None))
+    return group
+
+
+def _residuals(
+    shape: ModelShape,
+    device: Device,
+    phase: Phase,
+    split: Split,
+    dtypes: Dtypes,
+    engine: Engine | None,
+) -> Residuals | None:
+    """Residuals of whole served steps, where the question is of the kind that was fitted."""
+    fitted = host_fit()
+    apart = bool(np.any(np.asarray(split.pp) > 1) or np.any(np.asarray(split.ep) > 1))
+    if fitted is None or phase == "encode" or apart:
+        return None
+    known = device.vendor in fitted.vendors and dtypes.act in fitted.dtypes
+    attends = all(isinstance(g.mixer, AttentionMixer) for g in shape.layers)
+    if not (known and attends and runs_kernels(device)):
+        return None
+    return fitted.residuals["bare" if engine is None else "step"]
 
 
 def _flows(
@@ -127,6 +195,7 @@ def _flows(
     prompt: Size | None,
     context: Size | None,
     chunk: Size | None,
+    prompts: Size,
 ) -> tuple[list[Flow], Size]:
     """The flows of a phase and the rows that reach the head."""
     _check_phase(shape, phase)
@@ -138,7 +207,8 @@ def _flows(
         case "mixed":
             size = _needed(chunk, "chunk", phase)
             seen = size if prompt is None else check_size(prompt, "prompt")
-            return [_mixed(batch, _needed(context, "context", phase), size, seen)], _more(batch)
+            flow = _mixed(batch, _needed(context, "context", phase), size, seen, prompts)
+            return [flow], check_size(f64(batch) + f64(prompts), "batch")
         case "encode":
             _absent(phase, context=context, chunk=chunk)
             length = _encoder_length(shape, prompt)
@@ -167,16 +237,17 @@ def _tokens_of(batch: Size, length: Size) -> Size:
     return check_size(product(batch, length), "batch x tokens")
 
 
-def _mixed(batch: Size, context: Size, chunk: Size, seen: Size) -> Flow:
+def _mixed(batch: Size, context: Size, chunk: Size, seen: Size, prompts: Size) -> Flow:
     if bool(np.any(np.asarray(seen) < np.asarray(chunk))):
         msg = "must count the chunk's own tokens in a mixed step"
         raise BadValue(msg, field="prompt", fix="prompt of at least chunk")
     first = np.where(np.asarray(seen) == np.asarray(chunk), 1.0, 0.0)[()]
     segments = (
         Segment(batch=batch, q_len=1, kv_len=context, decode=True),
-        Segment(batch=1, q_len=chunk, kv_len=seen, fresh=first),
+        Segment(batch=check_size(prompts, "prompts"), q_len=chunk, kv_len=seen, fresh=first),
     )
-    return Flow(rows=check_size(f64(batch) + f64(chunk), "batch + chunk"), segments=segments)
+    rows = f64(batch) + f64(prompts) * f64(chunk)
+    return Flow(rows=check_size(rows, "batch + prompts x chunk"), segments=segments)
 
 
 def _chunked(batch: Size, prompt: Size, chunk: Size) -> Iterator[Flow]:
@@ -261,19 +332,20 @@ def _absent(phase: str, **given: Size | None) -> None:
             raise BadValue(msg, field=field, fix=f"leave {field} out")
 
 
-def _more(batch: Size) -> Size:
-    return check_size(f64(batch) + 1.0, "batch")
-
-
 def _tokens(
-    shape: ModelShape, phase: Phase, batch: Size, prompt: Size | None, chunk: Size | None
+    shape: ModelShape,
+    phase: Phase,
+    batch: Size,
+    prompt: Size | None,
+    chunk: Size | None,
+    prompts: Size,
 ) -> Array:
     """Tokens that one step reads or makes, over all sequences."""
     if phase == "decode":
         return f64(batch)
     if phase == "mixed":
         assert chunk is not None
-        return f64(batch) + f64(chunk)
+        return f64(batch) + f64(prompts) * f64(chunk)
     length = _encoder_length(shape, prompt) if phase == "encode" else prompt
     assert length is not None
     return f64(batch) * f64(length)

@@ -10,8 +10,16 @@ import numpy as np
 
 from perfmodel.answer import Estimate, Part, merge_sources
 from perfmodel.hw.device import Device
+from perfmodel.models.engines import Engine
 from perfmodel.models.flow import CountedOp, Dtypes
-from perfmodel.models.host import host_overhead
+from perfmodel.models.host import (
+    FEATURES,
+    EngineTimes,
+    engine_times,
+    features,
+    host_features,
+    host_fit,
+)
 from perfmodel.models.parallel import Split
 from perfmodel.models.parameters import parameter_count
 from perfmodel.models.shape import ModelShape, Moe
@@ -19,8 +27,17 @@ from perfmodel.ops import Cost, count
 from perfmodel.ops.cost import ZERO
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
+from perfmodel.roofline.parameters import Residuals
 from perfmodel.roofline.time import estimate
-from perfmodel.workload import Array, Attention, Collective, Elementwise, Norm, RateKey
+from perfmodel.workload import (
+    Array,
+    Attention,
+    Collective,
+    Elementwise,
+    Norm,
+    RateKey,
+    Workload,
+)
 
 COLD = ("embed", "optimizer")
 """Groups whose pointwise operators read what rests in memory."""
@@ -50,33 +67,34 @@ def combine(
     tokens: Array,
     steps: Array,
     assumptions: Iterable[str],
-    engine: str | None,
+    serving: Serving,
 ) -> Estimate:
     """The step's Estimate: ``time_s = sum of count x time`` over its operators, and host overhead.
 
-    ``tokens`` are read or made, in ``steps`` engine steps. The interval adds the operators'
-    intervals. Attention is added last: it alone may vary over every axis of a grid, so all other
-    sums stay small arrays.
+    ``tokens`` are read or made, in ``steps`` engine steps. The interval is that of steps held back
+    from the fit on served models, where ``serving`` has it, else the sum of the operators'.
+    Attention is added last: it alone may vary over every axis of a grid, so all other sums stay
+    small arrays.
     """
-    timed = list(time_ops(attention_last(ops), device))
-    per_step, host_note = host_overhead(engine)
-    host_s = per_step * steps
-    terms = terms_by_group(timed) | ({"host": host_s} if engine is not None else {})
+    timed = list(time_ops(attention_last(ops), device, serving, shape.name))
+    host_s, host_note = serving.host_s(steps, split.tp)
+    terms = terms_by_group(timed) | ({} if host_s is None else {"host": host_s})
     total = resting_cost(ops)
     bound = lower_bound(total, device)
     links = added(t.lower_bound_s for t in timed if isinstance(t.op.workload, Collective))
     time_s = added(terms.values())
+    low_s, high_s, coverage = _interval(timed, time_s, host_s, bound, serving.residuals)
     return Estimate(
         name=name,
         time_s=time_s,
-        low_s=added(t.low_s for t in timed) + host_s,
-        high_s=added(t.high_s for t in timed) + host_s,
+        low_s=low_s,
+        high_s=high_s,
         lower_bound_s=bound.time_s,
         bound=largest({**bound.roofs, "link": links})[1],
         terms=terms,
         formula=" + ".join(terms),
         source=merge_sources(tuple(t.estimate.source for t in timed)),
-        coverage=_coverage(timed),
+        coverage=coverage,
         assumptions=_assumptions(shape, assumptions, timed, bound, host_note),
         parts=tuple(
             Part(group=t.op.group, count=_visits(t.op), estimate=t.estimate) for t in timed
@@ -92,18 +110,88 @@ def combine(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Who runs a step: an engine with its fitted factors, or bare kernels one after another.
+
+    ``residuals`` are those of whole served steps, where the question lies inside their fit.
+    """
+
+    engine: Engine | None = None
+    residuals: Residuals | None = None
+
+    def host_s(self, steps: Array, tp: Any) -> tuple[Array | None, str]:
+        """Host seconds of ``steps`` steps, None without an engine; and what that assumes."""
+        if self.engine is None:
+            return None, "no serving engine named: host time per step is taken as zero"
+        times, note = engine_times(self.engine)
+        host = host_features(steps, tp)
+        return added(value * getattr(times, f"{k}_s") for k, value in host.items()), note
+
+    def kernel(self, w: Workload, device: Device) -> str | None:
+        """The implementation that the engine names for ``w``: of all-reduces within a node."""
+        if self.engine is None or not isinstance(w, Collective) or w.kind != "all_reduce":
+            return None
+        joined = device.peer_link.domain if device.peer_link is not None else 0
+        return self.engine.kernels.all_reduce if bool(np.all(f64(w.ranks) <= joined)) else None
+
+    def adapt(self, found: Estimate, op: CountedOp, device: Device, model: str) -> Estimate:
+        """One operator as the engine runs it."""
+        if self.engine is None or host_fit() is None:
+            return found
+        parts = features(found, op.workload, device, self.engine, model, warm=_warm(op))
+        if "plain" in parts:
+            return found
+        return _as_run(found, parts, engine_times(self.engine)[0])
+
+
+def _as_run(found: Estimate, parts: dict[str, Array], times: EngineTimes) -> Estimate:
+    factors = dict(zip(FEATURES, times.coefficients, strict=True))
+    terms = {name: value * factors[name] for name, value in parts.items()}
+    time_s = np.maximum(added(terms.values()), found.lower_bound_s)
+    ratio = time_s / found.time_s
+    return replace(
+        found,
+        time_s=time_s,
+        low_s=np.maximum(found.low_s * ratio, found.lower_bound_s),
+        high_s=found.high_s * ratio,
+        terms=terms,
+        formula="max(lower bound, " + " + ".join(terms) + ")",
+    )
+
+
+def step_features(
+    ops: Sequence[CountedOp], device: Device, *, engine: Engine, model: str, steps: Array, tp: Any
+) -> dict[str, Array]:
+    """A step's seconds by feature: what an engine's factors multiply to give its time."""
+    sums: dict[str, Array] = dict(host_features(steps, tp))
+    serving = Serving(engine=engine)
+    for op in attention_last(ops):
+        found = estimate(
+            op.workload, device, warm=_warm(op), kernel=serving.kernel(op.workload, device)
+        )
+        parts = features(found, op.workload, device, engine, model, warm=_warm(op))
+        for name, value in parts.items():
+            sums[name] = sums.get(name, ZERO) + times_count(op, value)
+    return {name: sums.get(name, ZERO) for name in FEATURES}
+
+
 def attention_last(ops: Sequence[CountedOp]) -> list[CountedOp]:
     """Operators in their order, those of attention after all others."""
     return sorted(ops, key=lambda op: isinstance(op.workload, Attention))
 
 
-def time_ops(ops: Iterable[CountedOp], device: Device) -> Iterator[Timed]:
+def time_ops(
+    ops: Iterable[CountedOp], device: Device, serving: Serving, model: str
+) -> Iterator[Timed]:
     """Every operator's time; layers that differ elsewhere share the estimates of what is equal."""
     known: dict[object, Estimate] = {}
     for op in ops:
-        key = (op.workload.key(), _warm(op))
+        w = op.workload
+        key = (w.key(), _warm(op))
         if key not in known:
-            known[key] = estimate(op.workload, device, warm=_warm(op))
+            found = estimate(w, device, warm=_warm(op), kernel=serving.kernel(w, device))
+            known[key] = serving.adapt(found, op, device, model)
         yield time_op(op, known[key])
 
 
@@ -191,6 +279,22 @@ def _facts(total: Cost, device: Device, dtypes: Dtypes) -> dict[str, Any]:
         "arithmetic_intensity": flops / traffic,
         "ridge_flops_per_byte": ridge,
     }
+
+
+def _interval(
+    timed: Sequence[Timed],
+    time_s: Array,
+    host_s: Array | None,
+    bound: Bound,
+    residuals: Residuals | None,
+) -> tuple[Array, Array, float | None]:
+    """Low, high and coverage: of whole served steps if known, else summed over the operators."""
+    if residuals is not None:
+        low = np.maximum(time_s * min(residuals.low, 1.0), bound.time_s)
+        return low, time_s * max(residuals.high, 1.0), residuals.coverage
+    host = ZERO if host_s is None else host_s
+    low, high = added(t.low_s for t in timed) + host, added(t.high_s for t in timed) + host
+    return low, high, _coverage(timed)
 
 
 def _coverage(timed: Sequence[Timed]) -> float | None:

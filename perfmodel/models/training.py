@@ -21,8 +21,9 @@ from perfmodel.models.graph import flow_ops, head_ops
 from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.parameters import weight_bytes
 from perfmodel.models.shape import ModelShape
-from perfmodel.models.stepping import combine
+from perfmodel.models.stepping import Serving, combine
 from perfmodel.ops.numbers import f64
+from perfmodel.roofline.parameters import Analytic, analytic
 from perfmodel.workload import (
     DTYPE_BYTES,
     Array,
@@ -38,6 +39,10 @@ from perfmodel.workload import (
 
 ATTENTION_BACKWARD = 2.5
 """Products of attention's backward pass over those of its forward pass."""
+UNFITTED = (
+    "gradients are summed after the backward pass, not behind it",
+    "no training run was fitted: interval assumed",
+)
 ACROSS_REPLICAS = ("gradients", "optimizer")
 """Groups that run once per step, after the last micro-batch."""
 
@@ -91,10 +96,22 @@ def train_step(
         dtypes=types,
         tokens=tokens,
         steps=np.float64(1.0),
-        assumptions=(*notes, "gradients are summed after the backward pass, not behind it"),
-        engine=None,
+        assumptions=(*notes, *UNFITTED),
+        serving=Serving(),
     )
-    return _with_bubble(found, (f64(split.pp) - 1.0) / f64(micro), tokens)
+    busy = _with_bubble(found, (f64(split.pp) - 1.0) / f64(micro), tokens)
+    return _unfitted(busy, analytic(device.kind))
+
+
+def _unfitted(found: Estimate, assumed: Analytic) -> Estimate:
+    """The same with the interval of devices of the kind: operators' residuals are not a run's."""
+    low_s = np.minimum(found.low_s, found.time_s * assumed.low)
+    return replace(
+        found,
+        low_s=np.maximum(low_s, found.lower_bound_s),
+        high_s=np.maximum(found.high_s, found.time_s * assumed.high),
+        coverage=None,
+    )
 
 
 def _length(shape: ModelShape, sequence: Size | None) -> Size:

@@ -8,8 +8,8 @@ size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ from perfmodel.workload import (
     Size,
     Ssd,
     Workload,
+    check_size,
     dtype_bytes,
 )
 
-Phase: TypeAlias = Literal["prefill", "decode"]
+Mixed: TypeAlias = Literal["prefill", "decode"]
 Floats: TypeAlias = NDArray[np.float64]
 
 REFERENCE = "softmax"
@@ -43,7 +44,7 @@ RUNS = 1e6
 class Mixing:
     """What every mixer is asked: ``batch`` sequences at width ``heads * head_dim``."""
 
-    phase: Phase
+    phase: Mixed
     batch: int
     heads: int
     head_dim: int
@@ -66,6 +67,17 @@ class Curve:
     usd_per_million: Floats | None
     refused: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        usd = self.usd_per_million
+        return {
+            "mixer": self.mixer,
+            "estimate": None if self.estimate is None else self.estimate.to_dict(),
+            "memory_bytes": self.memory_bytes.tolist(),
+            "usd_per_million": None if usd is None else usd.tolist(),
+            "refused": self.refused,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakEven:
@@ -87,6 +99,16 @@ class Crossover:
     curves: tuple[Curve, ...]
     break_evens: tuple[BreakEven, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "device": self.device,
+            "question": asdict(self.mixing),
+            "contexts": self.contexts.tolist(),
+            "mixers": [c.to_dict() for c in self.curves],
+            "break_evens": [asdict(p) for p in self.break_evens],
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Asked:
@@ -94,6 +116,21 @@ class Asked:
 
     workload: Workload
     kept_bytes: Floats
+
+
+def doubling(shortest: int, longest: int) -> NDArray[np.int64]:
+    """Context lengths from ``shortest``, each twice the one before, to ``longest``.
+
+    Raises:
+        BadValue: not two counts in order.
+    """
+    first, last = check_size(shortest, "shortest"), check_size(longest, "longest")
+    if not isinstance(first, int) or not isinstance(last, int) or first > last:
+        msg = f"must be one number and no less than shortest, got {shortest} .. {longest}"
+        raise BadValue(msg, field="longest", fix="longest=131072")
+    steps = 1 + int(np.log2(last // first))
+    grid = first * 2 ** np.arange(steps, dtype=np.int64)
+    return grid if grid[-1] == last else np.append(grid, last)
 
 
 def mixers(mixing: Mixing, contexts: NDArray[np.int64]) -> dict[str, Asked]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue, ImpossibleSplit
 from perfmodel.hw.device import Device
+from perfmodel.models.cache import held_in_copies
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.parameters import parameter_count, weight_bytes
@@ -332,6 +333,10 @@ def _assumptions(shape: ModelShape, device: Device, setting: Setting) -> tuple[s
         f"framework reserve {setting.reserve_bytes / 1e9:g} GB per device",
         f"activations: largest live set of a layer at {at_once} tokens, fp32 logits",
     ]
+    if held_in_copies(shape, int(setting.split.tp)):
+        notes.append(
+            "totals count the copies of keys, values or latents that devices of a group hold"
+        )
     if setting.memory_bytes is not None:
         notes.append(f"memory {setting.memory_bytes:.0f} bytes per device, as given")
     if setting.split.pp > 1:

@@ -8,7 +8,7 @@ from perfmodel.errors import UnsupportedDtype
 from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
-from perfmodel.workload import dtype_bytes
+from perfmodel.workload import BLOCK_FORMATS, dtype_bytes, dtype_name
 
 WIDE = ("bf16", "fp16", "fp32")
 """In the order tried, after a 16-bit type that the model was published in."""
@@ -16,11 +16,13 @@ WIDE = ("bf16", "fp16", "fp32")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Data types as asked for: ``dtype`` for activations, weights and cache unless named apart.
+    """Data types as asked for: ``dtype`` for activations and weights, and for the cache where it
+    has 16 bits or more, unless named apart.
 
     Left out, activations take the published 16-bit type, or bf16, or what comes next in
     :data:`WIDE` that the device multiplies and sums in fp32; weights stay as published where
-    that is narrower. Cached keys and values are never narrower than 16 bits unless asked.
+    that is narrower. Cached keys and values are never narrower than 16 bits unless asked; beside
+    weights in a block format they take no more (llama.cpp keeps them in fp16).
     """
 
     dtype: str | None = None
@@ -37,8 +39,14 @@ class Wish:
         published = shape.dtype if self.dtype is None else act
         narrow = dtype_bytes(published) < dtype_bytes(act)
         weight = self.weight_dtype or (published if narrow else act)
-        kv = self.kv_dtype or Dtypes(act=act, weight=act).wide
+        wide = Dtypes(act=act, weight=act).wide
+        kv = self.kv_dtype or ("fp16" if _in_blocks(weight) and wide == "fp32" else wide)
         return Dtypes(act=act, weight=weight, kv=kv)
+
+
+def _in_blocks(dtype: str) -> bool:
+    """Whether weights of this type come in a block format."""
+    return dtype_name(dtype) in BLOCK_FORMATS
 
 
 def _native(shape: ModelShape, device: Device) -> str:

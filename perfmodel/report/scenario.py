@@ -14,6 +14,15 @@ from perfmodel.errors import BadValue, MalformedFile
 MAX_TOML_BYTES = 64 * 2**10
 """Longer scenarios are refused unread."""
 
+EXPLAINED = ("estimate", "step", "capacity", "plan")
+"""Functions whose answers :func:`perfmodel.explain` derives."""
+
+_VALIDATION = """from perfmodel.validation import validate_files
+
+for report in validate_files({files}):
+    print(report.to_dict())
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
@@ -25,6 +34,7 @@ class Argument:
     keyword: str
     """The Python keyword; empty for a positional argument."""
     value: Any
+    """None with neither option nor keyword: a word that Python's value before it says already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +57,23 @@ class Scenario:
         """What to type into a shell."""
         return shlex.join(["perfmodel", *self.argv()])
 
+    def positional(self) -> list[Any]:
+        """Positional arguments of the Python function."""
+        return [a.value for a in self.arguments if not a.keyword and a.value is not None]
+
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments of the Python function."""
         return {a.keyword: a.value for a in self.arguments if a.keyword}
 
     def python(self) -> str:
         """A program that prints the derivation of the same answer."""
-        positional = [_expression(a.value) for a in self.arguments if not a.keyword]
+        if self.verb == "validate":
+            return _VALIDATION.format(files=[a.text for a in self.arguments])
+        positional = [_expression(value) for value in self.positional()]
         named = [f"{k}={_expression(v)}" for k, v in self.keywords().items()]
         inside = "".join(f"    {argument},\n" for argument in (*positional, *named))
-        call = f"answer = pm.{self.function}(\n{inside})\n"
-        told = "answer.to_dict()" if self.function == "compare" else "pm.explain(answer)"
-        return f"import perfmodel as pm\n\n{call}print({told})\n"
+        told = "pm.explain(answer)" if self.function in EXPLAINED else "answer.to_dict()"
+        return f"import perfmodel as pm\n\nanswer = pm.{self.function}(\n{inside})\nprint({told})\n"
 
     def toml(self) -> str:
         """A file that ``perfmodel dash`` opens again."""
@@ -66,10 +81,10 @@ class Scenario:
         lines += [f"{k} = {_toml(v)}" for k, v in self.inputs.items() if v is not None]
         return "\n".join(lines) + "\n"
 
-    def link(self, base: str) -> str:
-        """The page's address under ``base`` with every input."""
-        given = {k: v for k, v in self.inputs.items() if v is not None and v != ""}
-        return f"{base.rstrip('/')}/{self.page}?{urlencode(given, doseq=True)}"
+    def link(self, address: str) -> str:
+        """The page's ``address`` with every input."""
+        given = {k: v for k, v in self.inputs.items() if v is not None}
+        return f"{address}?{urlencode(given, doseq=True)}"
 
 
 def _expression(value: Any) -> str:

@@ -64,12 +64,14 @@ def stack_table(stack: Mapping[str, float], budget: float) -> Table:
     )
     sizes = {**stack, "total": sum(stack.values()), "memory (budget)": budget}
     rows = tuple(
-        {"part": part, "bytes": size, "share": size / budget, "bar": _bar(size / budget)}
-        for part, size in sizes.items()
+        {"part": part, "bytes": size, **_share(size, budget)} for part, size in sizes.items()
     )
     return Table(title="memory stack", columns=columns, rows=rows)
 
 
-def _bar(share: float) -> str:
-    full = "#" * min(BAR, round(share * BAR))
-    return full + (">" if share > 1 else "")
+def _share(size: float, budget: float) -> dict[str, float | str | None]:
+    """``size`` against the budget, as a number and as a bar; nothing without a budget."""
+    if budget <= 0.0:
+        return {"share": None, "bar": ""}
+    full = "#" * round(min(size / budget, 1.0) * BAR)
+    return {"share": size / budget, "bar": full + (">" if size > budget else "")}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import rich.table
 
 ABSENT = "-"
+PROSE = 36
+"""Characters beyond which a page breaks a cell into lines."""
 DIGITS = 3
 """Significant digits that people read."""
 
@@ -85,7 +87,7 @@ class Table:
         """An HTML table of what people read, its title as the caption."""
         from html import escape
 
-        kinds = ["num" if c.right else "txt" for c in self.columns]
+        kinds = [_kind(c, cells) for c, cells in zip(self.columns, self._by_column(), strict=True)]
         head = "".join(
             f'<th scope="col" class="{kind}">{escape(c.title)}</th>'
             for c, kind in zip(self.columns, kinds, strict=True)
@@ -99,6 +101,9 @@ class Table:
             f"<table><caption>{escape(self.title)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
+
+    def _by_column(self) -> list[tuple[str, ...]]:
+        return list(zip(*self.cells(), strict=True)) or [()] * len(self.columns)
 
     def to_rich(self) -> rich.table.Table:
         """A ``rich`` table of what people read."""
@@ -137,6 +142,13 @@ def plain(value: Any) -> str:
         return f"{rounded:.{DIGITS}g}"
     decimals = 0 if rounded == 0 else max(0, DIGITS - 1 - math.floor(math.log10(abs(rounded))))
     return f"{rounded:,.{decimals}f}"
+
+
+def _kind(column: Column, cells: tuple[str, ...]) -> str:
+    """How a page lays a column out: numbers right, prose in lines of its own length."""
+    if column.right:
+        return "num"
+    return "prose" if any(len(cell) > PROSE for cell in cells) else "word"
 
 
 def _escaped(cells: list[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,9 @@ from perfmodel.planning.compare import Comparison, Contender
 from perfmodel.report.shown import Shown, assumed, dollars, interval, seconds
 from perfmodel.report.tables import Column, Table
 from perfmodel.sweeps import SweepResult
+
+SHOWN = 50
+"""Points of a grid that people are shown; CSV and JSON have all."""
 
 TIMES = (
     Column(key="time_s", title="time", unit="s"),
@@ -45,15 +50,34 @@ DEVICES = (
 )
 
 
-def estimate_shown(estimate: Estimate) -> Shown:
-    """The time with its interval, then the parts or terms that make it."""
+def estimate_shown(estimate: Estimate, most: int | None = SHOWN) -> Shown:
+    """The time with its interval, then the parts or terms that make it; of a grid its first
+    ``most`` points (None: all of them, as CSV has them).
+    """
     notes = (f"time = {estimate.formula}", *assumed(estimate.assumptions))
     if estimate.shape:
-        points = f"{estimate.name}: {np.prod(estimate.shape)} points [{estimate.source}]"
-        return Shown(lead=(points,), tables=(_grid_table(estimate),), notes=notes)
+        size = math.prod(estimate.shape)
+        points = f"{estimate.name}: {size:,} points [{estimate.source}]"
+        table = _grid_table(estimate, most)
+        notes = (*_hidden(size - len(table.rows)), *notes)
+        return Shown(lead=(points,), tables=(table,), notes=notes)
     inside = _parts_table(estimate) if estimate.parts else _terms_table(estimate)
     tables = (_time_table(estimate), inside)
-    return Shown(lead=(_verdict(estimate),), tables=tables, notes=notes)
+    return Shown(lead=(_verdict(estimate), *_tokens(estimate)), tables=tables, notes=notes)
+
+
+def _tokens(e: Estimate) -> Iterator[str]:
+    """Tokens per second of a model's step, its interval, and the most that physics allows."""
+    if "tokens" in e.facts:
+        tokens = float(e.facts["tokens"])
+        mean, least, most, bound = (
+            tokens / float(t) for t in (e.time_s, e.high_s, e.low_s, e.lower_bound_s)
+        )
+        yield f"{mean:.3g} tokens/s ({least:.3g} .. {most:.3g}), at most {bound:.3g}"
+
+
+def _hidden(rows: int) -> tuple[str, ...]:
+    return (f"{rows:,} more rows (--csv or --json has all)",) if rows else ()
 
 
 def _verdict(e: Estimate) -> str:
@@ -71,13 +95,13 @@ def _times(estimate: Estimate) -> dict[str, Any]:
     return row | {"bound": str(estimate.bound), "source": estimate.source}
 
 
-def _grid_table(estimate: Estimate) -> Table:
-    """One row per point of a grid."""
+def _grid_table(estimate: Estimate, most: int | None) -> Table:
+    """One row per point of a grid, the first ``most`` of them."""
     spread = {c.key: np.broadcast_to(getattr(estimate, c.key), estimate.shape) for c in TIMES}
     rows = tuple(
         {"point": str(at), "source": estimate.source}
         | {key: values[at].item() for key, values in spread.items()}
-        for at in np.ndindex(estimate.shape)
+        for at in itertools.islice(np.ndindex(estimate.shape), most)
     )
     columns = (Column(key="point", title="point", right=False), *TIMES, SOURCE)
     return Table(title="estimates", columns=columns, rows=rows)
@@ -151,19 +175,15 @@ def sweep_answer(found: SweepResult) -> dict[str, Any]:
     }
 
 
-def sweep_shown(found: SweepResult, most: int) -> Shown:
-    """The grid's first ``most`` rows; CSV has all."""
+def sweep_shown(found: SweepResult, most: int | None = SHOWN) -> Shown:
+    """The grid's first ``most`` rows (None: all of them, as CSV has them)."""
     frame = found.to_frame()
     axes = tuple(Column(key=name, title=name, right=False) for name in found.axes)
-    part, whole = (
-        Table(title="predictions", columns=(*axes, *TIMES), rows=_records(f))
-        for f in (frame.head(most), frame)
-    )
-    hidden = found.size - len(part.rows)
-    notes = [f"{hidden:,} more rows (--csv or --json has all)"] if hidden else []
-    notes += [f"no answer for {key}: {why}" for key, why in _refused(found).items()]
+    rows = _records(frame if most is None else frame.head(most))
+    table = Table(title="predictions", columns=(*axes, *TIMES), rows=rows)
+    refused = (f"no answer for {key}: {why}" for key, why in _refused(found).items())
     lead = (f"{found.size:,} predictions",)
-    return Shown(lead=lead, tables=(part,), notes=tuple(notes), rows=whole)
+    return Shown(lead=lead, tables=(table,), notes=(*_hidden(found.size - len(rows)), *refused))
 
 
 def _records(frame: Any) -> tuple[dict[str, Any], ...]:

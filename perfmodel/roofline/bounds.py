@@ -74,7 +74,7 @@ def memory_roof(traffic: Array, device: Device, *, warm: bool) -> Array:
     """Compulsory bytes over bandwidth; when ``warm``, bytes beyond the last-level cache, and no
     faster than that cache delivers (where its bandwidth is known)."""
     main = np.float64(device.memory.bandwidth_bytes_per_s)
-    cache = device.memory.level("l2")
+    cache = device.memory.cache
     if not warm or cache is None or cache.bytes is None:
         return traffic / main
     beyond = np.maximum(traffic - np.float64(cache.bytes), 0.0) / main

@@ -20,7 +20,8 @@ Values: TypeAlias = Mapping[str, float]
 class Parameter:
     """One parameter of a class: physical or dimensionless, with the range that makes sense.
 
-    ``start`` is neutral: what a fit begins with, not a claim.
+    ``start`` is neutral: what a fit begins with, not a claim. ``prior``: log-width of a normal
+    prior around ``start`` for a parameter that few rows see; 0 leaves it to the data.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Parameter:
     high: float
     start: float
     meaning: str
+    prior: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

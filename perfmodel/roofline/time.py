@@ -49,6 +49,8 @@ from perfmodel.workload import (
 Mixer = Attention | LinearAttention | DeltaRule | SelectiveScan | Ssd
 _FULL_WIDTH = ("fp32", "tf32", "fp64")
 _NARROW = ("int8", "fp8", "fp6", "fp4", "int4", "int16", "int32")
+_TILED = ("gemm", "gemm_narrow", "gemm_weight_only")
+"""Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
 _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
@@ -224,7 +226,7 @@ def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str |
 def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | None:
     """Fitted parameters, or None where the class model cannot stand: no kernel launches to model,
     or nobody fitted the class (an error if a kernel of it was named)."""
-    if not runs_kernels(device):
+    if not runs_kernels(device) or (cls in _TILED and not _has_matrix_unit(device)):
         if kernel is None:
             return None
         msg = f"{device.name} does not run measured kernels, got {kernel!r}"
@@ -241,6 +243,10 @@ def runs_kernels(device: Device) -> bool:
     """Whether the device launches thread blocks over multiprocessors with special-function units,
     which is the structure that kernel classes describe."""
     return device.kind in ("gpu", "soc") and device.compute.special_per_s > 0.0
+
+
+def _has_matrix_unit(device: Device) -> bool:
+    return any(unit == "tensor" for unit, _, _ in device.compute.peaks)
 
 
 def _basis(

@@ -33,7 +33,7 @@ def hit_share(working_set: Array, device: Device, values: Values, run: Run) -> A
 
     All below ``(1 - KNEE)`` of ``cache_share`` times its capacity, none above, linear between.
     """
-    cache = device.memory.level("l2")
+    cache = device.memory.cache
     if not run.warm or cache is None or cache.bytes is None or not cache.bandwidth_bytes_per_s:
         return None
     capacity = np.float64(values["cache_share"]) * np.float64(cache.bytes)
@@ -50,7 +50,7 @@ def memory_s(traffic: Array, working_set: Array, device: Device, values: Values,
     hits = hit_share(working_set, device, values, run)
     if hits is None:
         return traffic / main
-    cache = device.memory.level("l2")
+    cache = device.memory.cache
     assert cache is not None
     assert cache.bandwidth_bytes_per_s is not None
     fast = np.float64(values["cache_fraction"]) * np.float64(cache.bandwidth_bytes_per_s)

@@ -36,8 +36,9 @@ def _predict(group: Group) -> list[Scored]:
 
 def _rows(group: Group, found: Estimate) -> list[Scored]:
     shape = (len(group.rows),)
-    time_s, low_s, high_s = (
-        np.broadcast_to(x, shape) for x in (found.time_s, found.low_s, found.high_s)
+    time_s, low_s, high_s, bound_s = (
+        np.broadcast_to(x, shape)
+        for x in (found.time_s, found.low_s, found.high_s, found.lower_bound_s)
     )
     return [
         Scored(
@@ -46,6 +47,7 @@ def _rows(group: Group, found: Estimate) -> list[Scored]:
             low=float(low_s[i]),
             high=float(high_s[i]),
             kernel_class=group.kernel_class,
+            bound=float(bound_s[i]),
         )
         for i, m in enumerate(group.rows)
     ]

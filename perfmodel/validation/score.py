@@ -30,6 +30,8 @@ class Scored:
     high: float | None = None
     refusal: str | None = None
     kernel_class: str = ""
+    bound: float | None = None
+    """The plain roofline of the row: the model's lower bound of a time, the table's own if none."""
 
     @property
     def group(self) -> tuple[str, str]:
@@ -69,7 +71,7 @@ def errors(rows: Sequence[Scored]) -> Errors:
     ape = np.abs(predicted / measured - 1.0)
     return Errors(
         rows=len(rows),
-        factor=float(np.exp(np.mean(np.abs(log)))),
+        factor=factor(predicted, measured),
         mape=float(np.mean(ape)),
         median_ape=float(np.median(ape)),
         p90_ape=float(np.quantile(ape, 0.9)),
@@ -79,12 +81,17 @@ def errors(rows: Sequence[Scored]) -> Errors:
     )
 
 
+def factor(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> float:
+    """exp(mean |ln(predicted / measured)|)."""
+    return float(np.exp(np.mean(np.abs(np.log(predicted / measured)))))
+
+
 def _naive(rows: Sequence[Scored], measured: NDArray[np.float64]) -> float | None:
     naive = np.array([r.measurement.naive or np.nan for r in rows])
     known = np.isfinite(naive)
     if not bool(known.any()):
         return None
-    return float(np.exp(np.mean(np.abs(np.log(naive[known] / measured[known])))))
+    return factor(naive[known], measured[known])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from perfmodel.workload.base import (
 )
 from perfmodel.workload.dense import Collective, Conv, Elementwise, Gemm, Norm
 from perfmodel.workload.dtypes import (
+    BLOCK_FORMATS,
     DTYPE_BYTES,
     RateKey,
     dtype_bytes,
@@ -37,6 +38,7 @@ from perfmodel.workload.mixers import Attention, DeltaRule, LinearAttention, Sel
 from perfmodel.workload.stack import stack, stack_key
 
 __all__ = [
+    "BLOCK_FORMATS",
     "DTYPE_BYTES",
     "WORKLOADS",
     "Array",

@@ -23,8 +23,14 @@ DTYPE_BYTES: dict[str, float] = {
     "int16": 2.0,
     "int8": 1.0,
     "int4": 0.5,
+    "q8": 1.0,
+    "q4": 0.5,
 }
 """Storage of one element in bytes. Scales of block formats are counted by the op, not here."""
+
+BLOCK_FORMATS: dict[str, int] = {"q8": 32, "q4": 32}
+"""Formats of stored weights, whole models in them, embedding and head included: how many weights
+share one 16-bit scale. llama.cpp's Q8_0 and Q4_0 (ggml-common.h): 34 and 18 bytes for 32."""
 
 DTYPE_ALIASES: dict[str, str] = {
     "float64": "fp64",
@@ -37,6 +43,8 @@ DTYPE_ALIASES: dict[str, str] = {
     "fp8_e4m3": "fp8",
     "fp8_e5m2": "fp8",
     "e4m3": "fp8",
+    "q8_0": "q8",
+    "q4_0": "q4",
 }
 
 

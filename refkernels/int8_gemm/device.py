@@ -296,9 +296,10 @@ def clustered(
     name: str, x: Operands, defines: dict[str, int], outliers: Outliers | None = None
 ) -> Prepared:
     """Rung 5: as many CTAs as SMs, in pairs, each pair working tiles of 256 x 256."""
-    tile_m, tile_n, cluster = 128, 256, defines.get("CLUSTER", 2)
+    tile_m, tile_n = 128, 256
     codes = {"OUT": OUT_CODES[x.out_dtype], **defines}
     kernel, threads, smem = loaded(name, codes | (outliers.define if outliers else {}))
+    cluster = kernel.cluster
     tiles = ceil_div(x.m, tile_m * cluster) * ceil_div(x.n, tile_n)
     maps = [_byte_map(x.a, tile_m), _byte_map(x.b, tile_n // cluster), _output_map(x)]
     more: dict[str, Any] = {}

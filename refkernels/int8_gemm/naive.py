@@ -32,7 +32,7 @@ TINY_ROW = 2.0**-100
 """Rows with no larger magnitude quantise to zero, so that 127 / maximum stays finite."""
 
 OUTPUT_EPS = 2.0**-8
-"""Allowed relative error of an output: one rounding to bf16 is half of it."""
+"""Allowed relative error of an output: what one rounding to bf16 (8 significant bits) may take."""
 
 OUTPUT_FLOOR = {"fp16": 2.0**-25}
 """Half of the smallest number of a format whose range the outputs can leave (fp16: 2**-24)."""

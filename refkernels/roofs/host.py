@@ -177,7 +177,7 @@ def _roof(
         work_per_repeat / median,
         unit,
         spread=(p75 - p25) / median,
-        condition={"threads": threads, **condition},
+        condition={"threads": threads, "best": work_per_repeat / min(times), **condition},
     )
 
 

@@ -20,6 +20,7 @@ QUESTIONS = {
     "capacity": "capacity yi-34b-200k --on a100-sxm-80gb --context 50000",
     "plan": "plan llama-3.1-70b --on h100-sxm-80gb --users 64 --prompt 8192 --output 512 "
     "--ttft 2s --tpot 50ms",
+    "arena": "arena mobilenet-v1-0.25-96 --on stm32f746",
 }
 
 
@@ -75,3 +76,14 @@ def test_sweep_predictions_per_second(benchmark, capsys):
 def report(capsys, line):
     with capsys.disabled():
         print(f"\n{line}")
+
+
+@pytest.mark.benchmark(group="arena planning, in process")
+@pytest.mark.parametrize("network", ["mobilenet-v1-0.25-96", "mcuformer"])
+def test_arena_planning(benchmark, network):
+    """A whole arena plan, every move tried; the target for MobileNetV1 is under 2 s."""
+    from perfmodel import api
+
+    plan = benchmark(api.arena, network, "stm32f746")
+
+    assert plan.fits

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -18,6 +19,22 @@ def test_json(capsys):
     assert facts["packages"]["numpy"]
     assert facts["specs"]["devices"] > 0
     assert facts["specs"]["models"] > 0
+
+
+def test_calibration_is_dated(tmp_path, capsys):
+    """Fitted parameters carry their date; assumed ones say that they are assumed."""
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    (folder / "one.toml").write_text('[fit]\ndate = "2031-05-06"\n')
+    (folder / "two.toml").write_text("[kinds]\n")
+    main(["doctor", "--specs", str(tmp_path), "--json"])
+    calibrated = json.loads(capsys.readouterr().out)["specs"]["calibrated"]
+    main(["doctor", "--specs", str(tmp_path)])
+    shown = capsys.readouterr().out
+
+    assert (calibrated["one"], calibrated["two"]) == ("2031-05-06", None)
+    assert "fitted 2031-05-06: one; " in shown
+    assert re.search("assumed: .*two", shown)
 
 
 def test_csv(capsys):

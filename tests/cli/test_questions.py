@@ -237,6 +237,29 @@ def test_sweep_shows_people_a_part(ask):
     assert "206 more rows" in out
 
 
+def test_an_estimate_of_many_points_shows_a_part(ask):
+    """Fifty rows for people and how many more there are; CSV has every point."""
+    line = "estimate gemm m=1..200:1 n=64 k=64 --on h100-sxm-80gb"
+
+    assert "150 more rows" in ask(line)[1]
+    assert len(ask(line, "--csv")[1].splitlines()) == 201
+
+
+def test_no_memory_is_an_answer(ask):
+    """A device without any memory holds nobody: exit 1, and a stack without shares."""
+    code, out, err = ask(CAPACITY, "--memory", "0 GB")
+
+    assert (code, err) == (1, "")
+    assert "room for 0" in out
+
+
+def test_the_verdict_stands_once(ask):
+    """The derivation does not repeat the lines that the answer begins with."""
+    lines = ask(PLAN, "--explain")[1].splitlines()
+
+    assert lines.count(lines[0]) == 1
+
+
 def test_an_operators_grid(answer):
     """A field with several values makes the answer a list."""
     code, found = answer("estimate gemm m=1,2,4 n=64 k=64 --on h100-sxm-80gb")
@@ -275,6 +298,18 @@ def test_models(answer):
         ("sweep llama-3-8b --on l4 --phase decode --context 8..1", 2, "1..64"),
         ("sweep llama-3-8b --on l4 --phase decode --context 1..9:0", 2, "1..64"),
         ("sweep llama-3-8b --on l4 --phase decode --context 1..9999999:1", 2, "larger step"),
+        (
+            "sweep llama-3-8b --on l4 --context 1..99999:1 --batch 1..99999:1 --phase decode",
+            2,
+            "fewer",
+        ),
+        ("sweep , --on l4 --phase decode --context 8", 2, "MODEL"),
+        ("sweep llama-3-8b --on l4 --phase decode --context 8 --kv-dtype ,", 2, "kv_dtype"),
+        ("sweep gemm m=1,2 n=1 k=1 dtype=, --on l4", 2, "dtype"),
+        ("sweep gemm m=1,2 m=4 n=1 k=1 --on l4", 2, "m is given twice"),
+        ("estimate gemm m=1 m=4 n=1 k=1 --on l4", 2, "m is given twice"),
+        ("estimate gemm m=1 n=1 k=1 --on l4 --on t4", 2, "--on"),
+        ("estimate llama-3-8b --on l4 --phase decode --context 8 --tp 1 --tp=2", 2, "--tp"),
         ("models lama-3-8b", 2, "llama-3-8b"),
     ],
 )

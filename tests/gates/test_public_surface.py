@@ -18,7 +18,8 @@ ERRORS = {
     "UnknownName", "UnsupportedDtype",
 }  # fmt: skip
 FUNCTIONS = {
-    "capacity", "compare", "device", "estimate", "explain", "model", "plan", "step", "sweep",
+    "arena", "capacity", "compare", "crossover", "device", "estimate", "explain", "latency",
+    "model", "plan", "step", "sweep", "validate",
 }  # fmt: skip
 VALUES = {"Estimate", "__version__"}
 

@@ -96,3 +96,13 @@ def test_pages_round_up():
 
     assert paged.kv_bytes_per_user == 3126 * 16 * 245_760
     assert whole.kv_bytes_per_user == 50_001 * 245_760
+
+
+def test_copies_are_said():
+    """16 devices hold each of 8 KV heads twice: totals count both, and the answer says so."""
+    copied = pm.capacity("llama-3-70b", "h100-sxm-80gb", context=4096, tp=16)
+    split = pm.capacity("llama-3-70b", "h100-sxm-80gb", context=4096, tp=8)
+
+    assert copied.kv_bytes_per_token == 2 * split.kv_bytes_per_token == 2 * 327_680
+    assert any("copies" in note for note in copied.assumptions)
+    assert not any("copies" in note for note in split.assumptions)

@@ -83,6 +83,17 @@ def test_serving_composes_steps(tmp_path):
     assert report.scored[0].low < report.scored[0].predicted < report.scored[0].high
 
 
+def test_python_and_command_line_agree(tmp_path, capsys):
+    """``pm.validate`` returns the reports that the verb prints."""
+    import perfmodel as pm
+
+    table = tmp_path / "s.csv"
+    table.write_text(SERVING + "a100-sxm-80gb,llama-2-7b,ttft_batch1,fp16,1,1,128,1,50,ms\n")
+    assert main(["validate", str(table), "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["files"] == [r.to_dict() for r in pm.validate(table)]
+
+
 def test_cli_json(tmp_path, capsys):
     """The verb prints the keys that scripts rely on; a table that scores nothing exits 1."""
     table = tmp_path / "s.csv"

@@ -28,11 +28,14 @@ def test_names_are_unique_and_resolve():
         assert hasattr(importlib.import_module(module), name)
 
 
-def test_every_operator_has_a_device_kernel_and_small_shapes():
-    """Ten small shapes at least, for the gate and the sanitizer."""
+def test_every_family_has_a_host_and_a_device_kernel_and_small_shapes():
+    """Ten small shapes at least for each operator, for the gate and the sanitizer."""
+    families = {}
     for operator in OPERATORS:
-        assert "device" in {v.where for v in operator.variants}
         assert len(operator.small) >= 10
+        for variant in operator.variants:
+            families.setdefault(variant.kernel.partition("/")[0], set()).add(variant.where)
+    assert all(found == {"host", "device"} for found in families.values()), families
 
 
 @pytest.mark.parametrize(("variant", "workload"), HOST, ids=named(HOST))

@@ -48,12 +48,12 @@ def tracked(*folders: str) -> set[str]:
 
 
 def test_wheel_carries_everything_it_needs(tmp_path):
-    """Code, type marker, licence, and every tracked spec and CUDA source are in the wheel."""
+    """Code, type marker, licence, and each tracked spec, CUDA source and page are in the wheel."""
     names = names_in(build("wheel", ROOT, tmp_path))
 
     assert {"perfmodel/__init__.py", "perfmodel/py.typed", "refkernels/__init__.py"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {f"perfmodel/_data/{name}" for name in tracked("specs", "cuda")} <= names
+    assert {f"perfmodel/_data/{name}" for name in tracked("specs", "cuda", "dashboards")} <= names
 
 
 def test_wheel_carries_nothing_else(tmp_path):
@@ -107,7 +107,10 @@ def test_editable_tree_finds_the_specs_of_the_repository(tmp_path):
     """An editable install reads specs/ of the tree itself, so an edited figure counts at once."""
     tree = tmp_path / "tree"
     for name in sorted(tracked()):
-        if name.startswith(("perfmodel/", "refkernels/", "specs/", "cuda/")) or "/" not in name:
+        if (
+            name.startswith(("perfmodel/", "refkernels/", "specs/", "cuda/", "dash"))
+            or "/" not in name
+        ):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     wheel = editable_wheel(tree, tmp_path / "wheel")

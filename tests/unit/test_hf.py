@@ -368,3 +368,18 @@ def test_folded_names_are_distinct():
     """Ignoring separators makes no two shipped models one."""
     names = model_names()
     assert len({hf.fold(n) for n in names}) == len(names)
+
+
+def test_a_wrapper_without_its_language_model():
+    """The wrapper is known; what is wrong is its section, and the error names it."""
+    with pytest.raises(BadValue, match="text_config"):
+        shape_from_config({"model_type": "llava", "text_config": None}, "x")
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    """Editors that begin a file with a byte order mark change nothing."""
+    plain = hf.model_path("gpt-2").read_bytes()
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + plain)
+
+    assert load_model(path).layers == load_model("gpt-2").layers

@@ -17,6 +17,7 @@ from perfmodel.errors import MalformedFile, MissingFigure, UnsupportedDtype
 from perfmodel.hw.load import device_names, load_device, load_energies, read_device
 from perfmodel.hw.spec import BoardSpec, ComputeSpec, DeviceSpec, LevelSpec, RateSpec
 from perfmodel.hw.write import to_toml
+from perfmodel.models.engines import engine_names, load_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = device_names()
@@ -282,6 +283,7 @@ def test_every_source_is_cited():
     energies = load_energies("45nm").values()
     figures = [f for n in ALL for f in load_device(n).figures.values()]
     cited = {f.source for f in [*figures, *energies] if f.source}
+    cited |= {load_engine(n).source for n in engine_names()}
     known = catalog.sources()
     assert cited == set(known)
     for entry in known.values():

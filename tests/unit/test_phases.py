@@ -264,26 +264,104 @@ def test_lengths_beyond_the_model_are_said_not_refused(llama, h100):
     assert not any("exceeds" in n for n in step(llama, h100, phase="decode", context=9).assumptions)
 
 
-def test_host_time_of_an_engine_is_added_by_name(tmp_path, llama, h100):
-    """A calibrated engine adds a term, an unknown one is refused, none at all is noted as zero."""
+ENGINE = """title = "{0}"
+rows = ["{0}*"]
+host = "{1}"
+[kernels]
+power_of_two_groups = {2}
+"""
+
+HOST = """[fit]
+rows = 1
+factor = 1.0
+vendors = ["NVIDIA"]
+dtypes = ["bf16"]
+[residuals]
+step = { coverage = 0.9, low = 0.8, high = 1.25 }
+bare = { coverage = 0.9, low = 0.8, high = 1.5 }
+[shared]
+stream_fraction = { value = 0.9 }
+reread_fraction = { value = 0.5 }
+pointwise_share = { value = 1.0 }
+all_reduce_share = { value = 1.0 }
+[engines]
+slow = { step_s = { value = 0.003 }, ranks_s = { value = 0.001 } }
+fast = { step_s = { value = 0.0 }, ranks_s = { value = 0.0 } }
+replayed = { step_s = { value = 0.001 }, ranks_s = { value = 0.0 } }
+"""
+
+
+@pytest.fixture
+def engine_specs(tmp_path):
+    """Two engines and their fit, as a folder of specs."""
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "slow.toml").write_text(ENGINE.format("slow", "launched", "true"))
+    (tmp_path / "engines" / "fast.toml").write_text(ENGINE.format("fast", "replayed", "false"))
+    (tmp_path / "calibration").mkdir()
+    (tmp_path / "calibration" / "host.toml").write_text(HOST)
+    return tmp_path
+
+
+def test_host_time_of_an_engine_is_added_by_name(engine_specs, llama, h100):
+    """A fitted engine adds a term per step, an unknown one is refused, none is noted as zero."""
     how = {"phase": "decode", "context": 9}
     bare = step(llama, h100, **how)
     assert "host" not in bare.terms
     assert any("no serving engine" in note for note in bare.assumptions)
-    folder = tmp_path / "calibration"
-    folder.mkdir()
-    (folder / "host.toml").write_text('[parameters]\nslow = {value = 0.003}\nodd = {value = "x"}\n')
-    with using_specs(tmp_path):
+    with using_specs(engine_specs):
         slow = step(llama, h100, **how, engine="slow")
         assert slow.terms["host"] == 0.003
-        assert slow.time_s == bare.time_s + 0.003
         assert slow.lower_bound_s == bare.lower_bound_s
+        split = step(llama, h100, **how, engine="slow", tp=2)
+        assert split.terms["host"] == 0.003 + 0.001
         chunked = step(llama, h100, phase="prefill", prompt=1000, chunk=256, engine="slow")
         assert chunked.terms["host"] == 4 * 0.003
         with pytest.raises(UnknownName, match="slow"):
             step(llama, h100, **how, engine="slwo")
-        with pytest.raises(MalformedFile):
-            step(llama, h100, **how, engine="odd")
+
+
+def test_an_engine_without_rows_takes_the_times_of_its_class(engine_specs, llama, h100):
+    """vLLM is not in this fit, but another engine that replays graphs is."""
+    with using_specs(engine_specs):
+        found = step(llama, h100, phase="decode", context=9, engine="vllm")
+    assert found.terms["host"] == 0.001
+    assert any("the median of replayed engines" in note for note in found.assumptions)
+
+
+def test_the_interval_of_a_step_is_that_of_whole_served_steps(engine_specs, llama, h100):
+    """Inside the fit's data types and vendor; elsewhere operators' intervals add up."""
+    how = {"phase": "decode", "batch": 64, "context": 4096}
+    with using_specs(engine_specs):
+        served = step(llama, h100, **how, engine="slow")
+        bare = step(llama, h100, **how)
+        apart = step(llama, h100, **how, pp=2)
+    assert served.coverage == bare.coverage == 0.9
+    assert served.low_s == pytest.approx(0.8 * served.time_s)
+    assert served.high_s == pytest.approx(1.25 * served.time_s)
+    assert bare.high_s == pytest.approx(1.5 * bare.time_s)
+    assert apart.high_s != pytest.approx(1.5 * apart.time_s)
+
+
+def test_kernels_that_an_engine_lacks_cost_time(engine_specs, h100):
+    """29 query heads per key head: without such a kernel the cache is read once per query head."""
+    falcon = load_model("falcon-180b")
+    how = {"phase": "decode", "batch": 64, "context": 2048, "tp": 8}
+    with using_specs(engine_specs):
+        able = step(falcon, h100, **how, engine="fast").terms["attention"]
+        lacking = step(falcon, h100, **how, engine="slow").terms["attention"]
+    assert lacking > 3 * able
+
+
+def test_a_malformed_engine_is_refused_in_one_message(engine_specs, llama, h100):
+    """A share above one, an unknown host class, times that are words."""
+    path = engine_specs / "engines" / "odd.toml"
+    for line in ('host = "sideways"', 'host = "replayed"\n[cache]\nshare = 2.0'):
+        path.write_text('title = "odd"\nrows = []\n' + line + "\n")
+        with using_specs(engine_specs), pytest.raises(MalformedFile):
+            step(llama, h100, phase="decode", context=9, engine="odd")
+    (engine_specs / "calibration" / "host.toml").write_text("[shared]\nstream_fraction = 1\n")
+    with using_specs(engine_specs), pytest.raises(MalformedFile):
+        step(llama, h100, phase="decode", context=9, engine="slow")
 
 
 def test_a_vision_model_with_other_patches_changes_its_tokens():
@@ -299,6 +377,8 @@ def test_the_answer_is_json_ready(llama, h100):
     """to_dict of a step holds plain values only, parts and facts included."""
     import json
 
-    found = step(llama, h100, phase="prefill", prompt=3000, chunk=512, tp=2, engine="any").to_dict()
+    found = step(
+        llama, h100, phase="prefill", prompt=3000, chunk=512, tp=2, engine="vllm"
+    ).to_dict()
     assert json.loads(json.dumps(found))["terms"]["attention"] > 0
     assert found["bound"] == "tensor"

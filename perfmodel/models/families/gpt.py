@@ -95,11 +95,18 @@ def bloom(c: Reader) -> ModelShape:
     return uniform(c, block, hidden=hidden, tied=True, embedding_norm=True)
 
 
+def falcon_is_new(c: Reader) -> bool:
+    """The grouped-query architecture of 40B and later; the first 40B configuration (RefinedWeb)
+    says so by ``n_head_kv`` alone.
+    """
+    return c.flag("new_decoder_architecture", default=c.config.get("n_head_kv") is not None)
+
+
 def falcon_kv_heads(c: Reader, heads: int) -> int:
     """KV heads: as given in the new architecture, one if multi_query, else as many as heads."""
     given = c.size("num_kv_heads", "n_head_kv", default=heads)
     multi_query = c.flag("multi_query", default=True)
-    if c.flag("new_decoder_architecture", default=False):
+    if falcon_is_new(c):
         c.divides(given, "num_kv_heads", heads, "num_attention_heads")
         return given
     return 1 if multi_query else heads
@@ -118,7 +125,7 @@ def falcon(c: Reader) -> ModelShape:
         qkv_bias=bias,
         out_bias=bias,
     )
-    new = c.flag("new_decoder_architecture", default=False)
+    new = falcon_is_new(c)
     parallel = c.flag("parallel_attn", default=True)
     norms = c.size("num_ln_in_parallel_attn", default=2 if new else 1)
     block = Block(

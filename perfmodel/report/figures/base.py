@@ -54,8 +54,8 @@ def picture(
 
 
 def axis(title: str, *, log: bool = False, **more: Any) -> dict[str, Any]:
-    """An axis; a logarithmic one labels whole decades, with the prefix that suits them."""
-    decades = {"type": "log", "dtick": 1, "exponentformat": "SI"} if log else {}
+    """An axis; a logarithmic one is labelled with the prefixes that suit it."""
+    decades = {"type": "log", "exponentformat": "SI", "minexponent": 1} if log else {}
     return {"title": {"text": title}, **decades, **more}
 
 

@@ -1,0 +1,149 @@
+// The decoding problem, and how its work is cut: lists of keys, units, shares (schedule.cuh has the
+// arithmetic), and what lies where in shared memory.
+#pragma once
+#include "attention/numbers.cuh"
+#include "attention/schedule.cuh"
+
+#define KV_16BIT 0
+#define KV_E4M3 1
+#define KV_INT8 2
+#ifndef KV
+#define KV KV_16BIT
+#endif
+#ifndef STRIPS
+#define STRIPS 1
+#endif
+
+constexpr bool kBytes = KV != KV_16BIT;
+constexpr int kStrips = STRIPS;                           // of 16 packed queries
+constexpr int kRows = 16 * kStrips;
+constexpr int kTile = 16;                                 // keys a warp works on at once
+constexpr int kRowBytes = kHeadDim * (kBytes ? 1 : 2);
+constexpr int kUnits = kRowBytes / 16;                    // of 16 bytes per key
+constexpr int kTileBytes = kTile * kRowBytes;
+constexpr int kWarps = kTileBytes > 4096 ? 4 : 8;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kUnitKeys = kTile * kWarps;                 // one unit of the schedule
+constexpr int kSteps = kHeadDim / 16;
+constexpr int kMaxSequences = 1024;
+#ifndef STAGES
+#define STAGES (131072 / (2 * kTileBytes * kWarps))
+#endif
+constexpr int kStages = STAGES;
+static_assert(kStages >= 2, "a stage to fill while another is read");
+
+struct Problem {
+    const u16* q;
+    const u8* k;
+    const u8* v;
+    u16* out;
+    float* lse;          // null: not wanted
+    const int* lengths;  // keys of each sequence; null: kv_len each
+    const int* table;    // [sequences, table_width] page numbers; null: contiguous keys
+    const float* k_scale;  // 8-bit keys and values: one scale per KV head
+    const float* v_scale;
+    float* partial;      // [2 * CTAs][kRows][kHeadDim], then as many [kRows][2] of (max, sum)
+    u32* arrivals;       // one zero per list
+    s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
+    int sequences, q_len, kv_len, heads, kv_heads;
+    int page_size, table_width;
+    int causal, window;
+    float scale_log2;
+};
+
+// One list of keys: a sequence, a KV head and kRows of the queries that share them.
+struct List {
+    int index, sequence, kv_head, row_group;
+    int kv_len, key_begin;    // the sequence's keys; the first that anyone here sees
+    int unit_begin, unit_end; // in the line of all units
+};
+
+struct Merge {
+    float max[kWarps][kRows], sum[kWarps][kRows];
+};
+
+struct Shared {
+    u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values; later the warps' outputs
+    Merge merge;
+    uint4 queries[kStrips][kSteps][kWarp];
+    List list;  // here and not in registers, of which the sums leave few
+    int prefix[kMaxSequences + 1];
+    int last_arriver;
+};
+static_assert(kRows * kHeadDim * 4 <= kStages * 2 * kTileBytes, "outputs fit where keys were");
+
+extern __shared__ __align__(128) u8 shared_bytes[];
+
+// ---------------------------------------------------------------- the schedule
+
+__device__ __forceinline__ int group_size(const Problem& p) { return p.heads / p.kv_heads; }
+
+__device__ __forceinline__ int row_groups(const Problem& p) {
+    return ceil_div(group_size(p) * p.q_len, kRows);
+}
+
+__device__ __forceinline__ int length_of(const Problem& p, int sequence) {
+    return p.lengths == nullptr ? p.kv_len : __ldg(p.lengths + sequence);
+}
+
+__device__ __forceinline__ int begin_of(const Problem& p, int length) {
+    return attention::first_key(p.causal ? p.q_len : 1, length, p.window, kTile);
+}
+
+// Every list has a unit, also one without keys: somebody has to write its zeros.
+__device__ __forceinline__ int units_of(const Problem& p, int sequence) {
+    const int length = length_of(p, sequence);
+    return most(1, ceil_div(length - begin_of(p, length), kUnitKeys));
+}
+
+// prefix[i] = units of all lists of the sequences before i.
+__device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
+    if (warp_index() == 0) {
+        const int lane = lane_index(), lists = p.kv_heads * row_groups(p);
+        int before = 0;
+        if (lane == 0) prefix[0] = 0;
+        for (int first = 0; first < p.sequences; first += kWarp) {
+            const int i = first + lane;
+            int sum = i < p.sequences ? units_of(p, i) * lists : 0;
+#pragma unroll
+            for (int step = 1; step < kWarp; step *= 2) {
+                const int other = __shfl_up_sync(kFullMask, sum, step);
+                if (lane >= step) sum += other;
+            }
+            if (i < p.sequences) prefix[i + 1] = before + sum;
+            before += __shfl_sync(kFullMask, sum, kWarp - 1);
+        }
+    }
+    __syncthreads();
+}
+
+__device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix, int unit) {
+    List list;
+    list.sequence = attention::find_entry(prefix, p.sequences, unit);
+    const int lists = p.kv_heads * row_groups(p);
+    const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
+    const int within = (unit - prefix[list.sequence]) / units;
+    list.index = list.sequence * lists + within;
+    list.kv_head = within / row_groups(p);
+    list.row_group = within % row_groups(p);
+    list.kv_len = length_of(p, list.sequence);
+    list.key_begin = begin_of(p, list.kv_len);
+    list.unit_begin = prefix[list.sequence] + within * units;
+    list.unit_end = list.unit_begin + units;
+    return list;
+}
+
+// Row r of a list is query r / group of head kv_head * group + r % group.
+struct Row {
+    int query, head;
+    bool valid;
+    __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
+        const int packed = list.row_group * kRows + r;
+        query = packed / group_size(p);
+        head = list.kv_head * group_size(p) + packed % group_size(p);
+        valid = query < p.q_len;
+    }
+    __device__ __forceinline__ size_t token(const Problem& p, const List& list) const {
+        return static_cast<size_t>(list.sequence) * p.q_len + query;
+    }
+};

@@ -1,0 +1,114 @@
+// The persistent schedule of rung 5: as many CTAs as SMs, each working tile after tile. The next
+// tile's loads start while the last block of this one is multiplied, so neither the latency of the
+// first loads nor the stores show; and tiles are handed out on demand, the long ones first, so that
+// under a causal mask all CTAs end within one short tile of each other.
+//
+// Roles: warp 0 loads, warp 1 schedules (one thread each), the other warpgroups multiply. What is
+// to be done goes through two slots in shared memory; computing it in one place keeps the divisions
+// out of the loader, whose registers are few.
+#pragma once
+#include "attention/overlap.cuh"
+
+struct Shared {
+    Pipes pipes;
+    Work work[2];
+    u64 work_full[2], work_empty[2];
+};
+static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
+
+constexpr int kThreads = kWarpgroup * (1 + kConsumers);
+constexpr int kConsumerRegisters = kConsumers == 3 ? 160 : 240;
+constexpr int kProducerRegisters = kConsumers == 3 ? 32 : 24;
+
+// ---------------------------------------------------------------- scheduler: one thread
+
+__device__ __forceinline__ bool find_tile(const Problem& p, int index,
+                                          attention::PackedTiles& packed, attention::Tile& tile) {
+    if (p.q_starts != nullptr)
+        return packed.find(index, p.q_starts, p.sequences, p.heads, kTileM, tile);
+    const int blocks = ceil_div(p.q_len, kTileM);
+    if (index >= blocks * p.heads * p.sequences) return false;
+    tile = attention::uniform_tile(index, blocks, p.heads, p.sequences, p.section);
+    return true;
+}
+
+// Hands out tiles in ascending order, each to the first CTA that asks; one tile is known ahead, so
+// that the loads of the next one start while this one is computed.
+__device__ __forceinline__ void schedule(Shared& s, const Problem& p) {
+    attention::PackedTiles packed;
+    ptx::Ring<2> ring;
+    int index = blockIdx.x;
+    while (true) {
+        attention::Tile tile{0, 0, 0};
+        const bool found = find_tile(p, index, packed, tile);
+        ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
+        if (found) s.work[ring.stage] = work_of_tile(p, tile, kTileM, kTileN);
+        else s.work[ring.stage].valid = 0;
+        ptx::mbarrier_arrive(&s.work_full[ring.stage]);
+        ring.advance();
+        if (!found) break;
+        index = gridDim.x + atomicAdd(&p.counters[0], 1u);
+    }
+    // Every CTA sees the end once; the last one leaves the counters as it found them.
+    if (atomicAdd(&p.counters[1], 1u) == gridDim.x - 1) p.counters[0] = p.counters[1] = 0;
+}
+
+// ---------------------------------------------------------------- loader: one thread
+
+__device__ __forceinline__ void produce(Shared& s, const Maps& maps) {
+    Loader loader;
+    ptx::Ring<2> ring;
+    while (true) {
+        ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
+        const Work& work = s.work[ring.stage];
+        if (!work.valid) return;
+        if (work.blocks.count() > 0) loader.load(s.pipes, maps, work);
+        ptx::mbarrier_arrive(&s.work_empty[ring.stage]);
+        ring.advance();
+    }
+}
+
+// ---------------------------------------------------------------- consumers: 64 queries each
+
+template <typename Rows>
+__device__ __forceinline__ void consume(Shared& s, const Problem& p, int group, int thread) {
+    Attender<Rows> attender;
+    ptx::Ring<2> ring;
+    if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
+    while (true) {
+        ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
+        const Work& work = s.work[ring.stage];
+        if (!work.valid) return;
+        if (work.blocks.count() > 0) attender.attend(s.pipes, p, work, group);
+        else store_nothing_seen(p, work, work.first_row + 64 * group, thread);
+        __syncwarp();
+        free_stage(&s.work_empty[ring.stage]);
+        ring.advance();
+    }
+}
+
+// ---------------------------------------------------------------- roles
+
+template <typename Rows>
+__device__ __forceinline__ void persistent_attention(const Problem& p, const Maps& maps) {
+    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 2; ++i) {
+            ptx::mbarrier_init(&s.work_full[i], 1);
+            ptx::mbarrier_init(&s.work_empty[i], 4 * kConsumers + 1);
+        }
+        init_pipes(s.pipes);
+    }
+    __syncthreads();
+    const int role = warpgroup_index();
+    if (role == 0) {
+        ptx::registers_shrink<kProducerRegisters>();
+        const bool elected = ptx::elect_one();
+        if (warp_index() == 0 && elected) produce(s, maps);
+        if (warp_index() == 1 && elected) schedule(s, p);
+        __syncwarp();
+    } else {
+        ptx::registers_grow<kConsumerRegisters>();
+        consume<Rows>(s, p, role - 1, threadIdx.x % kWarpgroup);
+    }
+}

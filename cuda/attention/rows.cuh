@@ -1,0 +1,113 @@
+// Masks and the online softmax on accumulators. Both mma.sync and wgmma leave a thread (g = lane /
+// 4, t = lane % 4) with rows g and g + 8 of its warp's 16 and, of every 8 columns, 2 t and 2 t + 1:
+// element 4 j + i is row g + 8 (i / 2), column 8 j + 2 t + i % 2.
+//
+// Online softmax (Milakov & Gimelshein 2018), for each row, over blocks of keys in any order:
+//     m' = max(m, max_j s_j)     l' = l 2^(m - m') + sum_j 2^(s_j - m')     o' = o 2^(m - m') + ...
+// with s in units of log2(e); 2^-inf = 0 makes masked keys and the first block ordinary cases.
+#pragma once
+#include "attention/numbers.cuh"
+#include "attention/schedule.cuh"
+
+// Columns of one row outside [first, last) become -inf; both count from this thread's first column.
+template <int Count>
+__device__ __forceinline__ void mask_row(float (&s)[Count], int half, int first, int last) {
+#pragma unroll
+    for (int j = 0; j < Count / 4; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+            if (8 * j + i < first || 8 * j + i >= last) s[4 * j + 2 * half + i] = minus_infinity();
+}
+
+// Scores of keys that a row does not see become -inf. `first_row` is the query of this thread's
+// row g, `first_key` the key of column 0.
+template <int Count>
+__device__ __forceinline__ void mask_scores(float (&s)[Count], int first_row, int first_key,
+                                            int q_len, int kv_len, int causal, int window) {
+    const int t = lane_index() % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const attention::Range keys =
+            attention::visible_keys(first_row + 8 * half, q_len, kv_len, causal, window);
+        mask_row(s, half, keys.first - first_key - 2 * t, keys.last - first_key - 2 * t);
+    }
+}
+
+__device__ __forceinline__ float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(kFullMask, x, 1));
+    return fmaxf(x, __shfl_xor_sync(kFullMask, x, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float x) {
+    x += __shfl_xor_sync(kFullMask, x, 1);
+    return x + __shfl_xor_sync(kFullMask, x, 2);
+}
+
+template <int Count>
+__device__ __forceinline__ void scale_rows(float (&o)[Count], const float (&factor)[2]) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) o[i] *= factor[i % 4 / 2];
+}
+
+// Weights as the A operand of the next product: of 16 columns, (g, 2t) (g+8, 2t) (g, 2t+8)
+// (g+8, 2t+8), each with its right neighbour in the upper half of the register.
+template <int Count>
+__device__ __forceinline__ void pack_rows(u32 (&packed)[Count / 8][4], const float (&s)[Count]) {
+#pragma unroll
+    for (int k = 0; k < Count / 8; ++k)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            packed[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
+}
+
+// The state of a thread's two rows.
+struct OnlineSoftmax {
+    float max[2] = {minus_infinity(), minus_infinity()};  // of the raw scores q . k
+    float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish_sums()
+    float rescale[2];           // what earlier sums are multiplied by
+
+    // One block of scores becomes weights in place. The weights enter the sum before they are
+    // rounded to 16 bits.
+    template <int Count>
+    __device__ __forceinline__ void weigh(float (&s)[Count], float scale_log2) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float top = max[half];
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+                top = fmaxf(top, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
+            top = quad_max(top);
+            // A row that has seen no key yet: any finite reference keeps -inf - reference at -inf.
+            const float reference = top == minus_infinity() ? 0.f : top * scale_log2;
+            rescale[half] = exp2_approx(fmaf(max[half], scale_log2, -reference));
+            max[half] = top;
+            float block_sum = 0.f;
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+#pragma unroll
+                for (int i = 0; i < 2; ++i) {
+                    float& x = s[4 * j + 2 * half + i];
+                    x = exp2_approx(fmaf(x, scale_log2, -reference));
+                    block_sum += x;
+                }
+            sum[half] = fmaf(sum[half], rescale[half], block_sum);
+        }
+    }
+
+    // Earlier outputs are multiplied only when a row's maximum has grown: late in a long row it
+    // rarely does, and the vote costs less than the products.
+    template <int Count>
+    __device__ __forceinline__ void rescale_outputs(float (&o)[Count]) const {
+        if (__any_sync(kFullMask, rescale[0] != 1.f || rescale[1] != 1.f)) scale_rows(o, rescale);
+    }
+
+    __device__ __forceinline__ void finish_sums() {
+        sum[0] = quad_sum(sum[0]);
+        sum[1] = quad_sum(sum[1]);
+    }
+};
+
+// log sum_j exp(scale q . k_j) of a finished row; -inf for one that saw no key.
+__device__ __forceinline__ float log_sum(float max, float sum, float scale_log2) {
+    return sum > 0.f ? fmaf(max, scale_log2, log2_approx(sum)) * kLn2 : minus_infinity();
+}

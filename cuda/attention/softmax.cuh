@@ -1,0 +1,40 @@
+// Softmax as a policy of the main loops: how a row's scores become weights, what earlier outputs
+// are multiplied by when that changes, what is left to do at the end.
+#pragma once
+#include "attention/problem.cuh"
+#include "attention/rows.cuh"
+
+struct SoftmaxRows : OnlineSoftmax {
+    __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
+
+    template <int Count>
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) {
+        OnlineSoftmax::weigh(s, p.scale_log2);
+    }
+
+    // 0, but the compiler cannot know it before all weights are summed: no sum is negative.
+    __device__ __forceinline__ u32 zero_after_weights() const {
+        return (__float_as_uint(sum[0]) | __float_as_uint(sum[1])) >> 31;
+    }
+
+    // `first_row` is the query of this thread's row g.
+    __device__ __forceinline__ void finish(const Problem& p, const Work& work, int first_row) {
+        finish_sums();
+        if (p.lse == nullptr || lane_index() % 4 != 0) return;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int row = first_row + 8 * half;
+            if (row < work.q_len)
+                p.lse[static_cast<size_t>(work.head) * p.tokens + work.q_start + row] =
+                    log_sum(max[half], sum[half], p.scale_log2);
+        }
+    }
+
+    // Divides by the sums; a row that saw no key has the output 0.
+    template <int Count>
+    __device__ __forceinline__ void normalise(float (&o)[Count]) const {
+        const float inverse[2] = {sum[0] > 0.f ? reciprocal_approx(sum[0]) : 0.f,
+                                  sum[1] > 0.f ? reciprocal_approx(sum[1]) : 0.f};
+        scale_rows(o, inverse);
+    }
+};

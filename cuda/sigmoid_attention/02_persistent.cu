@@ -1,0 +1,31 @@
+// arch: sm_90a
+// registers: 168
+// threads: 384
+// dynamic_smem: 230400
+// defines: HEAD_DIM=64 TILE_N=128 FP16=0 FORM=0
+// defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=0
+// defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=1
+//
+// Sigmoid attention, rung 2: the persistent Hopper kernel of softmax attention, logistic weights.
+//
+// Every weight depends on its own score only: no maximum across a row, hence no shuffles between
+// the product and the exponentials, no sum, no rescaling of outputs.
+//
+// Limits per score, in clocks of one SM (tensor: 4 D / 4096 = 0.0625 at D = 64, 0.125 at D = 128):
+//                             special functions    other operations
+//   softmax                   1 / 16 = 0.0625      5.5 / 128 = 0.043
+//   accurate, all y < -6      1 / 16 = 0.0625      3.5 / 128 = 0.027
+//   accurate, all y < -4      1 / 16 = 0.0625      5.5 / 128 = 0.043
+//   accurate, otherwise       1.5 / 16 = 0.094     8 / 128   = 0.0625
+//   tanh                      1 / 16 = 0.0625      2.5 / 128 = 0.020
+//
+// Registers and shared memory: as attention/04_overlap.cu.
+#include "attention/persistent.cuh"
+#include "sigmoid_attention/weights.cuh"
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    sigmoid_attention(const __grid_constant__ Problem p, const __grid_constant__ TensorMap map_q,
+                      const __grid_constant__ TensorMap map_k,
+                      const __grid_constant__ TensorMap map_v) {
+    persistent_attention<SigmoidRows>(p, {&map_q, &map_k, &map_v});
+}

@@ -1,0 +1,118 @@
+"""How far predictions lie from measurements, for people: by file, by class, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perfmodel import catalog
+from perfmodel.report.tables import Column, Table
+from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.validation import FileReport
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+VALIDATION = (
+    Column(key="file", title="file", right=False),
+    Column(key="scenario", title="scenario", right=False),
+    Column(key="range", title="range", right=False),
+    Column(key="rows", title="rows"),
+    Column(key="factor", title="factor"),
+    Column(key="naive_factor", title="naive roofline"),
+    Column(key="mape", title="MAPE", text=_percent),
+    Column(key="p90_ape", title="p90 APE", text=_percent),
+    Column(key="bias", title="bias"),
+    Column(key="coverage", title="in interval", text=_percent),
+)
+REFUSED = (
+    Column(key="file", title="file", right=False),
+    Column(key="rows", title="rows"),
+    Column(key="reason", title="reason", right=False),
+)
+CLASSES = (
+    Column(key="kernel_class", title="kernel class", right=False),
+    Column(key="rows", title="rows"),
+    Column(key="factor", title="factor, fitted"),
+    Column(key="held_back", title="factor, device held back"),
+    Column(key="coverage", title="interval holds", text=_percent),
+    Column(key="span", title="measured / predicted", right=False),
+    Column(key="devices", title="fitted on", right=False),
+    Column(key="date", title="date", right=False),
+)
+RUNS = (
+    Column(key="file", title="file", right=False),
+    Column(key="device", title="device", right=False),
+    Column(key="date", title="date", right=False),
+    Column(key="driver", title="driver", right=False),
+    Column(key="kernel_revision", title="kernels", right=False),
+)
+
+
+def validation_table(reports: Sequence[FileReport]) -> Table:
+    """Error figures of every group of every file."""
+    rows = tuple(row for r in reports for row in _rows(r))
+    return Table(title="Predicted against measured", columns=VALIDATION, rows=rows)
+
+
+def _rows(report: FileReport) -> list[dict[str, Any]]:
+    groups = [
+        {"file": report.file, "scenario": s, "range": r} | e.to_dict()
+        for (s, r), e in report.groups.items()
+    ]
+    whole = report.to_dict()
+    total = {"file": report.file, "scenario": "all", "range": "", "rows": whole["scored"]}
+    keys = ("factor", "naive_factor", "mape", "p90_ape", "bias", "coverage")
+    return [*groups, total | {k: whole[k] for k in keys}]
+
+
+def refusal_table(reports: Sequence[FileReport]) -> Table:
+    """Why rows have no prediction, and how many."""
+    rows = tuple(
+        {"file": r.file, "rows": n, "reason": reason}
+        for r in reports
+        for reason, n in r.refused_by_reason.items()
+    )
+    return Table(title="Refused rows", columns=REFUSED, rows=rows)
+
+
+def class_table() -> Table:
+    """Every fitted kernel class: how far off it was where it was fitted, and where it was not."""
+    known = [name for name in catalog.names("calibration") if name in CLASS_MODELS]
+    rows = tuple(_class(name) for name in known)
+    return Table(title="Kernel classes", columns=CLASSES, rows=rows)
+
+
+def _class(name: str) -> dict[str, Any]:
+    table = catalog.read_toml(catalog.find("calibration", name))
+    fit, residuals = table.get("fit", {}), table.get("residuals", {})
+    return {
+        "kernel_class": name,
+        "rows": fit.get("rows"),
+        "factor": fit.get("factor"),
+        "held_back": table.get("held_back", {}).get("device", {}).get("factor"),
+        "coverage": residuals.get("coverage"),
+        "span": f"{residuals.get('low')} .. {residuals.get('high')}",
+        "devices": ", ".join(fit.get("devices", ())),
+        "date": fit.get("date"),
+    }
+
+
+def run_table() -> Table:
+    """Every file of measurements shipped: which board, when, with which driver and kernels."""
+    rows = tuple(_run(name) for name in catalog.names("measured"))
+    return Table(title="Measurements", columns=RUNS, rows=rows)
+
+
+def _run(name: str) -> dict[str, Any]:
+    data = catalog.read_json(catalog.find("measured", name))
+    device, software = data.get("device") or {}, data.get("software") or {}
+    return {
+        "file": name,
+        "device": device.get("product") or device.get("name"),
+        "date": data.get("date"),
+        "driver": software.get("driver"),
+        "kernel_revision": data.get("kernel_revision"),
+    }

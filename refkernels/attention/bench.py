@@ -1,0 +1,234 @@
+"""Checks and times attention beside its peers: ``python -m refkernels.attention.bench --out DIR``.
+
+Each job runs in a child process under a time limit, so that a kernel that hangs costs its own job
+only; a job that would start after the whole command's limit is skipped and reported so. A kernel
+whose gate is red gets no time. Peers (torch) are timed in the same process, on the same shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from refkernels._compile import compile_kernel
+from refkernels._record import gpu_device, measurement_file, write_json
+from refkernels._sources import kernel_source
+from refkernels.attention import timed
+from refkernels.attention.cases import random_cases, random_decodes
+from refkernels.attention.decode import RING_BYTES, tile_shape
+from refkernels.attention.device import HEAD_DIMS, RUNGS, Operands, Prepared
+from refkernels.attention.gates import Sweep, rung, sweep, sweep_decode
+
+SHAPES = 300
+"""Random shapes for the gates of the kernels that are used by default."""
+
+FEWER = 60
+"""The same for the lower rungs and the other types."""
+
+LIMIT_S = 120
+"""Seconds a job may take before it is killed."""
+
+WHOLE_S = 540
+"""Seconds after which no further job starts."""
+
+Part = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the jobs of a phase, or the one named by ``--job`` in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--phase", choices=("check", "time", "all"), default="all")
+    parser.add_argument("--jobs", nargs="*", choices=list(JOBS), help="these instead of a phase")
+    parser.add_argument("--device-name", help="the spec that the device's figures belong to")
+    parser.add_argument("--whole-s", type=float, default=WHOLE_S, help="start no job after this")
+    parser.add_argument("--job", choices=list(JOBS), help="run this one here, in this process")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.job:
+        return _run_here(options.job, options.out)
+    start = time.monotonic()
+    compile_launches()
+    _say(f"compiled after {time.monotonic() - start:.0f} s")
+    results = {}
+    for name in options.jobs or _phase(options.phase):
+        if time.monotonic() - start > options.whole_s:
+            results[name] = {"ok": False, "report": "skipped: no time left", "measurements": []}
+            _say(f"[{name}] skipped: no time left")
+        else:
+            results[name] = _run_child(name, options.out)
+        _write(options.out, results, options.device_name)
+    return 0 if all(part["ok"] for part in results.values()) else 1
+
+
+def _phase(phase: str) -> list[str]:
+    return [name for name in JOBS if phase in ("all", name.split("_")[0])]
+
+
+def _write(out: Path, results: dict[str, Part], device_name: str | None) -> None:
+    """After every job, so that a killed command leaves what it has."""
+    measurements = [m for part in results.values() for m in part.get("measurements", [])]
+    content = measurement_file(gpu_device(device_name), measurements)
+    write_json(out / "attention.json", content)
+    reports = {name: part["report"] for name, part in results.items()}
+    write_json(out / "attention_report.json", reports)
+
+
+def _run_here(name: str, out: Path) -> int:
+    try:
+        part = JOBS[name]()
+    except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
+        traceback.print_exc()
+        return 1
+    (out / f".{name}.json").write_text(json.dumps(part))
+    return 0
+
+
+def _run_child(name: str, out: Path) -> Part:
+    """One job in a child; what it prints goes through, what it returns comes back as data."""
+    failed: Part = {"ok": False, "measurements": []}
+    command = [sys.executable, "-m", __spec__.name, "--out", str(out), "--job", name]
+    try:
+        run = subprocess.run(command, timeout=LIMIT_S, check=False)  # noqa: S603 -- ourselves
+    except subprocess.TimeoutExpired:
+        _say(f"[{name}] killed after {LIMIT_S} s")
+        return failed | {"report": "killed at the time limit"}
+    path = out / f".{name}.json"
+    if run.returncode != 0 or not path.is_file():
+        _say(f"[{name}] failed with exit code {run.returncode}")
+        return failed | {"report": f"exit code {run.returncode}"}
+    part: Part = json.loads(path.read_text())
+    path.unlink()
+    return part
+
+
+def compile_launches() -> None:
+    """Every variant that the jobs launch, side by side: compilation is one child process each."""
+    jobs = [*prefill_variants(), *decode_variants()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = [pool.submit(compile_kernel, kernel_source(s), defines=d) for s, d in jobs]
+        for job in waiting:
+            job.result()
+
+
+def prefill_variants() -> list[tuple[str, dict[str, int]]]:
+    """Sources and defines of the ladders' launches, as ``device.base_defines`` makes them."""
+    from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
+
+    found = []
+    for ladder, forms in ((RUNGS, ({},)), (SIGMOID, ({"FORM": 0}, {"FORM": 1}))):
+        for each in ladder.values():
+            for head_dim in HEAD_DIMS:
+                keys = {64: (128,), 128: (128, 176), 256: (80,)}[head_dim] if each.hopper else (0,)
+                for tile_n in keys:
+                    for fp16 in (0, 1):
+                        codes = {"HEAD_DIM": head_dim, "FP16": fp16}
+                        codes |= {"TILE_N": tile_n} if tile_n else {}
+                        found += [(each.source, codes | form) for form in forms]
+    return found
+
+
+def decode_variants() -> list[tuple[str, dict[str, int]]]:
+    """Defines of decoding's launches, as ``decode.decode_defines`` makes them."""
+    found: list[tuple[str, dict[str, int]]] = []
+    for kv_dtype, code in (("bf16", 0), ("fp8", 1), ("int8", 2)):
+        for head_dim in HEAD_DIMS:
+            tile_bytes, warps = tile_shape(head_dim, kv_dtype)
+            stages = RING_BYTES["90"] // (2 * tile_bytes * warps)
+            codes = {"HEAD_DIM": head_dim, "KV": code, "STAGES": stages}
+            found += [
+                ("attention/decode_split_kv.cu", codes | {"STRIPS": strips, "FP16": fp16})
+                for strips in ((1, 2) if head_dim < 256 else (1,))
+                for fp16 in (0, 1)
+            ]
+    return found
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def _check(name: str, run: Callable[[], Sweep]) -> Callable[[], Part]:
+    def job() -> Part:
+        result = run()
+        verdict = "pass" if result.passed else f"FAIL {result.failures[:4]}"
+        _say(
+            f"check {name:34} {result.shapes:4} shapes, worst {result.worst:.3g} of the bound,"
+            f" rms {result.rms_ratio:.3f} of plain, {verdict}"
+        )
+        return {"ok": result.passed, "report": result.report(), "measurements": []}
+
+    return job
+
+
+def _check_rung(name: str, count: int, dtype: str) -> Callable[[], Part]:
+    return _check(
+        f"{name} {dtype}", lambda: sweep(random_cases(count, 1, dtype=dtype), rung(name), 100)
+    )
+
+
+def _check_sigmoid(name: str, count: int, dtype: str) -> Callable[[], Part]:
+    from refkernels.sigmoid_attention.device import prepare_sigmoid
+
+    def prepared(x: Operands) -> Prepared:
+        return prepare_sigmoid(x, name)
+
+    cases = random_cases(count, 2, score="sigmoid", dtype=dtype)
+    return _check(f"sigmoid {name} {dtype}", lambda: sweep(cases, prepared, 200))
+
+
+def _check_decode(count: int, dtype: str, kv_dtype: str) -> Callable[[], Part]:
+    return _check(
+        f"decode {dtype} with {kv_dtype}",
+        lambda: sweep_decode(random_decodes(count, 3, dtype=dtype, kv_dtype=kv_dtype), 300),
+    )
+
+
+def _timed(run: Callable[[], list[timed.Row]]) -> Callable[[], Part]:
+    def job() -> Part:
+        rows = run()
+        return {
+            "ok": all(r["ok"] for r in rows),
+            "report": [r["line"] for r in rows],
+            "measurements": [m for r in rows if (m := r["measurement"]) is not None],
+        }
+
+    return job
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 -- this module is a command
+
+
+JOBS: dict[str, Callable[[], Part]] = {
+    "check_05": _check_rung("05_persistent", SHAPES, "bf16"),
+    "check_decode": _check_decode(SHAPES, "bf16", "bf16"),
+    "check_sigmoid": _check_sigmoid("02_persistent", SHAPES // 2, "bf16"),
+    "check_05_fp16": _check_rung("05_persistent", FEWER, "fp16"),
+    "check_decode_fp8": _check_decode(FEWER, "bf16", "fp8"),
+    "check_decode_int8": _check_decode(FEWER, "fp16", "int8"),
+    "check_sigmoid_fp16": _check_sigmoid("02_persistent", FEWER, "fp16"),
+    "check_sigmoid_01": _check_sigmoid("01_mma_sync", FEWER, "bf16"),
+    **{f"check_{name[:2]}": _check_rung(name, FEWER, "bf16") for name in list(RUNGS)[:4]},
+    "time_flash_128": _timed(lambda: timed.flash(timed.prefill(128))),
+    "time_decode": _timed(timed.decode),
+    "time_sigmoid": _timed(timed.sigmoid),
+    "time_flash_64": _timed(lambda: timed.flash(timed.prefill(64))),
+    "time_flash_256": _timed(lambda: timed.flash(timed.prefill(256))),
+    "time_ladder": _timed(timed.ladder),
+    "time_flash_others": _timed(lambda: timed.flash(timed.other_prefills())),
+    "time_packed": _timed(timed.packed),
+}
+"""Name -> what it does, in order of importance; each in a process of its own."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""The timed part of the benchmark: ours and the peers on the same shapes, one after the other.
+
+Rates are computed from the median; a kernel is timed only behind its gate at that very shape. FLOPs
+are counted as the literature does: 4 D per (query, key) pair that the mask lets through, half of
+all pairs under a causal mask of equal lengths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from perfmodel.workload import Attention, Elementwise, Workload
+from refkernels._check import Gate, generator, random_int8
+from refkernels._compile import compile_kernel
+from refkernels._launch import launch, load_kernel, params_struct
+from refkernels._record import kernel_time
+from refkernels._sources import kernel_source, read_spec
+from refkernels._timing import Timing, capture_cupy, rotation_sets, time_kernel
+from refkernels.attention import peers
+from refkernels.attention.cases import draw
+from refkernels.attention.device import bind, prepare
+from refkernels.attention.gates import check_sampled
+from refkernels.attention.naive import Form
+from refkernels.attention.problem import DecodeProblem, PrefillProblem, size
+from refkernels.int8_gemm.peers import capture_torch
+
+TOKENS = 16384
+HIDDEN = 2048
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+BUDGET_S = 0.15
+"""Device time per timing, after as much warm-up."""
+
+Row = dict[str, Any]
+
+
+def prefill(head_dim: int) -> tuple[Attention, ...]:
+    """16 Ki tokens in all at hidden size 2048, causal and not: the literature's grid."""
+    return tuple(
+        Attention(
+            batch=TOKENS // length,
+            q_len=length,
+            kv_len=length,
+            heads=HIDDEN // head_dim,
+            head_dim=head_dim,
+            causal=causal,
+        )
+        for causal in (False, True)
+        for length in LENGTHS
+    )
+
+
+def other_prefills() -> tuple[Attention, ...]:
+    """Grouped heads, windows, queries against a longer context, fp16."""
+    base = Attention(batch=4, q_len=4096, kv_len=4096, heads=16, head_dim=128)
+    long = dataclasses.replace(base, batch=1, q_len=16384, kv_len=16384)
+    change = dataclasses.replace
+    grouped = [change(x, kv_heads=4, causal=c) for x in (base, long) for c in (False, True)]
+    windows = [change(long, window=w) for w in (128, 1024, 4096)]
+    chunks = [change(base, batch=1, q_len=512, kv_len=n) for n in (2048, 8192, 32768)]
+    halves = [change(x, dtype="fp16", kv_dtype="fp16", out_dtype="fp16") for x in (base, long)]
+    return (*grouped, *windows, *chunks, *halves)
+
+
+def decodes() -> tuple[Attention, ...]:
+    """32 query and 8 KV heads of 128: batch 1 to 64, one query to 16, pages, bytes, windows."""
+    base = Attention(batch=1, q_len=1, kv_len=8192, heads=32, kv_heads=8, head_dim=128)
+    change = dataclasses.replace
+    grid = [(1, 1024), (1, 4096), (1, 8192), (1, 16384), (1, 32768), (1, 65536), (1, 524288)]
+    grid += [(8, 1024), (8, 4096), (8, 8192), (8, 32768), (32, 2048), (32, 8192), (64, 2048)]
+    plain = [change(base, batch=b, kv_len=n) for b, n in grid]
+    few = [change(base, batch=8, q_len=q) for q in (2, 4, 8, 16)]
+    paged = [change(x, page_size=p) for x in (plain[5], plain[9], plain[12]) for p in (16, 64)]
+    narrow = [change(x, kv_dtype=t) for x in plain[4:13:2] for t in ("fp8", "int8")]
+    heads = [change(base, batch=8, heads=h, kv_heads=k) for h, k in ((32, 32), (64, 8), (16, 1))]
+    widths = [
+        Attention(batch=8, q_len=1, kv_len=8192, heads=16, kv_heads=4, head_dim=d)
+        for d in (64, 256)
+    ]
+    return (*plain, *few, *paged, *narrow, *heads, *widths)
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def ladder() -> list[Row]:
+    """All rungs on two shapes of the grid."""
+    shapes = [w for w in prefill(128) if size(w.q_len) in (4096, 16384)]
+    names = ("01_mma_sync", "02_wgmma_tma", "03_warp_specialised", "04_overlap", "05_persistent")
+    return [row for w in shapes for name in names for row in ours(w, name)]
+
+
+def flash(workloads: Iterable[Attention]) -> list[Row]:
+    """The last rung and the peers."""
+    return [row for w in workloads for row in (*ours(w, "05_persistent"), *theirs(w))]
+
+
+def sigmoid() -> list[Row]:
+    """Sigmoid beside softmax at D = 64 and 128; both forms; bias -log n and bias 0."""
+    rows: list[Row] = []
+    for head_dim in (64, 128):
+        for w in prefill(head_dim):
+            squashed = dataclasses.replace(w, score="sigmoid")
+            for bias, weights in ((None, "accurate"), (0.0, "accurate"), (None, "tanh")):
+                rows += sigmoid_rows(squashed, bias, weights)
+            rows += ours(w, "05_persistent") if size(w.q_len) in (1024, 16384) else []
+    return rows
+
+
+def decode() -> list[Row]:
+    """Decoding, its peers, and the plain read of as many bytes."""
+    rows: list[Row] = []
+    for w in decodes():
+        rows += decode_rows(w)
+        rows += theirs(w)
+        rows += reads(int(kv_bytes(w)))
+    return rows
+
+
+def sigmoid_rows(w: Attention, bias: float | None, weights: str) -> list[Row]:
+    """Sigmoid attention of one workload with one bias and one form of the weights."""
+    import cupy
+
+    from refkernels.attention.problem import shapes
+    from refkernels.sigmoid_attention.device import prepare_sigmoid
+
+    form = Form(causal=bool(w.causal), score="sigmoid", bias=bias)
+    rng, calls, operands = generator(size(w.q_len), cupy), [], []
+    q_shape, kv_shape = shapes(w)
+    for _ in range(rotation_sets(moved_bytes(w))):
+        q, k, v = (draw(rng, s, str(w.dtype)) for s in (q_shape, kv_shape, kv_shape))
+        operands.append(bind(q, k, v, form, dtype=str(w.dtype)))
+        calls.append(prepare_sigmoid(operands[-1], "02_persistent", weights))
+    gate = check_sampled(operands[0], calls[0]) if weights == "accurate" else None
+    name = f"refkernels.sigmoid_attention/02_persistent ({weights}, bias "
+    name += "-log n)" if bias is None else f"{bias:g})"
+    return [_timed(name, w, lambda i: calls[i](), len(calls), gate)]
+
+
+def packed() -> list[Row]:
+    """Packed sequences, lengths uniform in 0.2 to 1 of the longest."""
+    import cupy
+
+    rng = np.random.default_rng(3)
+    rows = []
+    for causal in (False, True):
+        lens = rng.uniform(0.2, 1.0, 16) * 4096
+        bounds = np.concatenate(([0], np.cumsum(lens.astype(np.int64)))).astype(np.int32)
+        draws = generator(4, cupy)
+        q, k, v = (draw(draws, (int(bounds[-1]), 16, 128), "bf16") for _ in range(3))
+        starts = cupy.asarray(bounds)
+        x = bind(
+            q,
+            k,
+            v,
+            Form(causal=causal),
+            q_starts=starts,
+            kv_starts=starts,
+            longest=(int(np.diff(bounds).max()),) * 2,
+        )
+        call = prepare(x, "05_persistent")
+        timing = time_kernel(lambda i, call=call: call(), sets=1, budget_s=BUDGET_S)  # type: ignore[misc]
+        pairs = float((np.diff(bounds).astype(np.float64) ** 2).sum()) * (0.5 if causal else 1.0)
+        flops = 4.0 * 128 * 16 * pairs
+        line = _line(f"05_persistent packed causal={causal}", "16 sequences", timing, flops, 0.0)
+        rows.append({"ok": True, "line": line, "measurement": None})
+    return rows
+
+
+# ---------------------------------------------------------------- rows
+
+
+def ours(w: Attention, rung: str) -> list[Row]:
+    """One rung of the softmax ladder."""
+    sets = rotation_sets(moved_bytes(w))
+    problem = PrefillProblem(w, size(w.q_len), sets, rung)
+    gate = problem.gate()
+    return [_timed(f"refkernels.attention/{rung}", w, problem.run, sets, gate)]
+
+
+def decode_rows(w: Attention) -> list[Row]:
+    """Split-KV decoding."""
+    sets = rotation_sets(moved_bytes(w), most=64)
+    problem = DecodeProblem(w, size(w.kv_len), sets)
+    gate = problem.gate()
+    return [_timed("refkernels.attention/decode_split_kv", w, problem.run, sets, gate)]
+
+
+def theirs(w: Attention) -> list[Row]:
+    """The peers that know this workload."""
+    rows = []
+    for name, build in peers.peers_of(w).items():
+        sets = rotation_sets(moved_bytes(w), most=64)
+        rows.append(_timed(name, w, build(sets), sets, None, framework=peers.framework()))
+    return rows
+
+
+def reads(count: int) -> Iterator[Row]:
+    """The plain read kernel of the roofs on ``count`` bytes."""
+    import cupy
+
+    sets = rotation_sets(count, most=64)
+    words = count // 16
+    buffers = [random_int8(generator(i, cupy), (words * 16,)) for i in range(sets)]
+    sink, elapsed = cupy.zeros(1024, cupy.uint64), cupy.zeros(2, cupy.uint64)
+    path = kernel_source("roofs/memory.cu")
+    kernel, threads = load_kernel(compile_kernel(path), "read"), read_spec(path).threads
+    params = [
+        params_struct(source=b, target=sink, words=np.uint64(words), rounds=1, elapsed=elapsed)
+        for b in buffers
+    ]
+    grid = max(1, words // (threads * 8))
+    work = Elementwise(elements=words * 16, writes=0.0, dtype="int8", name="read")
+
+    def run(i: int) -> None:
+        launch(kernel, (grid,), (threads,), params[i])
+
+    timing = time_kernel(run, sets=sets, budget_s=BUDGET_S)
+    yield _row("roofs/read", work, timing, None, 0.0, float(count))
+
+
+def _timed(
+    name: str,
+    w: Attention,
+    call: Callable[[int], None],
+    sets: int,
+    gate: Gate | None,
+    framework: str | None = None,
+) -> Row:
+    if gate is not None and not gate.passed:
+        line = f"{name:58} {_shape(w):34} gate red: {gate}"
+        print(line, flush=True)  # noqa: T201
+        return {"ok": False, "line": line, "measurement": None}
+    capture = capture_cupy if framework is None else capture_torch
+    timing = time_kernel(call, sets=sets, budget_s=BUDGET_S, capture=capture)
+    return _row(name, w, timing, gate, flops_of(w), moved_bytes(w), framework)
+
+
+def _row(
+    name: str,
+    w: Workload,
+    timing: Timing,
+    gate: Gate | None,
+    flops: float,
+    moved: float,
+    framework: str | None = None,
+) -> Row:
+    shape = _shape(w) if isinstance(w, Attention) else f"{moved:.4g} B"
+    line = _line(name, shape, timing, flops, moved)
+    measured = kernel_time(
+        w, name, timing, flops=flops, moved_bytes=moved, gate=gate, framework=framework
+    )
+    return {"ok": gate is None or gate.passed, "line": line, "measurement": measured}
+
+
+def _line(name: str, shape: str, timing: Timing, flops: float, moved: float) -> str:
+    line = (
+        f"{name:58} {shape:34} {timing.time_s * 1e6:9.2f} us"
+        f"  {flops / timing.time_s / 1e12:6.1f} TFLOP/s  {moved / timing.time_s / 1e9:6.0f} GB/s"
+        f"  spread {timing.spread:.3f}  {(timing.sm_clock_hz or 0) / 1e6:5.0f} MHz"
+        f"  {timing.power_w or 0:4.0f} W"
+    )
+    print(line, flush=True)  # noqa: T201
+    return line
+
+
+def _shape(w: Attention) -> str:
+    masks = ("c" if w.causal else "") + (f"w{size(w.window)}" if w.window is not None else "")
+    pages = f" p{w.page_size}" if w.page_size else ""
+    return (
+        f"B{size(w.batch)} {size(w.q_len)}x{size(w.kv_len)} H{size(w.heads)}/{size(w.kv_heads)}"
+        f" D{size(w.head_dim)} {w.kv_dtype}{pages} {masks}"
+    )
+
+
+def flops_of(w: Attention) -> float:
+    """4 D per visible pair; half of all pairs under a causal mask of equal lengths."""
+    q, kv, d = float(size(w.q_len)), float(size(w.kv_len)), float(size(w.head_dim))
+    pairs = q * kv if not w.causal else q * (kv - q) + 0.5 * q * q
+    if w.window is not None:
+        width = min(float(size(w.window)), kv)
+        ramp = max(0.0, width - (kv - q)) if w.causal else 0.0
+        pairs = q * width - 0.5 * ramp * ramp
+    return 4.0 * d * pairs * size(w.batch) * size(w.heads)
+
+
+def kv_bytes(w: Attention) -> float:
+    """Keys and values once."""
+    each = 1.0 if w.kv_dtype in ("fp8", "int8") else 2.0
+    tokens = float(size(w.batch)) * size(w.kv_len)
+    return 2.0 * tokens * size(w.kv_heads) * size(w.head_dim) * each
+
+
+def moved_bytes(w: Attention) -> float:
+    """Compulsory bytes: every operand and the output once."""
+    queries = float(size(w.batch)) * size(w.q_len) * size(w.heads) * size(w.head_dim)
+    return kv_bytes(w) + 2.0 * 2.0 * queries

@@ -1,0 +1,77 @@
+"""Launches the CUDA kernels of sigmoid attention; operands as for ``refkernels.attention``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perfmodel.errors import BadValue, UnknownName
+from refkernels._compile import device_capability
+from refkernels.attention.device import Operands, Prepared, Rung, bind, prepare_rung
+from refkernels.attention.naive import Form
+from refkernels.sigmoid_attention.naive import sigmoid_form
+
+RUNGS: dict[str, Rung] = {
+    "01_mma_sync": Rung(
+        source="sigmoid_attention/01_mma_sync.cu",
+        entry="sigmoid_attention",
+        hopper=False,
+        producer=False,
+    ),
+    "02_persistent": Rung(
+        source="sigmoid_attention/02_persistent.cu", entry="sigmoid_attention", persistent=True
+    ),
+}
+"""Name (of the source file) -> how it is launched."""
+
+FORMS = {"accurate": 0, "tanh": 1}
+"""How the logistic function is computed, numbered as weights.cuh numbers it."""
+
+
+def sigmoid_attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    form: Form | None = None,
+    *,
+    dtype: str = "bf16",
+    kernel: str | None = None,
+    weights: str = "accurate",
+    q_starts: Any = None,
+    kv_starts: Any = None,
+) -> Any:
+    """Sigmoid attention on the device, o like q; see ``flash_attention`` for the operands.
+
+    ``weights="tanh"`` is faster where the special functions bind, and its absolute error of about
+    2**-12 per weight is larger than a weight of 1/n from n = 4096 on (README.md).
+
+    Raises:
+        BadValue: operands of the wrong type or shape, or a form that is not the sigmoid's.
+        UnknownName: no such rung, or no such way of computing the weights.
+    """
+    x = bind(q, k, v, form or sigmoid_form(), dtype=dtype, q_starts=q_starts, kv_starts=kv_starts)
+    prepare_sigmoid(x, kernel, weights)()
+    return x.out.reshape(q.shape)
+
+
+def prepare_sigmoid(
+    x: Operands,
+    kernel: str | None = None,
+    weights: str = "accurate",
+    defines: Mapping[str, int] | None = None,
+) -> Prepared:
+    """Bind a rung to operands; ``defines`` override compile-time constants (see the sources)."""
+    name = kernel or default_rung()
+    if name not in RUNGS:
+        raise UnknownName("rung", name, RUNGS)
+    if weights not in FORMS:
+        raise UnknownName("form of the weights", weights, FORMS)
+    if x.form.score != "sigmoid" or x.lse is not None:
+        msg = f"score is {x.form.score!r}; sigmoid attention has no log-sum-exp"
+        raise BadValue(msg, field="form", fix="sigmoid_form(...)")
+    return prepare_rung(RUNGS[name], x, {"FORM": FORMS[weights], **dict(defines or {})})
+
+
+def default_rung() -> str:
+    """The fastest rung for the current device."""
+    return "02_persistent" if device_capability() == "90" else "01_mma_sync"

@@ -1,0 +1,53 @@
+// Stands in for cuda/common/barrier.cuh on the host.
+#pragma once
+#include "common/types.cuh"
+
+namespace ptx {
+
+inline void mbarrier_init(u64* barrier, u32 arrivals) {
+    emulator::block.mbarriers[barrier] = {static_cast<int>(arrivals), static_cast<int>(arrivals)};
+}
+inline void fence_mbarrier_init() {}
+inline void fence_async_shared() {}
+
+inline void mbarrier_arrive(u64* barrier) {
+    emulator::MBarrier& b = emulator::mbarrier(barrier);
+    --b.pending;
+    emulator::settle(b);
+}
+
+inline void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
+    emulator::MBarrier& b = emulator::mbarrier(barrier);
+    b.bytes += bytes;
+    --b.pending;
+    emulator::settle(b);
+}
+
+inline void mbarrier_wait(u64* barrier, u32 parity) {
+    emulator::wait_until([=] { return emulator::mbarrier(barrier).phase != parity; });
+}
+
+template <int Stages>
+struct Ring {
+    int stage = 0;
+    u32 parity = 0;
+    void advance() {
+        if (++stage == Stages) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+inline void named_barrier_sync(int id, int threads) { emulator::sync(id, threads); }
+inline void named_barrier_arrive(int id, int threads) { emulator::arrive(id, threads); }
+inline bool elect_one() {
+    __syncwarp();
+    return lane_index() == 0;
+}
+template <int Registers>
+void registers_shrink() {}
+template <int Registers>
+void registers_grow() {}
+
+}  // namespace ptx

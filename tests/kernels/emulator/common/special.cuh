@@ -1,0 +1,28 @@
+// Stands in for cuda/common/special.cuh on the host.
+#pragma once
+#include "common/types.cuh"
+
+constexpr float kLog2e = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+
+inline float minus_infinity() { return -INFINITY; }
+inline float exp2_approx(float x) { return std::exp2(x); }
+inline float log2_approx(float x) { return std::log2(x); }
+inline float reciprocal_approx(float x) { return 1.f / x; }
+inline float tanh_approx(float x) { return std::tanh(x); }
+
+constexpr float kWidenedE4m3Scale = 256.f;
+
+template <int First, int Second>
+u32 widen_e4m3(u32 bytes) {
+    const u32 high = __byte_perm(bytes, 0, Second << 12 | 4 << 8 | First << 4 | 4);
+    return (high & 0x80008000u) | (high & 0x7f007f00u) >> 1;
+}
+
+template <int First, int Second>
+u32 widen_s8(u32 bytes) {
+    const auto at = [&](int i) { return static_cast<float>(static_cast<s8>(bytes >> 8 * i)); };
+    return pack_f16(at(First), at(Second));
+}
+
+inline int opaque(int value) { return value; }

@@ -1,0 +1,44 @@
+// Stands in for cuda/common/tma.cuh on the host: 16-bit tiles with the 128-byte swizzle.
+#pragma once
+#include "common/barrier.cuh"
+
+namespace ptx {
+
+// Bits 4-6 of an address in shared memory are mixed with bits 7-9.
+inline u32 swizzle_128(u32 address) { return address ^ (address >> 7 & 7) << 4; }
+
+inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, int y, int z,
+                        int w) {
+    const TensorMap m = *map;
+    const int box[4] = {(int)m.opaque[8], (int)m.opaque[9], (int)m.opaque[10], (int)m.opaque[11]};
+    const s64 corner[4] = {x, y, z, w};
+    const u32 bytes = 2u * box[0] * box[1] * box[2] * box[3], base = smem_address(smem);
+    if (base % 1024 || box[0] * 2 > 128) emulator::fail("a swizzled tile is misplaced");
+    std::memset(smem, 0xff, bytes);
+    const auto copy = [=] {
+        u32 element = 0;
+        for (int d = 0; d < box[3]; ++d)
+            for (int c = 0; c < box[2]; ++c)
+                for (int b = 0; b < box[1]; ++b)
+                    for (int a = 0; a < box[0]; ++a, ++element) {
+                        const s64 at[4] = {corner[0] + a, corner[1] + b, corner[2] + c,
+                                           corner[3] + d};
+                        bool inside = true;
+                        for (int i = 0; i < 4; ++i)
+                            inside &= at[i] >= 0 && at[i] < (s64)m.opaque[1 + i];
+                        u16 value = 0;
+                        if (inside)
+                            std::memcpy(&value,
+                                        reinterpret_cast<const u8*>(m.opaque[0]) + at[0] * 2 +
+                                            at[1] * m.opaque[5] + at[2] * m.opaque[6] +
+                                            at[3] * m.opaque[7], 2);
+                        std::memcpy(shared_bytes + swizzle_128(base + 2 * element), &value, 2);
+                    }
+        emulator::MBarrier& b = emulator::mbarrier(barrier);
+        b.bytes -= bytes;
+        emulator::settle(b);
+    };
+    emulator::block.late.push_back({3, copy});
+}
+
+}  // namespace ptx

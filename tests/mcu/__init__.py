@@ -1,0 +1,1 @@
+"""Microcontrollers: networks, files, arenas."""

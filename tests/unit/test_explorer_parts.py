@@ -1,0 +1,150 @@
+"""What the explorer rests on: chances, break-evens, sensitivities, scenarios, figures, the verb."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import perfmodel as pm
+from perfmodel.errors import BadValue, MalformedFile, MissingExtra
+from perfmodel.planning.answers import Level
+from perfmodel.planning.crossover import break_evens, doubling
+from perfmodel.planning.sensitivity import raised_devices, sensitivity
+from perfmodel.planning.serving import Span
+from perfmodel.report.scenario import Argument, Scenario, read_scenario
+from perfmodel.report.tables import Column, Table
+
+
+def level(asked: float | None, coverage: float | None = 0.9) -> Level:
+    return Level(span=Span(value=2.0, low=1.0, high=4.0), asked_s=asked, coverage=coverage)
+
+
+@pytest.mark.parametrize(
+    ("asked", "chance"), [(0.5, 0.05), (1.0, 0.05), (2.0, 0.5), (4.0, 0.95), (9.0, 0.95)]
+)
+def test_chance_follows_the_interval(asked, chance):
+    """The ends of a 90 % interval are its 5 % and 95 % quantiles, the estimate its median."""
+    assert level(asked).chance == pytest.approx(chance)
+
+
+def test_chance_is_unknown_without_measurements():
+    """No coverage or no level asked: no chance is stated."""
+    assert level(2.0, None).chance is None
+    assert level(None).chance is None
+
+
+def test_break_even_of_two_power_laws():
+    """t = c against t = 100: on logarithmic axes the lines meet exactly at 100 tokens."""
+    contexts = np.array([10.0, 1000.0])
+    (found,) = break_evens(contexts, {"softmax": contexts, "SSD": np.array([100.0, 100.0])})
+
+    assert (found.before, found.then) == ("softmax", "SSD")
+    assert found.context == pytest.approx(100.0)
+    assert found.time_s == pytest.approx(100.0)
+
+
+def test_doubling_ends_at_the_longest():
+    """Contexts double and the last one asked is there; a reversed range is refused."""
+    assert doubling(64, 300).tolist() == [64, 128, 256, 300]
+    assert doubling(64, 64).tolist() == [64]
+    with pytest.raises(BadValue, match="shortest"):
+        doubling(64, 32)
+
+
+def test_sensitivity_of_a_copy_is_its_memory():
+    """A large copy waits for memory: bandwidth saves most, at most its own 10 %; links nothing."""
+    device = pm.device("h200-sxm")
+    copy = pm.Elementwise(elements=2**28, flops=0.0)
+    gains = sensitivity(device, lambda d: pm.estimate(copy, d))
+
+    assert gains[0].resource == "memory bandwidth"
+    assert 0.0 < gains[0].saved <= 1 - 1 / 1.1
+    assert next(g.saved for g in gains if g.resource == "link bandwidth") == 0.0
+
+
+def test_raised_devices_change_one_thing():
+    """Every raised device differs from the one it was made of, whose figures stay as they were."""
+    device = pm.device("h200-sxm")
+    same = replace(device)
+
+    assert all(raised != device for _, raised in raised_devices(device, 1.1))
+    assert device == same
+
+
+def test_scenario_forms_agree():
+    """Command, Python and TOML carry the same values."""
+    found = Scenario(
+        page="plan",
+        inputs={"users": 7, "devices": ["a", 'b"\\'], "ttft": "2s"},
+        verb="plan",
+        function="plan",
+        arguments=[
+            Argument(option="", text="my model", keyword="", value="my model"),
+            Argument(option="ttft", text="2s", keyword="ttft_s", value=2.0),
+        ],
+    )
+
+    assert found.command() == "perfmodel plan 'my model' --ttft 2s"
+    assert "    'my model',\n    ttft_s=2.0,\n" in found.python()
+    assert tomllib.loads(found.toml()) == {"page": "plan", "inputs": dict(found.inputs)}
+    assert read_scenario(found.toml().encode(), ["plan"]) == ("plan", dict(found.inputs))
+    assert found.link("http://here/").startswith("http://here/?users=7&devices=a&devices=b")
+
+
+def test_scenario_files_are_bounded():
+    """A file beyond the limit is refused unread."""
+    with pytest.raises(MalformedFile, match="at most"):
+        read_scenario(b"#" * 70_000, ["plan"])
+
+
+def test_html_table_is_escaped():
+    """What a cell says cannot become markup."""
+    table = Table(
+        title="<t>", columns=(Column(key="a", title="&", right=False),), rows=({"a": "<b>"},)
+    )
+
+    assert "<b>" not in table.to_html()
+    assert "&lt;b&gt;" in table.to_html()
+
+
+def test_dash_without_its_extra(monkeypatch):
+    """Where Streamlit is absent the verb says how to install it."""
+    from perfmodel.cli import dash
+
+    monkeypatch.setattr(dash, "MODULES", ("no_such_module_anywhere",))
+    with pytest.raises(MissingExtra) as refusal:
+        dash.command()
+
+    assert refusal.value.fix == "pip install 'perfmodel[dash]'"
+    assert refusal.value.exit_code == 3
+
+
+def test_dash_refuses_a_bad_port():
+    """A port that is none is a badly posed question."""
+    pytest.importorskip("streamlit")
+    from perfmodel.cli import dash
+
+    with pytest.raises(BadValue, match="65535"):
+        dash.command(port="70000")
+
+
+def test_svg_speaks_for_itself():
+    """The picture holds a title, a description and a dot for every row, and stays well formed."""
+    from xml.etree import ElementTree
+
+    from perfmodel.report.kernels import Timed
+    from perfmodel.report.svg import fastest, predicted_measured_svg
+
+    slow = Timed(
+        kernel="refkernels.x/01", workload=pm.Gemm(m=8, n=8, k=8), device="d", launch="graph",
+        measured_s=3e-6, predicted_s=2e-6, low_s=1e-6, high_s=4e-6, lower_bound_s=1e-6,
+    )  # fmt: skip
+    rows = fastest([slow, replace(slow, kernel="refkernels.x/02", measured_s=2e-6)])
+    root = ElementTree.fromstring(predicted_measured_svg(rows, "a & b"))
+
+    assert [r.kernel for r in rows] == ["refkernels.x/02"]
+    assert root.find("{*}desc").text == "a & b"
+    assert len(root.findall("{*}circle")) == len(rows) + 1
