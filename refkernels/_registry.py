@@ -128,7 +128,7 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
     label = operator.removesuffix("_step")
     kinds = [
         Variant(
-            kernel=f"refkernels.{operator}/{rung}",
+            kernel=f"refkernels.{label}/{rung}",
             where="device",
             problem=f"refkernels.{module}:{name}",
             arguments=() if name == "StepProblem" else (rung,),
