@@ -30,6 +30,13 @@ class Tolerance:
     reason: str
 
 
+_SIXTEEN_BITS = Tolerance(
+    metric="relative_rms",
+    limit=5e-3,
+    reason="operands and output in 16 bits: 2**-9 relative each at most, half a dozen of them in a "
+    "row, and independent",
+)
+
 TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("copy", "any"): Tolerance(metric="mismatches", limit=0.0, reason="a copy is exact"),
     ("library", "int32"): Tolerance(
@@ -105,6 +112,34 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("attention", "repeat"): Tolerance(
         metric="mismatches", limit=0.0, reason="sums are added in one order whatever runs first"
     ),
+    ("selective_scan", "fp32"): Tolerance(
+        metric="relative_rms",
+        limit=1e-5,
+        reason="fp32 recurrence: 2**-22 per exponential, compounded over as many steps as a decay "
+        "is close to 1",
+    ),
+    ("selective_scan", "fp16"): _SIXTEEN_BITS,
+    ("selective_scan", "bf16"): _SIXTEEN_BITS,
+    ("selective_scan", "state"): Tolerance(
+        metric="relative_rms",
+        limit=2e-5,
+        reason="states never leave fp32; the polynomial of degree 4 errs by 1.1e-5 |f| at most",
+    ),
+    **{
+        (operator, kind): rule
+        for operator in ("gla", "ssd")
+        for kind, rule in {
+            "fp32": Tolerance(
+                metric="relative_rms", limit=1e-5, reason="fp32 recurrence, 2**-24 per step"
+            ),
+            "bf16": _SIXTEEN_BITS,
+            "state": Tolerance(
+                metric="relative_rms",
+                limit=5e-3,
+                reason="fp32 sums of products whose operands are rounded to bf16, once or twice",
+            ),
+        }.items()
+    },
 }
 """(operator, output type) -> tolerance: the only place where a tolerance is written."""
 

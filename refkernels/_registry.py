@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from perfmodel.workload import Attention, Elementwise, Gemm, Workload
 from refkernels._check import Gate
+from refkernels._mixer_sizes import MIXER_SIZES
 
 
 class Problem(Protocol):
@@ -119,6 +120,35 @@ _MANY_ROWS = (
     (1000, 31, 63),
     (2500, 2500, 300),
 )
+
+
+def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) -> Operator:
+    """An operator of mixers: device rungs of ``problem``, the host class beside it."""
+    module, _, name = problem.partition(":")
+    label = operator.removesuffix("_step")
+    kinds = [
+        Variant(
+            kernel=f"refkernels.{label}/{rung}",
+            where="device",
+            problem=f"refkernels.{module}:{name}",
+            arguments=() if name == "StepProblem" else (rung,),
+        )
+        for rung in rungs
+    ]
+    if host:
+        kinds.append(
+            Variant(
+                kernel=f"refkernels.{label}/host",
+                where="host",
+                problem=f"refkernels.{module}:{host}",
+            )
+        )
+    timed, small = MIXER_SIZES[operator]
+    return Operator(name=operator, variants=tuple(kinds), timed=timed, small=small)
+
+
+_SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
+_CHUNK_RUNGS = ("02_chunk", "03_segments")
 
 
 def _attention_variant(package: str, name: str, capability: int) -> Variant:
@@ -271,6 +301,17 @@ OPERATORS: tuple[Operator, ...] = (
         ),
         small=_products(*_FEW_ROWS, *_FEW_ROWS_MANY_TILES),
     ),
+    _mixer(
+        "selective_scan",
+        "selective_scan.problem:ScanProblem",
+        *_SCAN_RUNGS,
+        host="HostScanProblem",
+    ),
+    _mixer("selective_scan_step", "selective_scan.problem:StepProblem", "step"),
+    _mixer("gla", "gla.problem:GlaProblem", *_CHUNK_RUNGS, host="HostGlaProblem"),
+    _mixer("gla_step", "gla.problem:GlaProblem", "01_recurrent"),
+    _mixer("ssd", "ssd.problem:SsdProblem", *_CHUNK_RUNGS, host="HostSsdProblem"),
+    _mixer("ssd_step", "ssd.problem:SsdProblem", "01_recurrent"),
     Operator(
         name="attention_prefill",
         variants=(

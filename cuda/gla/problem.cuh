@@ -1,0 +1,48 @@
+// Gated linear attention: what every rung shares. Yang et al., arXiv 2312.06635, section 4: per head,
+//
+//     S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T,      o_t = scale S_t^T q_t
+//
+// q, k [batch, length, key_heads, dk], v, o [batch, length, heads, dv] in bf16; the log gate g <= 0
+// [batch, length, heads, dk] (vector) or [batch, length, heads] (scalar) in bf16; states
+// [batch, heads, dk, dv] in fp32. With key_heads < heads (SSD), neighbouring heads share q and k.
+#pragma once
+#include "common/special.cuh"
+#include "common/types.cuh"
+
+struct Problem {
+    const u16* q;
+    const u16* k;
+    const u16* v;
+    const u16* g;         // null: no decay. SSD: delta
+    const float* a;       // SSD only, as the next two: A [heads]
+    const float* bias;    // [heads]; null: 0
+    const float* skip;    // D [heads]; null: 0
+    const float* first;   // states at the start of each segment [batch, heads, segments, dk, dv]
+    float* last;          // after the last token [batch, heads, dk, dv]; null: not wanted
+    float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
+    u16* out;
+    float scale;
+    int softplus;
+    int batch, length, heads, key_heads, dv;
+    int segments, segment_length;
+};
+
+#ifndef DK
+#define DK 128
+#endif
+#ifndef DV
+#define DV 128
+#endif
+constexpr int kDk = DK;
+constexpr int kDv = DV;  // columns of the state that a block works
+
+// Row of token t of a [batch, length, heads, width] array.
+__device__ __forceinline__ size_t token_row(int batch, int t, int length, int head, int heads) {
+    return (static_cast<size_t>(batch) * length + t) * heads + head;
+}
+
+// State of (batch, head, segment), in rows of dv.
+__device__ __forceinline__ size_t state_row(const Problem& p, int batch, int head, int segment,
+                                            int segments) {
+    return ((static_cast<size_t>(batch) * p.heads + head) * segments + segment) * kDk;
+}

@@ -1,0 +1,94 @@
+// Selective scan (Mamba-1): what every rung shares. Gu and Dao, arXiv 2312.00752, section 3.2.
+// For one channel d of one sequence, with N states,
+//
+//     dt_t = softplus(delta_t + bias)                      (softplus and bias optional)
+//     h_t[n] = exp(dt_t A[n]) h_{t-1}[n] + dt_t u_t B_t[n]
+//     y_t = sum_n C_t[n] h_t[n] + D u_t
+//     out_t = y_t silu(z_t)                                (z optional)
+//
+// u, delta, z, out [batch, channels, length]; B, C [batch, groups, N, length], as mamba-ssm takes
+// them; A [channels, N], D, bias [channels] and states [batch, channels, N] in fp32.
+#pragma once
+#include "common/element.cuh"
+#include "common/special.cuh"
+
+struct Problem {
+    const Element* u;
+    const Element* delta;
+    const float* a;
+    const Element* b;
+    const Element* c;
+    const float* skip;   // D; null: none
+    const Element* z;    // null: none
+    const float* bias;   // null: none
+    const float* first;  // states at the start of each segment [batch, segments, channels, N]
+    float* last;         // state after the last token [batch, channels, N]; null: not wanted
+    float* decay;        // sum of dt of each segment [batch, segments, channels] (segments.cu)
+    Element* out;
+    int batch, channels, length, groups;
+    int softplus;
+    int segments, segment_length;
+};
+
+#ifndef STATES
+#define STATES 16
+#endif
+constexpr int kStates = STATES;
+
+// log(1 + exp(x)). Above 20 it is x to fp32's precision. Where w = exp(x) is small, 1 + w would
+// drop digits of w, so the series takes over: its first dropped term is w^5 / 5, 2e-7 relative.
+__device__ __forceinline__ float softplus(float x) {
+    const float w = exp2_approx(x * kLog2e);
+    const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
+    const float direct = log2_approx(1.f + w) * kLn2;
+    return x > 20.f ? x : w < 0.03125f ? series : direct;
+}
+
+__device__ __forceinline__ float silu(float z) {
+    return z * reciprocal_approx(1.f + exp2_approx(-z * kLog2e));
+}
+
+__device__ __forceinline__ float step_size(const Problem& p, float delta, float bias) {
+    return p.softplus ? softplus(delta + bias) : delta + bias;
+}
+
+// 2^(dt a) on the FMA pipe: x = i + f with i an integer and |f| <= 1/2, a polynomial for 2^f, and i
+// added to the exponent's bits (Cody and Waite, 1980). The coefficients minimise
+// max |p(f) 2^-f - 1| / |f| with p(0) = 1: a decay close to 1 is repeated as many times as it is
+// close, so its error must vanish with |f|. Degree 4: 1.1e-5 |f|, degree 5: 3.0e-7 |f|.
+template <int Degree>
+__device__ __forceinline__ float exp2_polynomial(float dt, float a) {
+    constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
+    const float x = fmaxf(dt * a, -126.f);
+    const float shifted = x + kRound;
+    const float f = x - (shifted - kRound);
+    float p;
+    if constexpr (Degree == 4) {
+        p = fmaf(f, 0.009560516104f, 0.055834170431f);
+        p = fmaf(f, p, 0.240243226290f);
+        p = fmaf(f, p, 0.693137228489f);
+    } else {
+        p = fmaf(f, 0.001326697529f, 0.009665878490f);
+        p = fmaf(f, p, 0.055506654084f);
+        p = fmaf(f, p, 0.240223586559f);
+        p = fmaf(f, p, 0.693147063255f);
+    }
+    p = fmaf(f, p, 1.f);
+    return __uint_as_float(__float_as_uint(p) + (__float_as_uint(shifted) << 23));
+}
+
+// Inputs of 16 bits carry 2^-9 or 2^-12 of their own: degree 4 is far below that.
+constexpr int kDegree = TYPE == TYPE_FP32 ? 5 : 4;
+
+__device__ __forceinline__ size_t row_of(const Problem& p, int batch, int channel) {
+    return (static_cast<size_t>(batch) * p.channels + channel) * p.length;
+}
+
+__device__ __forceinline__ size_t group_row(const Problem& p, int batch, int group, int state) {
+    return ((static_cast<size_t>(batch) * p.groups + group) * kStates + state) * p.length;
+}
+
+__device__ __forceinline__ size_t segment_row(const Problem& p, int batch, int segment,
+                                              int channel) {
+    return (static_cast<size_t>(batch) * p.segments + segment) * p.channels + channel;
+}

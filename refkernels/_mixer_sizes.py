@@ -1,0 +1,69 @@
+"""Workloads on which the mixers are timed, and small ones on which they are checked."""
+
+from __future__ import annotations
+
+from perfmodel.workload import LinearAttention, SelectiveScan, Ssd, Workload
+
+
+def _scans(dtype: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
+    return tuple(
+        SelectiveScan(batch=b, seq_len=t, channels=d, state=n, groups=g, dtype=dtype)
+        for b, t, d, n, g in sizes
+    )
+
+
+def _linear(gate: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
+    return tuple(
+        LinearAttention(batch=b, seq_len=t, heads=h, key_dim=dk, value_dim=dv, gate=gate)  # type: ignore[arg-type]
+        for b, t, h, dk, dv in sizes
+    )
+
+
+def _ssds(*sizes: tuple[int, int, int, int]) -> tuple[Workload, ...]:
+    return tuple(
+        Ssd(batch=b, seq_len=t, heads=h, head_dim=64, state=n, groups=1) for b, t, h, n in sizes
+    )
+
+
+_GLA_SHORT = tuple((1, t, 2, dk, dv) for t in (1, 16, 63, 65) for dk, dv in ((64, 64), (128, 128)))
+
+MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
+    "selective_scan": (
+        _scans("bf16", (8, 2048, 4096, 16, 1), (8, 4096, 4096, 16, 1), (1, 65536, 4096, 16, 1)),
+        (
+            *_scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257))),
+            *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
+            *_scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1)),
+            SelectiveScan(batch=1, seq_len=70, channels=20, gated=False),
+        ),
+    ),
+    "selective_scan_step": (
+        _scans("bf16", (256, 1, 4096, 16, 1)),
+        _scans("bf16", *((b, 1, d, n, 1) for b in (1, 3) for d in (5, 64) for n in (8, 16, 64))),
+    ),
+    "gla": (
+        _linear(
+            "vector", (2, 8192, 16, 128, 128), (1, 16384, 16, 128, 128), (1, 8192, 96, 128, 128)
+        ),
+        (
+            *_linear("vector", *_GLA_SHORT, (2, 130, 3, 64, 128)),
+            *_linear("scalar", (1, 65, 2, 64, 64), (1, 200, 2, 128, 256)),
+            *_linear("none", (1, 65, 2, 64, 64)),
+        ),
+    ),
+    "gla_step": (
+        _linear("vector", (256, 1, 16, 128, 128)),
+        _linear(
+            "vector", *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192))
+        ),
+    ),
+    "ssd": (
+        _ssds((8, 4096, 80, 128)),
+        _ssds(*((1, t, 4, n) for t in (1, 16, 63, 65, 130) for n in (64, 128))),
+    ),
+    "ssd_step": (
+        _ssds((256, 1, 80, 128)),
+        _ssds(*((b, 1, h, n) for b in (1, 3, 5) for h in (1, 4) for n in (64, 128))),
+    ),
+}
+"""Operator -> workloads that are timed, workloads that are checked."""

@@ -1,0 +1,57 @@
+"""Every compilation that the mixers' launchers can ask for, to be made side by side beforehand."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from refkernels._compile import compile_kernel
+from refkernels._sources import kernel_source
+from refkernels.gla.device import KEY_DIMS
+from refkernels.selective_scan.device import MOST_SHARE, POLYNOMIALS, STATES, TYPES
+
+Job = tuple[str, dict[str, int]]
+
+
+def scan_variants() -> Iterator[Job]:
+    """Data types, states and lanes of each rung of the scan."""
+    for kind, states in itertools.product(TYPES.values(), STATES):
+        plain = {"TYPE": kind, "STATES": states}
+        yield from (
+            ("selective_scan/01_channel_per_thread.cu", plain),
+            ("selective_scan/step.cu", plain),
+        )
+        for lanes in (1, 2, 4, 8):
+            split = plain | {"LANES": lanes}
+            if lanes == 1 and states <= MOST_SHARE:
+                yield "selective_scan/02_shared_groups.cu", split
+            if max(1, states // MOST_SHARE) <= lanes <= states // 2:
+                yield "selective_scan/03_state_lanes.cu", split
+                yield "selective_scan/04_polynomial.cu", split | {"POLY": POLYNOMIALS}
+                yield "selective_scan/segments.cu", split
+
+
+def linear_variants() -> Iterator[Job]:
+    """Head dimensions and gates of linear attention and SSD."""
+    for dk in KEY_DIMS:
+        for vector, ssd in ((1, 0), (0, 0), (0, 1)):
+            yield "gla/01_recurrent.cu", {"DK": dk, "VECTOR": vector, "SSD": ssd}
+        for dv in (64, 128):
+            tile = {"DK": dk, "DV": dv}
+            yield from (("gla/02_chunk_vector.cu", tile), ("gla/03_segments.cu", tile))
+            for ssd in (0, 1):
+                yield "gla/04_chunk_scalar.cu", tile | {"HEADS": 1, "SSD": ssd}
+    yield "gla/04_chunk_scalar.cu", {"DK": 128, "DV": 128, "HEADS": 2, "SSD": 1}
+
+
+def compile_variants(arch: str | None = None) -> Iterator[tuple[Job, int]]:
+    """Compile everything on all cores; yields each job with the bytes its kernels spill."""
+    jobs = [*scan_variants(), *linear_variants()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compiled = pool.map(
+            lambda job: compile_kernel(kernel_source(job[0]), arch=arch, defines=job[1]), jobs
+        )
+        for job, result in zip(jobs, compiled, strict=True):
+            yield job, sum(k.spill_bytes + k.stack_bytes for k in result.resources.values())

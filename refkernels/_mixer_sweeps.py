@@ -1,0 +1,110 @@
+"""Random shapes and hard inputs for every rung of the mixers, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from perfmodel.workload import LinearAttention, SelectiveScan, Ssd
+from refkernels._check import Gate, generator, random_normal
+from refkernels.gla import problem as linear
+from refkernels.selective_scan import problem as scan
+from refkernels.ssd import problem as dual
+
+LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 127, 129, 500, 1000)
+LONG = 4097
+CASES = 300
+"""Random cases per operator, spread over its rungs; every 50th is long."""
+
+Case = tuple[str, Gate]
+SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
+
+
+def _length(rng: np.random.Generator, index: int) -> int:
+    if index % 50 == 49:
+        return LONG
+    return int(rng.choice(LENGTHS)) if index % 3 else int(rng.integers(1, 700))
+
+
+def scans() -> Iterator[Case]:
+    """Selective scan: all data types, N, lanes, groups, strong decays, segments."""
+    import cupy
+
+    sizes, rng = np.random.default_rng(11), generator(11, cupy)
+    for index in range(CASES):
+        length, groups = _length(sizes, index), int(sizes.choice((1, 1, 2)))
+        states = int(sizes.choice((8, 16, 16, 32, 64)))
+        dtype = ("bf16", "fp32", "fp16")[index % 3]
+        w = SelectiveScan(
+            batch=int(sizes.integers(1, 4)),
+            seq_len=length,
+            channels=groups * int(sizes.integers(1, 150)),
+            state=states,
+            groups=groups,
+            gated=bool(index % 4),
+            dtype=dtype,
+        )
+        x = scan.random_inputs(rng, w, cupy, strong=index % 7 == 0)
+        initial = random_normal(rng, (*x.u.shape[:2], states)) if index % 2 else None
+        rung = SCAN_RUNGS[index % 4]
+        segment = 64 * int(sizes.integers(1, 5)) if index % 5 == 0 and index % 4 else None
+        lanes = int(sizes.choice([n for n in (1, 2, 4, 8) if 2 * n <= states]))
+        # Straight from registers to the compiler's limit: 64 states on one lane would spill.
+        lanes = max(lanes, states // 16)
+        if states > 16 and rung == "02_shared_groups":
+            rung = "03_state_lanes"
+        gate = scan.gate_scan(x, dtype, rung, initial, lanes=lanes, segment=segment)
+        yield f"{rung} {dtype} lanes={lanes} segment={segment} {w.to_dict()}", gate
+
+
+def linears() -> Iterator[Case]:
+    """Gated linear attention: all gates and strengths, one pass and segments."""
+    import cupy
+
+    sizes, rng = np.random.default_rng(12), generator(12, cupy)
+    for index in range(CASES):
+        w = LinearAttention(
+            batch=int(sizes.integers(1, 4)),
+            seq_len=_length(sizes, index),
+            heads=int(sizes.integers(1, 6)),
+            key_dim=int(sizes.choice((64, 128))),
+            value_dim=int(sizes.choice((64, 128, 192, 256))),
+            gate=("vector", "scalar", "vector", "none")[index % 4],
+        )
+        strength = float(sizes.choice((0.05, 1.0, 1.0, 20.0)))
+        arrays = linear.random_arrays(rng, w, gate=strength)
+        batch, length, heads, dk, dv = linear.sizes(w)
+        initial = random_normal(rng, (batch, heads, dk, dv)) if index % 2 else None
+        segment = 64 * int(sizes.integers(1, 5)) if index % 3 == 0 else None
+        rung = None if length < 16 else "03_segments" if segment else "02_chunk"
+        gate = linear.gate_gla(arrays, rung, initial=initial, segment=segment)
+        yield f"{rung} strength={strength} segment={segment} {w.to_dict()}", gate
+
+
+def duals() -> Iterator[Case]:
+    """SSD: groups, one and two heads a block, strong decays."""
+    import cupy
+
+    sizes, rng = np.random.default_rng(13), generator(13, cupy)
+    for index in range(CASES):
+        groups = int(sizes.choice((1, 1, 2)))
+        w = Ssd(
+            batch=int(sizes.integers(1, 4)),
+            seq_len=_length(sizes, index),
+            heads=groups * int(sizes.integers(1, 6)),
+            state=int(sizes.choice((64, 128))),
+            groups=groups,
+        )
+        s = dual.random_inputs(rng, w, cupy, strong=index % 7 == 0)
+        batch, _, heads, width, states, _ = dual.sizes(w)
+        initial = random_normal(rng, (batch, heads, states, width)) if index % 2 else None
+        yield str(w.to_dict()), dual.gate_ssd(s, None, initial)
+
+
+SWEEPS: dict[str, Callable[[], Iterator[Case]]] = {
+    "selective_scan": scans,
+    "gla": linears,
+    "ssd": duals,
+}
+"""Operator -> its cases: a label and a verdict each."""

@@ -1,0 +1,1 @@
+"""Gated linear attention: ``naive`` (float64), ``host`` (numba), ``device`` (CUDA)."""

@@ -1,0 +1,257 @@
+"""Launches the chunked and the recurrent kernels of ``cuda/gla``. Nothing here waits.
+
+One :class:`Sequence` describes gated linear attention and SSD alike; :func:`gla` allocates and
+runs, :func:`prepare` binds arguments once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from perfmodel.errors import BadValue, UnknownName
+from refkernels._launch import as_device_array
+from refkernels._plan import Plan, bound_launch, ceil_div, sm_count
+from refkernels.gla.naive import check_shapes
+
+CHUNK = 64
+KEY_DIMS = (64, 128)
+SHORT = 16
+"""Sequences shorter than this go token by token: most of a chunk would be padding."""
+
+SEGMENT_TOKENS = 512
+"""Least tokens of a segment: its state costs as many bytes as 200 tokens' inputs."""
+
+BLOCKS_PER_SM = 2
+
+RUNGS = ("01_recurrent", "02_chunk", "03_segments")
+"""Token by token; chunks in one block per head; chunks with the sequence in segments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sequence:
+    """Checked device arrays in bf16 (as uint16 bits): q, k [batch, length, key_heads, dk], v
+    [batch, length, heads, dv]; states fp32 [batch, heads, dk, dv]."""
+
+    q: Any
+    k: Any
+    v: Any
+    g: Any
+    scale: float
+    initial: Any = None
+    a: Any = None
+    """SSD: A per head; then ``g`` is delta."""
+    bias: Any = None
+    skip: Any = None
+    softplus: bool = False
+
+    @property
+    def vector(self) -> bool:
+        """Whether each key dimension has its own gate."""
+        return self.g is not None and self.g.ndim == 4
+
+
+def gla(
+    q: Any,
+    k: Any,
+    v: Any,
+    g: Any = None,
+    *,
+    scale: float | None = None,
+    initial: Any = None,
+    rung: str | None = None,
+) -> tuple[Any, Any]:
+    """``(o, final state)``; arrays as in ``naive``, bf16 as uint16 bits, the state fp32.
+
+    Raises:
+        BadValue: an array of the wrong type or shape, head dimensions that are not compiled.
+        UnknownName: no such rung.
+    """
+    x = bind(q, k, v, g, scale=scale, initial=initial)
+    out, final = empty_outputs(x)
+    prepare(x, out, final=final, rung=rung)()
+    return out, final
+
+
+def bind(
+    q: Any, k: Any, v: Any, g: Any = None, *, scale: float | None = None, initial: Any = None
+) -> Sequence:
+    """Checks the arrays of gated linear attention."""
+    check_shapes(q, k, v, g)
+    check_dims(q.shape[-1], v.shape[-1])
+    arrays = {"q": q, "k": k, "v": v} | ({} if g is None else {"g": g})
+    checked = {n: as_device_array(x, n, dtype="bf16", shape=x.shape) for n, x in arrays.items()}
+    return Sequence(
+        q=checked["q"],
+        k=checked["k"],
+        v=checked["v"],
+        g=checked.get("g"),
+        scale=float(q.shape[-1] ** -0.5 if scale is None else scale),
+        initial=checked_state(initial, (v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])),
+    )
+
+
+def checked_state(initial: Any, shape: tuple[int, ...]) -> Any:
+    """An initial state on the device, or None."""
+    if initial is None:
+        return None
+    return as_device_array(initial, "initial", dtype="fp32", shape=shape)
+
+
+def check_dims(dk: int, dv: int) -> None:
+    """Raises BadValue for head dimensions that the kernels are not written for."""
+    if dk not in KEY_DIMS:
+        msg = f"the kernels are written for key dimensions {KEY_DIMS}, got {dk}"
+        raise BadValue(msg, field="q")
+    if dv % 64:
+        msg = f"the value dimension must be a multiple of 64, got {dv}"
+        raise BadValue(msg, field="v")
+
+
+def empty_outputs(x: Sequence) -> tuple[Any, Any]:
+    """Uninitialised o and final state."""
+    import cupy
+
+    batch, _, heads, dv = x.v.shape
+    return cupy.empty_like(x.v), cupy.empty((batch, heads, x.q.shape[-1], dv), cupy.float32)
+
+
+def default_rung(x: Sequence) -> str:
+    """Token by token for a few tokens, segments where blocks would leave multiprocessors idle."""
+    if x.v.shape[1] < SHORT:
+        return RUNGS[0]
+    return RUNGS[1] if segment_tokens(x, sm_count()) >= x.v.shape[1] else RUNGS[2]
+
+
+def heads_per_block(x: Sequence) -> int:
+    """Two heads that share B and C fill a block's 128 columns (SSD)."""
+    _, _, heads, dv = x.v.shape
+    shared = heads // x.q.shape[2]
+    return 2 if x.a is not None and dv == 64 and x.q.shape[3] == 128 and shared % 2 == 0 else 1
+
+
+def block_columns(x: Sequence) -> int:
+    """Columns of the state that a block works."""
+    return 128 if heads_per_block(x) == 2 or x.v.shape[3] % 128 == 0 else 64
+
+
+def blocks(x: Sequence) -> tuple[int, int]:
+    """Grid of one segment: over columns, over batch and heads."""
+    batch, _, heads, dv = x.v.shape
+    together = heads_per_block(x)
+    return ceil_div(dv * together, block_columns(x)), batch * heads // together
+
+
+def segment_tokens(x: Sequence, sms: int) -> int:
+    """Tokens of a segment, whole chunks: everything where blocks fill the chip twice."""
+    length = int(x.v.shape[1])
+    columns, others = blocks(x)
+    slots = BLOCKS_PER_SM * sms
+    whole = ceil_div(length, CHUNK) * CHUNK
+    if 3 * columns * others >= 2 * slots or length < 2 * SEGMENT_TOKENS:
+        return whole
+    wanted = min(ceil_div(2 * slots, columns * others), length // SEGMENT_TOKENS)
+    return ceil_div(ceil_div(length, wanted), CHUNK) * CHUNK
+
+
+def shared_bytes(x: Sequence) -> int:
+    """Dynamic shared memory of a chunk's block: ``Shared`` of vector.cuh and scalar.cuh."""
+    dk, columns, heads = int(x.q.shape[3]), block_columns(x), heads_per_block(x)
+    keys, values = CHUNK * (dk + 8) * 2, CHUNK * (columns + 8) * 2
+    state, scores = dk * (columns + 8) * 2, CHUNK * (CHUNK + 8) * 2
+    if x.vector:
+        return 2 * keys + values + max(keys, scores) + state + 2 * 4 * dk * 4 + 8 * 136 * 4 + 32
+    return 2 * keys + values + state + heads * (scores + 2 * CHUNK * 4)
+
+
+def prepare(
+    x: Sequence,
+    out: Any,
+    *,
+    final: Any = None,
+    rung: str | None = None,
+    segment: int | None = None,
+) -> Plan:
+    """Bind a rung to a checked sequence; ``segment`` (tokens) overrides rung 3's choice.
+
+    Raises:
+        UnknownName: no such rung.
+        BadValue: a segment that is not whole chunks.
+    """
+    name = rung or default_rung(x)
+    if name not in RUNGS:
+        raise UnknownName("rung", name, RUNGS)
+    length = int(x.v.shape[1])
+    if name == RUNGS[0]:
+        return _recurrent(x, out, final)
+    tokens = ceil_div(length, CHUNK) * CHUNK
+    if name == RUNGS[2]:
+        tokens = segment or segment_tokens(x, sm_count())
+    if tokens % CHUNK:
+        msg = f"must be a multiple of {CHUNK} tokens, got {tokens}"
+        raise BadValue(msg, field="segment")
+    return _chunked(x, out, final, ceil_div(length, tokens), tokens)
+
+
+def _recurrent(x: Sequence, out: Any, final: Any) -> Plan:
+    batch, _, heads, dv = x.v.shape
+    defines = {"DK": int(x.q.shape[3]), "VECTOR": int(x.vector), "SSD": int(x.a is not None)}
+    grid = (ceil_div(dv, 32), 1, batch * heads)
+    step = bound_launch("gla/01_recurrent.cu", "gla", grid, _fields(x, out, final), defines)
+    return Plan(launches=(step,), keep=(x, out, final))
+
+
+def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> Plan:
+    import cupy
+
+    batch, _, heads, dv = x.v.shape
+    dk, smem = int(x.q.shape[3]), shared_bytes(x)
+    columns, others = blocks(x)
+    defines = {"DK": dk, "DV": block_columns(x)}
+    if not x.vector:
+        defines |= {"HEADS": heads_per_block(x), "SSD": int(x.a is not None)}
+    source = "gla/02_chunk_vector.cu" if x.vector else "gla/04_chunk_scalar.cu"
+    fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
+    grid, launches, keep = (columns, segments, others), [], (x, out, final)
+    if segments > 1:
+        rows = (batch, heads, segments)
+        starts = cupy.empty((*rows, dk, dv), cupy.float32)
+        decay = cupy.empty((*rows, dk if x.vector else 1), cupy.float32)
+        passed = fields | {"last": starts, "decay": decay}
+        first = "gla/03_segments.cu" if x.vector else source
+        carry_grid = (ceil_div(dk * dv // 4, 256), 1, batch * heads)
+        local = passed | {"first": None}
+        launches = [
+            bound_launch(first, "segment_states", grid, local, defines, smem),
+            bound_launch(first, "carry", carry_grid, passed, defines),
+        ]
+        fields, keep = fields | {"first": starts}, (*keep, starts, decay)  # type: ignore[assignment]
+    launches.append(bound_launch(source, "gla", grid, fields, defines, smem))
+    return Plan(launches=tuple(launches), keep=keep)
+
+
+def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
+    """``Problem`` of problem.cuh."""
+    batch, length, heads, dv = x.v.shape
+    return {
+        "q": x.q,
+        "k": x.k,
+        "v": x.v,
+        "g": x.g,
+        "a": x.a,
+        "bias": x.bias,
+        "skip": x.skip,
+        "first": x.initial,
+        "last": final,
+        "decay": None,
+        "out": out,
+        "scale": x.scale,
+        "softplus": int(x.softplus),
+        "batch": batch,
+        "length": length,
+        "heads": heads,
+        "key_heads": x.q.shape[2],
+        "dv": dv,
+        "segments": 1,
+        "segment_length": length,
+    }

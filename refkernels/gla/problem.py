@@ -1,0 +1,122 @@
+"""Gated linear attention as tests and benchmarks see it: inputs from a seed, a run, a gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from perfmodel.workload import LinearAttention
+from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels.gla import naive
+
+CHECKED_HEADS = 4
+"""Heads that a gate compares: they are independent, and the oracle walks every token."""
+
+
+def sizes(w: LinearAttention) -> tuple[int, ...]:
+    """``(batch, length, heads, dk, dv)``."""
+    found = (w.batch, w.seq_len, w.heads, w.key_dim, w.value_dim)
+    return tuple(int(np.asarray(n)) for n in found)
+
+
+def random_arrays(rng: Any, w: LinearAttention, *, gate: float = 1.0) -> dict[str, Any]:
+    """Normal q, k, v and log gates ``gate * log(sigmoid(normal))`` in bf16 bits; ``gate`` 20 is
+    strong: decays of e^-16 in a mean step."""
+    batch, length, heads, dk, dv = sizes(w)
+    drawn = {
+        "q": random_normal(rng, (batch, length, heads, dk)),
+        "k": random_normal(rng, (batch, length, heads, dk)),
+        "v": random_normal(rng, (batch, length, heads, dv)),
+    }
+    shape = {"vector": (batch, length, heads, dk), "scalar": (batch, length, heads)}.get(w.gate)
+    if shape is not None:
+        x = random_normal(rng, shape)
+        drawn["g"] = np.float32(-gate) * np.logaddexp(np.float32(0.0), -x)
+    return {name: narrow_bf16(x.astype(np.float32)) for name, x in drawn.items()}
+
+
+def head_slice(x: dict[str, Any], heads: int) -> dict[str, Any]:
+    """The first ``heads`` heads, widened to fp32."""
+    return {name: widen(array[:, :, :heads], "bf16") for name, array in x.items()}
+
+
+def gate_gla(
+    arrays: dict[str, Any], rung: str | None, *, initial: Any = None, segment: int | None = None
+) -> Gate:
+    """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
+    import cupy
+
+    from refkernels.gla import device
+
+    x = device.bind(**arrays, initial=initial)
+    out, final = device.empty_outputs(x)
+    out[...] = poisoned(out.shape, "uint16", cupy)
+    final[...] = poisoned(final.shape, "float32", cupy)
+    device.prepare(x, out, final=final, rung=rung, segment=segment)()
+    heads = CHECKED_HEADS
+    start = None if initial is None else initial[:, :heads]
+    o, state = naive.gla(**head_slice(arrays, heads), initial=start, xp=cupy)
+    worst = worse("gla", widen(out, "bf16")[:, :, :heads], o, final[:, :heads], state)
+    written = not bool(cupy.isnan(widen(out, "bf16")).any())
+    return worst if written else replace(worst, passed=False, error=float("inf"))
+
+
+def worse(operator: str, out: Any, o: Any, final: Any, state: Any) -> Gate:
+    """The gate of the output and that of the state, whichever is nearer its limit."""
+    gates = [judge(operator, "bf16", out, o), judge(operator, "state", final, state)]
+    return max(gates, key=lambda gate: gate.error / gate.tolerance)
+
+
+class GlaProblem:
+    """One rung on ``sets`` independent inputs."""
+
+    def __init__(self, workload: LinearAttention, seed: int, sets: int, rung: str) -> None:
+        import cupy
+
+        from refkernels.gla import device
+
+        self.sets, self.rung = sets, rung
+        rng = generator(seed, cupy)
+        self.arrays = [random_arrays(rng, workload) for _ in range(sets)]
+        batch, length, heads, dk, dv = sizes(workload)
+        step = length == 1  # decode reads the state that it writes
+        shape = (batch, heads, dk, dv)
+        starts = [random_normal(rng, shape) if step else None for _ in range(sets)]
+        self.plans = []
+        for arrays, start in zip(self.arrays, starts, strict=True):
+            x = device.bind(**arrays, initial=start)
+            out, final = device.empty_outputs(x)
+            self.plans.append(device.prepare(x, out, final=start if step else final, rung=rung))
+
+    def run(self, i: int) -> None:
+        """Launch set ``i``."""
+        self.plans[i]()
+
+    def gate(self) -> Gate:
+        """The first set against the oracle."""
+        return gate_gla(self.arrays[0], self.rung)
+
+
+class HostGlaProblem:
+    """The numba recurrence in fp32."""
+
+    def __init__(self, workload: LinearAttention, seed: int, sets: int) -> None:
+        rng = generator(seed)
+        self.sets = sets
+        drawn = [random_arrays(rng, workload) for _ in range(sets)]
+        self.arrays = [head_slice(x, sizes(workload)[2]) for x in drawn]
+        self.out: Any = None
+
+    def run(self, i: int) -> None:
+        """Compute set ``i``."""
+        from refkernels.gla.host import gla
+
+        self.out, _ = gla(**self.arrays[i])
+
+    def gate(self) -> Gate:
+        """The first set against the oracle."""
+        self.run(0)
+        o, _ = naive.gla(**self.arrays[0])
+        return judge("gla", "fp32", self.out, o)

@@ -1,0 +1,212 @@
+"""Checks and times the mixers beside peers: ``python -m refkernels.recurrent_bench --out DIR``.
+
+Jobs run one after another, each in a child process under a time limit, so that a kernel that hangs
+costs its own job only; a variant whose gate is red at a shape gets no time there. Results land in
+DIR as each job ends: ``recurrent_<job>.json`` (measurements) and a line per timing on the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perfmodel.errors import PerfModelError
+from perfmodel.workload import LinearAttention, SelectiveScan, Ssd, Workload
+from refkernels._check import Gate
+from refkernels._mixer_peers import peers
+from refkernels._mixer_sources import compile_variants
+from refkernels._mixer_sweeps import SWEEPS
+from refkernels._mixer_work import work
+from refkernels._record import gpu_device, kernel_time, measurement_file, write_json
+from refkernels._registry import OPERATORS, Problem, Variant
+from refkernels._timing import Timing, rotation_sets, time_kernel
+
+LIMIT_S = 110
+"""Seconds a job may take before it is killed."""
+
+MEMORY_BYTES = 40e9
+"""Most device memory for rotating input sets."""
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the jobs (default: all), or the one named by ``--job`` in this process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--jobs", nargs="*", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--device-name", help="the spec that the device's figures belong to")
+    parser.add_argument("--job", choices=list(JOBS), help="run this one here, in this process")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.job:
+        return _run_here(options.job, options.out, options.device_name)
+    for (source, defines), spilled in compile_variants():
+        if spilled:
+            _say(f"{source} {defines} spills {spilled} bytes")
+    return max(_run_child(name, options.out, options.device_name) for name in options.jobs)
+
+
+def _run_child(name: str, out: Path, device: str | None) -> int:
+    command = [sys.executable, "-m", __spec__.name, "--out", str(out), "--job", name]
+    command += ["--device-name", device] if device else []
+    start = time.perf_counter()
+    try:
+        code = subprocess.run(command, timeout=LIMIT_S, check=False).returncode  # noqa: S603 -- ourselves
+    except subprocess.TimeoutExpired:
+        code = -1
+    verdict = {0: "done", -1: f"killed after {LIMIT_S} s"}.get(code, f"failed, exit code {code}")
+    _say(f"[{name}] {verdict} ({time.perf_counter() - start:.0f} s)")
+    return int(code != 0)
+
+
+def _run_here(name: str, out: Path, device: str | None) -> int:
+    rows: list[Row] = []
+    failed = False
+    path = out / f"recurrent_{name}.json"
+    try:
+        for row in JOBS[name]():
+            failed |= not row["ok"]
+            if row["measurement"] is not None:
+                rows.append(row["measurement"])
+                # Written as they come: what was measured before a hang is not lost.
+                write_json(path, measurement_file(gpu_device(device), rows))
+    except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # After a fault on the device every destructor of the runtime would complain at length.
+        os._exit(1)
+    return int(failed)
+
+
+def _checked(operator: str) -> Callable[[], Iterator[Row]]:
+    """The registered small shapes and the random sweep of an operator, all rungs."""
+
+    def job() -> Iterator[Row]:
+        worst, failures, count = 0.0, [], 0
+        for label, gate in SWEEPS[operator]():
+            count += 1
+            worst = max(worst, gate.error / gate.tolerance)
+            if not gate.passed:
+                failures.append(f"{label} {gate.error:.3g}")
+        verdict = "pass" if not failures else f"FAIL {failures[:8]}"
+        _say(f"check {operator:16} {count:4} cases, worst {worst:.2f} of the limit, {verdict}")
+        yield {"ok": not failures, "measurement": None}
+
+    return job
+
+
+def _timed(operator: str) -> Callable[[], Iterator[Row]]:
+    """Every rung of an operator on its timed workloads, then the peers on the same."""
+
+    def job() -> Iterator[Row]:
+        found = next(o for o in OPERATORS if o.name == operator)
+        for workload in found.timed:
+            for variant in found.variants:
+                if variant.where == "device":
+                    yield _rung(variant, workload)
+            yield from _peers(workload)
+
+    return job
+
+
+def _sets(workload: Workload) -> int:
+    moved = work(workload).moved_bytes
+    return max(1, min(rotation_sets(moved), int(MEMORY_BYTES / moved)))
+
+
+def _rung(variant: Variant, workload: Workload) -> Row:
+    sets = _sets(workload)
+    problem: Problem = variant.build(workload, 1, sets)
+    gate = problem.gate()
+    timing = time_kernel(problem.run, sets=sets) if gate.passed else None
+    return _row(variant.kernel, workload, timing, gate)
+
+
+def _peers(workload: Workload) -> Iterator[Row]:
+    if _length(workload) == 1:
+        return
+    from refkernels.int8_gemm.peers import capture_torch, framework
+
+    for peer in peers(workload):
+        try:
+            sets = min(_sets(workload), 3)
+            timing = time_kernel(peer.build(sets), sets=sets, capture=capture_torch)
+        except Exception as error:  # noqa: BLE001 -- a peer that does not run here is not our failure
+            _say(f"{peer.kernel:38} does not run here: {type(error).__name__}: {error!s:.120}")
+            continue
+        yield _row(peer.kernel, workload, timing, None, framework=framework())
+
+
+def _length(workload: Workload) -> int:
+    assert isinstance(workload, SelectiveScan | LinearAttention | Ssd)
+    return int(np.asarray(workload.seq_len))
+
+
+def _row(
+    name: str,
+    workload: Workload,
+    timing: Timing | None,
+    gate: Gate | None,
+    framework: str | None = None,
+) -> Row:
+    shape = "x".join(str(v) for v in workload.to_dict().values() if isinstance(v, int))
+    if timing is None:
+        _say(f"{name:44} {shape:26} gate red: {gate}")
+        return {"ok": False, "measurement": None}
+    done = work(workload)
+    _say(
+        f"{name:44} {shape:26} {timing.time_s * 1e6:9.2f} us"
+        f" {done.moved_bytes / timing.time_s / 1e9:6.0f} GB/s"
+        f" {done.flops / timing.time_s / 1e12:6.1f} TFLOP/s  spread {timing.spread:.3f}"
+        f" {(timing.sm_clock_hz or 0) / 1e6:5.0f} MHz {timing.power_w or 0:4.0f} W"
+    )
+    measured = kernel_time(
+        workload,
+        name,
+        timing,
+        flops=done.flops,
+        moved_bytes=done.moved_bytes,
+        gate=gate,
+        framework=framework,
+    )
+    return {"ok": True, "measurement": measured}
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 -- this module is a command
+
+
+JOBS: dict[str, Callable[[], Iterator[Row]]] = {
+    **{f"check_{name}": _checked(name) for name in SWEEPS},
+    **{
+        f"time_{name}": _timed(name)
+        for name in (
+            "selective_scan",
+            "gla",
+            "ssd",
+            "selective_scan_step",
+            "gla_step",
+            "ssd_step",
+        )
+    },
+}
+"""Name -> what it does; each in a process of its own."""
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except PerfModelError as refused:
+        sys.stderr.write(f"error: {refused}\n")
+        sys.exit(refused.exit_code)

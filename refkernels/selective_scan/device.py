@@ -1,0 +1,237 @@
+"""Launches the selective scan's ladder. Nothing here waits for the device.
+
+:func:`selective_scan` and :func:`selective_step` allocate and run; :func:`prepare` and
+:func:`prepare_step` bind arguments once, for timing, graphs and loops over fixed buffers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from perfmodel.errors import BadValue, UnknownName
+from refkernels._launch import STORAGE, as_device_array
+from refkernels._plan import Plan, bound_launch, ceil_div, sm_count
+from refkernels.selective_scan.naive import Inputs, check_shapes
+
+TYPES = {"fp32": 0, "fp16": 1, "bf16": 2}
+"""Data types, numbered as element.cuh numbers them."""
+
+STATES = (8, 16, 32, 64)
+THREADS = 128
+TILE = 64
+"""Tokens of B and C in shared memory (half of that for 64 states in fp32); segments are whole
+tiles."""
+
+POLYNOMIALS = 3
+"""Of 16 exponentials, how many rung 4 computes on the FMA pipe: see its header."""
+
+RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
+
+BUSY_THREADS = 200
+"""Threads per SM above which more lanes per channel do not pay: 6 warps of independent work."""
+
+MOST_SHARE = 16
+"""States of a lane: A, h and their B and C stay in registers."""
+
+SEGMENT_TOKENS = 512
+"""Least tokens of a segment: below, the state's traffic and the extra launches show."""
+
+
+def selective_scan(
+    x: Inputs, *, dtype: str, initial: Any = None, rung: str | None = None
+) -> tuple[Any, Any]:
+    """``(out, final state)`` of a scan on the device; shapes as in ``naive``.
+
+    ``dtype`` is that of u, delta, z, B, C and out (bf16 as uint16 bits); A, D, bias and states are
+    fp32. ``rung`` is one of :data:`RUNGS`, by default the last.
+
+    Raises:
+        BadValue: an array of the wrong type or shape, a number of states that is not compiled.
+        UnknownName: no such rung or data type.
+    """
+    import cupy
+
+    bound = bind(x, dtype)
+    out, final = cupy.empty_like(bound.u), cupy.empty(state_shape(bound), cupy.float32)
+    prepare(bound, dtype, out, final=final, initial=initial, rung=rung)()
+    return out, final
+
+
+def bind(x: Inputs, dtype: str) -> Inputs:
+    """The arrays checked and as device arrays."""
+    if dtype not in TYPES:
+        raise UnknownName("data type of a scan", dtype, TYPES)
+    check_shapes(x)
+    if x.a.shape[1] not in STATES:
+        msg = f"the kernels are written for N of {STATES}, got {x.a.shape[1]}"
+        raise BadValue(msg, field="a")
+    wide = {"a", "skip", "bias"}
+    checked = {
+        name: as_device_array(
+            array, name, dtype="fp32" if name in wide else dtype, shape=tuple(array.shape)
+        )
+        for name in ("u", "delta", "a", "b", "c", "skip", "z", "bias")
+        if (array := getattr(x, name)) is not None
+    }
+    return replace(x, **checked)
+
+
+def state_shape(x: Inputs) -> tuple[int, int, int]:
+    """Of initial and final states: [batch, channels, N]."""
+    return x.u.shape[0], x.u.shape[1], x.a.shape[1]
+
+
+def lanes_per_channel(batch: int, channels: int, states: int, dtype: str, sms: int) -> int:
+    """The fewest lanes that give an SM enough threads; a lane has 2 states at least."""
+    most = min(8, states // 2)
+    lanes = max(1, states // MOST_SHARE)
+    while lanes < most and batch * channels * lanes < BUSY_THREADS * sms:
+        lanes *= 2
+    return lanes
+
+
+def segment_tokens(batch: int, channels: int, length: int, lanes: int, sms: int) -> int:
+    """Tokens of a segment: all, unless so few threads are left that the second pass pays."""
+    threads = batch * channels * lanes
+    if 2 * threads >= BUSY_THREADS * sms or length < 2 * SEGMENT_TOKENS:
+        return ceil_div(length, TILE) * TILE
+    wanted = min(ceil_div(BUSY_THREADS * sms, threads), length // SEGMENT_TOKENS)
+    return ceil_div(ceil_div(length, wanted), TILE) * TILE
+
+
+def shared_bytes(states: int, lanes: int, dtype_code: int) -> int:
+    """Two tiles of B and C (scan.cuh: kSharedBytes)."""
+    share = states // lanes
+    tile = TILE // 2 if states == STATES[-1] and dtype_code == TYPES["fp32"] else TILE
+    return 2 * tile * lanes * (2 * share + (4 if share >= 4 else 0)) * 4
+
+
+def prepare(
+    x: Inputs,
+    dtype: str,
+    out: Any,
+    *,
+    final: Any = None,
+    initial: Any = None,
+    rung: str | None = None,
+    lanes: int | None = None,
+    polynomials: int = POLYNOMIALS,
+    segment: int | None = None,
+) -> Plan:
+    """Bind a rung to checked arrays (:func:`bind`). ``lanes`` and ``segment`` override the choice.
+
+    Raises:
+        UnknownName: no such rung.
+        BadValue: a segment that is not whole tiles.
+    """
+    name = rung or RUNGS[-1]
+    if name not in RUNGS:
+        raise UnknownName("rung", name, RUNGS)
+    batch, channels, length = x.u.shape
+    states, sms = x.a.shape[1], sm_count()
+    width = lanes or lanes_per_channel(batch, channels, states, dtype, sms)
+    if name in RUNGS[:2]:
+        width = 1
+    tokens = segment or segment_tokens(batch, channels, length, width, sms)
+    if name == RUNGS[0]:
+        tokens = ceil_div(length, TILE) * TILE
+    if tokens % TILE:
+        msg = f"must be a multiple of {TILE} tokens, got {tokens}"
+        raise BadValue(msg, field="segment")
+    defines = {"TYPE": TYPES[dtype], "STATES": states}
+    if name != RUNGS[0]:
+        defines["LANES"] = width
+    poly = {"POLY": polynomials} if name == RUNGS[3] else {}
+    fields = _fields(x, out, final, initial, ceil_div(length, tokens), tokens)
+    if name == RUNGS[0]:
+        grid = (ceil_div(channels, THREADS), 1, batch)
+        step = bound_launch(f"selective_scan/{name}.cu", "selective_scan", grid, fields, defines)
+        return Plan(launches=(step,), keep=(x, out, final, initial))
+    return _segmented(name, x, fields, defines, poly, (x, out, final, initial))
+
+
+def _segmented(
+    name: str,
+    x: Inputs,
+    fields: dict[str, Any],
+    defines: dict[str, int],
+    poly: dict[str, int],
+    keep: tuple[Any, ...],
+) -> Plan:
+    """The scan, behind the two launches that find the segments' starts if there are several."""
+    import cupy
+
+    batch, channels, states = state_shape(x)
+    groups, lanes, segments = x.b.shape[1], defines["LANES"], int(fields["segments"])
+    grid = (groups * ceil_div(channels // groups, THREADS // lanes), segments, batch)
+    smem, launches = shared_bytes(states, lanes, defines["TYPE"]), []
+    if segments > 1:
+        starts = cupy.empty((batch, segments, channels, states), cupy.float32)
+        sums = cupy.empty((batch, segments, channels), cupy.float32)
+        source, passed = "selective_scan/segments.cu", fields | {"last": starts, "decay": sums}
+        carry_grid = (ceil_div(channels * states, THREADS), 1, batch)
+        launches = [
+            bound_launch(source, "segment_states", grid, passed | {"first": None}, defines, smem),
+            bound_launch(source, "carry", carry_grid, passed, defines),
+        ]
+        fields = fields | {"first": starts}
+        keep = (*keep, starts, sums)
+    scan = f"selective_scan/{name}.cu"
+    launches.append(bound_launch(scan, "selective_scan", grid, fields, defines | poly, smem))
+    return Plan(launches=tuple(launches), keep=keep)
+
+
+def _fields(
+    x: Inputs, out: Any, final: Any, initial: Any, segments: int, tokens: int
+) -> dict[str, Any]:
+    """``Problem`` of problem.cuh."""
+    batch, channels, length = (*x.u.shape, 1)[:3]
+    return {
+        "u": x.u,
+        "delta": x.delta,
+        "a": x.a,
+        "b": x.b,
+        "c": x.c,
+        "skip": x.skip,
+        "z": x.z,
+        "bias": x.bias,
+        "first": initial,
+        "last": final,
+        "decay": None,
+        "out": out,
+        "batch": batch,
+        "channels": channels,
+        "length": length,
+        "groups": x.b.shape[1],
+        "softplus": int(x.softplus),
+        "segments": segments,
+        "segment_length": tokens,
+    }
+
+
+def selective_step(x: Inputs, state: Any, *, dtype: str) -> Any:
+    """One token: arrays as in ``naive`` with length 1; ``state`` changes in place."""
+    import cupy
+
+    bound = bind(x, dtype)
+    out = cupy.empty_like(bound.u)
+    prepare_step(bound, dtype, state, out)()
+    return out
+
+
+def prepare_step(x: Inputs, dtype: str, state: Any, out: Any) -> Plan:
+    """Bind the decode step to checked arrays of length 1."""
+    batch, channels, states = state_shape(x)
+    fields = _fields(x, out, state, state, 1, 1)
+    grid = (ceil_div(batch * channels * states // 4, 256), 1, 1)
+    defines = {"TYPE": TYPES[dtype], "STATES": states}
+    step = bound_launch("selective_scan/step.cu", "selective_step", grid, fields, defines)
+    return Plan(launches=(step,), keep=(x, state, out))
+
+
+def storage(dtype: str) -> np.dtype[Any]:
+    """How an element of ``dtype`` is stored in NumPy and CuPy arrays."""
+    return np.dtype(STORAGE[dtype])

@@ -1,0 +1,124 @@
+"""SSD as tests and benchmarks see it: inputs from a seed, a run, a gate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from perfmodel.workload import Ssd
+from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels.gla.problem import worse
+from refkernels.ssd import naive
+from refkernels.ssd.naive import Inputs
+
+STREAMS = ("x", "delta", "b", "c")
+
+
+def sizes(w: Ssd) -> tuple[int, ...]:
+    """``(batch, length, heads, P, N, groups)``."""
+    found = (w.batch, w.seq_len, w.heads, w.head_dim, w.state, w.groups)
+    return tuple(int(np.asarray(n)) for n in found)
+
+
+def random_inputs(rng: Any, w: Ssd, xp: ModuleType = np, *, strong: bool = False) -> Inputs:
+    """Normal x, B, C in bf16 bits, ``A = -exp(normal)``; ``strong`` shifts delta by 20."""
+    batch, length, heads, width, states, groups = sizes(w)
+
+    def element(*shape: int, shift: float = 0.0) -> Any:
+        return narrow_bf16(random_normal(rng, shape) + np.float32(shift))
+
+    return Inputs(
+        x=element(batch, length, heads, width),
+        delta=element(batch, length, heads, shift=20.0 if strong else 0.0),
+        a=-xp.exp(random_normal(rng, (heads,))),
+        b=element(batch, length, groups, states),
+        c=element(batch, length, groups, states),
+        skip=random_normal(rng, (heads,)),
+        bias=random_normal(rng, (heads,)) - np.float32(4.0),
+    )
+
+
+def widened(s: Inputs) -> Inputs:
+    """Everything as fp32."""
+    wide: dict[str, Any] = {name: widen(getattr(s, name), "bf16") for name in STREAMS}
+    return replace(s, **wide)
+
+
+def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
+    """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
+    import cupy
+
+    from refkernels.gla.device import empty_outputs, prepare
+    from refkernels.ssd.device import bind
+
+    x = bind(s, initial)
+    out, final = empty_outputs(x)
+    out[...] = poisoned(out.shape, "uint16", cupy)
+    final[...] = poisoned(final.shape, "float32", cupy)
+    prepare(x, out, final=final, rung=rung)()
+    some = first_sequence(widened(s))
+    y, state = naive.ssd(some, None if initial is None else initial[:1], cupy)
+    worst = worse("ssd", widen(out, "bf16")[:1], y, final[:1], state)
+    written = not bool(cupy.isnan(widen(out, "bf16")).any())
+    return worst if written else replace(worst, passed=False, error=float("inf"))
+
+
+def first_sequence(s: Inputs) -> Inputs:
+    """The first of the batch: sequences are independent, and the oracle walks every token."""
+    first: dict[str, Any] = {name: getattr(s, name)[:1] for name in STREAMS}
+    return replace(s, **first)
+
+
+class SsdProblem:
+    """One rung on ``sets`` independent inputs."""
+
+    def __init__(self, workload: Ssd, seed: int, sets: int, rung: str) -> None:
+        import cupy
+
+        from refkernels.gla.device import empty_outputs, prepare
+        from refkernels.ssd.device import bind
+
+        self.sets, self.rung = sets, rung
+        rng = generator(seed, cupy)
+        self.inputs = [random_inputs(rng, workload, cupy) for _ in range(sets)]
+        batch, length, heads, width, states, _ = sizes(workload)
+        step = length == 1  # decode reads the state that it writes
+        self.plans = []
+        for s in self.inputs:
+            start = random_normal(rng, (batch, heads, states, width)) if step else None
+            x = bind(s, start)
+            out, final = empty_outputs(x)
+            self.plans.append(prepare(x, out, final=start if step else final, rung=rung))
+
+    def run(self, i: int) -> None:
+        """Launch set ``i``."""
+        self.plans[i]()
+
+    def gate(self) -> Gate:
+        """The first set against the oracle."""
+        return gate_ssd(self.inputs[0], self.rung)
+
+
+class HostSsdProblem:
+    """The numba recurrence in fp32."""
+
+    def __init__(self, workload: Ssd, seed: int, sets: int) -> None:
+        rng = generator(seed)
+        self.sets = sets
+        self.inputs = [widened(random_inputs(rng, workload)) for _ in range(sets)]
+        self.out: Any = None
+
+    def run(self, i: int) -> None:
+        """Compute set ``i``."""
+        from refkernels.ssd.host import ssd
+
+        self.out, _ = ssd(self.inputs[i])
+
+    def gate(self) -> Gate:
+        """The first set against the oracle."""
+        self.run(0)
+        y, _ = naive.ssd(self.inputs[0])
+        return judge("ssd", "fp32", self.out, y)

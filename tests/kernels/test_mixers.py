@@ -1,0 +1,163 @@
+"""Selective scan, gated linear attention and SSD: definitions, launch plans, CUDA gates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perfmodel.errors import BadValue, UnknownName
+from perfmodel.ops import count
+from perfmodel.workload import Gemm, LinearAttention, SelectiveScan, Ssd
+from refkernels._mixer_work import work
+from refkernels.gla import device as gla_device
+from refkernels.gla import naive as gla
+from refkernels.selective_scan import device as scan_device
+from refkernels.selective_scan import naive as scan
+from refkernels.ssd import naive as ssd
+
+
+def scan_inputs(length=2, **more):
+    """One channel, one state: u = 3, delta = ln(e - 1) (so dt = 1), A = -ln 2, B = 2, C = 5."""
+    one = np.ones((1, 1, length))
+    inputs = {
+        "u": 3 * one, "delta": np.log(np.e - 1) * one, "a": np.full((1, 1), -np.log(2)),
+        "b": 2 * one[:, None], "c": 5 * one[:, None],
+    }  # fmt: skip
+    return scan.Inputs(**(inputs | more))
+
+
+def test_scan_by_hand():
+    """h_1 = 1 * 3 * 2 = 6, h_2 = 6 / 2 + 6 = 9; y = 5 h + 0.5 u."""
+    y, h = scan.selective_scan(scan_inputs(skip=np.array([0.5])))
+
+    assert y.ravel() == pytest.approx([31.5, 46.5])
+    assert h.ravel() == pytest.approx([9.0])
+
+
+def test_scan_gate_bias_and_no_softplus():
+    """silu(0) = 0 silences the output; without softplus dt is delta + bias = 1."""
+    zeros = np.zeros((1, 1, 2))
+    y, h = scan.selective_scan(scan_inputs(delta=zeros, bias=np.ones(1), softplus=False, z=zeros))
+
+    assert (y == 0).all()
+    assert h.ravel() == pytest.approx([9.0])
+
+
+def test_zero_steps_keep_the_state():
+    """dt = 0: no decay, no input."""
+    x = scan_inputs(delta=np.zeros((1, 1, 2)), softplus=False)
+    _, h = scan.selective_scan(x, np.full((1, 1, 1), 4.0))
+
+    assert h.ravel() == [4.0]
+
+
+def test_linear_attention_by_hand():
+    """dk = dv = 1, gate ln 0.5: S = 2, then 1 + 2 = 3; o = scale q S = 0.5 * 4 * S."""
+    ones = np.ones((1, 2, 1, 1))
+    o, state = gla.gla(4 * ones, 2 * ones, ones, np.log(0.5) * ones, scale=0.5)
+
+    assert o.ravel() == pytest.approx([4.0, 6.0])
+    assert state.ravel() == pytest.approx([3.0])
+
+
+def test_a_scalar_gate_is_a_vector_of_equal_gates():
+    """And no gate is a gate of 0."""
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 1, 5, 2, 4))
+    g = -rng.uniform(size=(1, 5, 2))
+    wide = np.repeat(g[..., None], 4, axis=-1)
+
+    assert gla.gla(q, k, v, g)[0] == pytest.approx(gla.gla(q, k, v, wide)[0])
+    assert gla.gla(q, k, v)[0] == pytest.approx(gla.gla(q, k, v, 0 * g)[0])
+
+
+def test_ssd_is_a_scan_whose_channels_share_their_decay():
+    """SSD with P channels per head equals a selective scan with A and dt repeated over them."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(1, 6, 2, 3))
+    delta, a = rng.normal(size=(1, 6, 2)), -rng.uniform(size=2)
+    b, c = rng.normal(size=(2, 1, 6, 1, 4))
+    y, h = ssd.ssd(ssd.Inputs(x=x, delta=delta, a=a, b=b, c=c))
+    same = scan.Inputs(
+        u=x.reshape(1, 6, 6).transpose(0, 2, 1),
+        delta=np.repeat(delta, 3, axis=2).transpose(0, 2, 1),
+        a=np.repeat(a, 3)[:, None] * np.ones(4),
+        b=b.transpose(0, 2, 3, 1),
+        c=c.transpose(0, 2, 3, 1),
+    )
+    expected, state = scan.selective_scan(same)
+
+    assert y.reshape(1, 6, 6).transpose(0, 2, 1) == pytest.approx(expected)
+    assert h.transpose(0, 1, 3, 2).reshape(1, 6, 4) == pytest.approx(state)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: scan.check_shapes(scan_inputs(skip=np.ones(2))), "skip"),
+        (lambda: gla.check_shapes(*np.zeros((2, 1, 2, 1, 4)), np.zeros((1, 3, 1, 4)), None), "v"),
+        (lambda: gla_device.check_dims(96, 64), "q"),
+        (lambda: gla_device.check_dims(64, 100), "v"),
+    ],
+)
+def test_shapes_that_do_not_belong_together_are_named(call, field):
+    """One message that names the array."""
+    with pytest.raises(BadValue) as refused:
+        call()
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "states", "lanes"),
+    # 132 SMs want 26,400 threads: 8 x 4096 channels have them; 4096 need 8 lanes; N = 8 has 4 at
+    # most (two states a lane), N = 64 takes 4 at least (16 states a lane).
+    [(8, 4096, 16, 1), (4, 4096, 16, 2), (1, 4096, 16, 8), (1, 4096, 8, 4), (8, 4096, 64, 4)],
+)
+def test_lanes_fill_the_chip_and_no_more(batch, channels, states, lanes):
+    """States are split over lanes only where channels leave multiprocessors short of warps."""
+    assert scan_device.lanes_per_channel(batch, channels, states, "bf16", 132) == lanes
+
+
+def test_the_sequence_is_split_last():
+    """4096 channels on 8 lanes fill 132 SMs: one segment; 256 channels do not: 13 of them."""
+    assert scan_device.segment_tokens(1, 4096, 65536, 8, 132) == 65536
+    tokens = scan_device.segment_tokens(1, 256, 65536, 8, 132)
+    assert tokens % 64 == 0
+    assert -(-65536 // tokens) == 13
+
+
+@pytest.mark.parametrize(
+    "w",
+    [
+        SelectiveScan(batch=8, seq_len=2048, channels=4096),
+        SelectiveScan(batch=3, seq_len=1, channels=64, state=8, gated=False),
+        LinearAttention(batch=2, seq_len=8192, heads=16, key_dim=128, value_dim=128),
+        LinearAttention(batch=2, seq_len=1, heads=2, key_dim=64, value_dim=128, gate="scalar"),
+        Ssd(batch=8, seq_len=4096, heads=80, chunk=64),
+        Ssd(batch=8, seq_len=1, heads=80),
+    ],
+)
+def test_reported_work_is_the_models(w):
+    """FLOPs and bytes in reports are those that the model counts."""
+    cost = count(w)
+
+    assert work(w).flops == pytest.approx(float(cost.flops_total))
+    assert work(w).moved_bytes == pytest.approx(float(cost.bytes_total))
+
+
+def test_work_of_other_operators_is_refused():
+    """A product is no mixer."""
+    with pytest.raises(UnknownName):
+        work(Gemm(m=1, n=1, k=1, dtype="bf16"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("operator", ["selective_scan", "gla", "ssd"])
+def test_first_random_cases_pass(operator):
+    """Thirty of the benchmark's random cases on the device, every rung among them."""
+    from itertools import islice
+
+    from refkernels._mixer_sweeps import SWEEPS
+
+    for label, gate in islice(SWEEPS[operator](), 30):
+        assert gate.passed, (label, gate)

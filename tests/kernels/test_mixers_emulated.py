@@ -1,0 +1,277 @@
+"""The mixers' CUDA kernels, run thread by thread on the processor, against the float64 oracles.
+
+The emulation executes the ``.cu`` files themselves with the launcher's own grids, structs and
+shared memory; what it cannot show is timing and memory ordering.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perfmodel.workload import LinearAttention, SelectiveScan, Ssd
+from refkernels._check import generator, random_normal, relative_rms, widen
+from refkernels.gla import device as gla_device
+from refkernels.gla import problem as gla
+from refkernels.selective_scan import device as scan_device
+from refkernels.selective_scan import problem as scan
+from refkernels.ssd import problem as ssd
+
+from . import simt
+
+
+@pytest.fixture(params=[0, 1], ids=["upwards", "downwards"])
+def order(request):
+    return request.param
+
+
+def scan_inputs(batch, length, channels, states, groups, dtype, *, gated=True, **more):
+    w = SelectiveScan(
+        batch=batch, seq_len=length, channels=channels, state=states, groups=groups, dtype=dtype,
+        gated=gated,
+    )  # fmt: skip
+    return scan.random_inputs(generator(length), w, **more)
+
+
+# ---------------------------------------------------------------- selective scan
+
+
+@pytest.mark.parametrize(
+    ("rung", "lanes", "shape"),
+    [
+        ("01_channel_per_thread", None, (2, 65, 5, 16, 1, "bf16")),
+        ("02_shared_groups", None, (2, 130, 100, 16, 2, "bf16")),
+        ("03_state_lanes", 8, (1, 65, 5, 16, 1, "fp32")),
+        ("03_state_lanes", 2, (1, 64, 70, 16, 1, "bf16")),
+        ("03_state_lanes", 4, (1, 63, 40, 8, 2, "fp16")),
+        ("03_state_lanes", 8, (1, 129, 20, 64, 2, "bf16")),
+        ("04_polynomial", 1, (1, 200, 40, 16, 1, "bf16")),
+        ("04_polynomial", 2, (1, 200, 40, 16, 1, "fp32")),
+        ("04_polynomial", 8, (1, 1, 3, 32, 1, "bf16")),
+    ],
+)
+def test_scan_rung(monkeypatch, order, rung, lanes, shape):
+    """Every rung, lanes of 1 to 8, ragged channels and lengths, an initial state."""
+    simt.install(monkeypatch, order)
+    x = scan_inputs(*shape)
+    initial = random_normal(generator(1), scan_device.state_shape(x))
+
+    gate = scan.gate_scan(x, shape[-1], rung, initial, lanes=lanes)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_scan_in_segments(monkeypatch, strong):
+    """Three segments give what one walk gives, with slow and with strong decays."""
+    simt.install(monkeypatch)
+    x = scan_inputs(1, 170, 20, 16, 1, "fp32", strong=strong)
+    initial = random_normal(generator(1), scan_device.state_shape(x))
+
+    gate = scan.gate_scan(x, "fp32", "03_state_lanes", initial, lanes=8, segment=64)
+
+    assert gate.passed, gate
+
+
+def test_scan_without_optional_parts(monkeypatch):
+    """No gate, no skip, no bias, no softplus, no initial state; zero steps keep the state."""
+    simt.install(monkeypatch)
+    full = scan_inputs(1, 40, 12, 16, 1, "fp32", gated=False)
+    x = scan.Inputs(
+        u=full.u, delta=np.abs(full.delta) * np.float32(0.1), a=full.a, b=full.b, c=full.c,
+        softplus=False,
+    )  # fmt: skip
+    x.delta[:, :, 10:] = 0
+
+    assert scan.gate_scan(x, "fp32", "02_shared_groups").passed
+
+
+def test_three_scans_are_one(monkeypatch):
+    """States handed over at group boundaries give the one call's bits."""
+    simt.install(monkeypatch)
+    x = scan_inputs(1, 192, 8, 16, 1, "bf16")
+    whole, last = scan_device.selective_scan(x, dtype="bf16")
+    parts, state = [], None
+    for start in (0, 64, 128):
+        cut = {
+            n: getattr(x, n)[..., start : start + 64].copy() for n in ("u", "delta", "b", "c", "z")
+        }
+        piece = scan.Inputs(**cut, a=x.a, skip=x.skip, bias=x.bias)
+        out, state = scan_device.selective_scan(piece, dtype="bf16", initial=state)
+        parts.append(out)
+
+    assert (np.concatenate(parts, axis=2) == whole).all()
+    assert (state == last).all()
+
+
+@pytest.mark.parametrize(("batch", "channels", "states"), [(1, 5, 16), (3, 70, 64), (2, 33, 8)])
+def test_scan_step(monkeypatch, batch, channels, states):
+    """The decode step, states changed in place."""
+    simt.install(monkeypatch)
+    w = SelectiveScan(batch=batch, seq_len=1, channels=channels, state=states)
+
+    gate = scan.StepProblem(w, 3, 1).gate()
+
+    assert gate.passed, gate
+
+
+# ---------------------------------------------------------------- gated linear attention
+
+
+def gla_arrays(batch, length, heads, dk, dv, kind, gate):
+    w = LinearAttention(
+        batch=batch, seq_len=length, heads=heads, key_dim=dk, value_dim=dv, gate=kind
+    )
+    return gla.random_arrays(generator(length + dk), w, gate=gate)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((1, 64, 1, 64, 64), "vector"),
+        ((2, 65, 2, 64, 64), "vector"),
+        ((1, 129, 1, 128, 128), "vector"),
+        ((1, 130, 2, 64, 64), "scalar"),
+        ((1, 63, 1, 128, 256), "scalar"),
+        ((1, 65, 2, 64, 64), "none"),
+    ],
+)
+@pytest.mark.parametrize("strength", [0.05, 1.0, 20.0])
+def test_gla_chunks(monkeypatch, shape, kind, strength):
+    """One pass over chunks, from nearly no decay to e^-16 a step, with an initial state."""
+    simt.install(monkeypatch, order=int(strength == 1.0))
+    batch, _, heads, dk, dv = shape
+    initial = random_normal(generator(1), (batch, heads, dk, dv))
+
+    gate = gla.gate_gla(gla_arrays(*shape, kind, strength), "02_chunk", initial=initial)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize("kind", ["vector", "scalar"])
+@pytest.mark.parametrize("dims", [(64, 64), (128, 128)])
+def test_gla_segments(monkeypatch, kind, dims):
+    """Segments of one and two chunks: the carried states are the walked ones."""
+    simt.install(monkeypatch)
+    arrays = gla_arrays(1, 193, 1, *dims, kind, 0.2)
+    initial = random_normal(generator(1), (1, 1, *dims))
+
+    for segment in (64, 128):
+        gate = gla.gate_gla(arrays, "03_segments", initial=initial, segment=segment)
+        assert gate.passed, gate
+
+
+@pytest.mark.parametrize("kind", ["vector", "scalar"])
+def test_three_glas_are_one(monkeypatch, kind):
+    """States handed over at chunk boundaries give the one call's bits."""
+    simt.install(monkeypatch)
+    arrays = gla_arrays(1, 160, 1, 64, 64, kind, 1.0)
+    whole, last = gla_device.gla(**arrays, rung="02_chunk")
+    parts, state = [], None
+    for cut in (slice(0, 64), slice(64, 128), slice(128, 160)):
+        piece = {name: x[:, cut].copy() for name, x in arrays.items()}
+        out, state = gla_device.gla(**piece, initial=state, rung="02_chunk")
+        parts.append(out)
+
+    assert (np.concatenate(parts, axis=1) == whole).all()
+    assert (state == last).all()
+
+
+def test_strong_gates_in_one_half_of_the_key_dimensions(monkeypatch):
+    """A strong sub-chunk in one warp's dimensions only: both warps of the pair add pair by pair."""
+    simt.install(monkeypatch)
+    arrays = gla_arrays(1, 64, 1, 128, 128, "vector", 1.0)
+    strong = gla_arrays(1, 64, 1, 128, 128, "vector", 20.0)
+    arrays["g"][:, 16:32, :, 70:80] = strong["g"][:, 16:32, :, 70:80]
+
+    gate = gla.gate_gla(arrays, "02_chunk")
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize("kind", ["vector", "scalar", "none"])
+def test_gla_token_by_token(monkeypatch, kind):
+    """The recurrent kernel over a few tokens, columns that do not fill a block."""
+    simt.install(monkeypatch)
+
+    gate = gla.gate_gla(gla_arrays(2, 5, 2, 64, 192, kind, 1.0), None)
+
+    assert gate.passed, gate
+
+
+# ---------------------------------------------------------------- SSD
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "states", "length"), [(4, 1, 128, 65), (4, 2, 128, 130), (3, 1, 64, 70)]
+)
+@pytest.mark.parametrize("strong", [False, True])
+@pytest.mark.parametrize("rung", ["02_chunk", "01_recurrent"])
+def test_ssd(monkeypatch, heads, groups, states, length, strong, rung):
+    """Two heads a block where they share B and C, one where they do not; strong decays."""
+    simt.install(monkeypatch)
+    w = Ssd(batch=1, seq_len=length, heads=heads, state=states, groups=groups)
+    s = ssd.random_inputs(generator(heads), w, strong=strong)
+    initial = random_normal(generator(1), (1, heads, states, 64))
+
+    gate = ssd.gate_ssd(s, rung, initial)
+
+    assert gate.passed, gate
+
+
+def test_ssd_segments(monkeypatch):
+    """A long SSD on few blocks is cut by the launcher itself."""
+    simt.install(monkeypatch)
+    monkeypatch.setattr(gla_device, "SEGMENT_TOKENS", 64)
+    w = Ssd(batch=1, seq_len=200, heads=2, state=128)
+    s = ssd.random_inputs(generator(5), w)
+
+    assert ssd.gate_ssd(s, None).passed
+
+
+# ---------------------------------------------------------------- the polynomial
+
+
+def test_polynomial_exponential_vanishes_with_its_argument():
+    """In fp32 as the kernel has it: an error below 1.04e-5 |f| (degree 4) or 3e-7 |f| (5)."""
+    dt = np.linspace(0.0, 40.0, 400_001, dtype=np.float32)
+    for coefficients, slope in POLYNOMIALS:
+        got = polynomial_exp2(dt, np.float32(-1.0), coefficients).astype(np.float64)
+        error = np.abs(got * np.exp2(dt.astype(np.float64)) - 1)
+        nearest = np.abs(dt - np.round(dt))
+        assert (error <= slope * nearest + 1.5e-7).all()
+
+
+POLYNOMIALS = (
+    ((0.009560516104, 0.055834170431, 0.240243226290, 0.693137228489), 1.04e-5),
+    ((0.001326697529, 0.009665878490, 0.055506654084, 0.240223586559, 0.693147063255), 3.0e-7),
+)
+
+
+def polynomial_exp2(dt, a, coefficients):
+    """``exp2_polynomial`` of problem.cuh in fp32, fma by fma."""
+    one, rounder = np.float32(1), np.float32(12582912.0)
+    x = np.maximum(dt * a, np.float32(-126))
+    shifted = x + rounder
+    f = x - (shifted - rounder)
+    p = np.full_like(f, np.float32(coefficients[0]))
+    for c in (*coefficients[1:], one):
+        p = (f.astype(np.float64) * p + np.float32(c)).astype(np.float32)
+    bits = p.view(np.uint32) + (shifted.view(np.uint32) << np.uint32(23))
+    return bits.view(np.float32)
+
+
+def test_polynomial_is_the_one_in_the_source():
+    """The coefficients tested above are those of the kernel."""
+    from refkernels._sources import kernel_source
+
+    text = (kernel_source("selective_scan/04_polynomial.cu").parent / "problem.cuh").read_text()
+    for coefficients, _ in POLYNOMIALS:
+        assert all(f"{c:.12f}f" in text for c in coefficients)
+
+
+def test_relative_rms_of_bf16_rounding_is_what_the_tolerance_says():
+    """One rounding to bf16 of normal values is 1.7e-3 relative at most: three fit in 5e-3."""
+    x = random_normal(generator(0), (10_000,))
+
+    assert 1e-3 < relative_rms(widen(scan.narrowed(x, "bf16"), "bf16"), x) < 1.8e-3
