@@ -26,8 +26,6 @@ NOT_SHIPPED = {
     "DS-CNN-SpeechCmd",
     "MobileNetV1-0.25-96",
     "ResNet8-CIFAR10",
-    # full configurations that no public source gives
-    "nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4",
 }
 
 
