@@ -8,6 +8,7 @@ from typing import Any
 from perfmodel.models.flow import Amount, CountedOp, Frame
 from perfmodel.models.parameters import Linear
 from perfmodel.workload import BLOCK_FORMATS, DTYPE_BYTES, Gemm, Size
+from perfmodel.workload.dtypes import WEIGHT_SCALES
 
 STAGE_GROUPS = {
     "qkv": "qkv",
@@ -22,9 +23,6 @@ STAGE_GROUPS = {
     "down": "mlp",
 }
 """The group of each stage; those not listed belong to a mixture of experts."""
-
-GROUP_SIZE = 128
-"""Weights along k that share one scale in 4-bit formats (GPTQ and AWQ checkpoints)."""
 
 
 def products(
@@ -52,7 +50,7 @@ def product_of(
     act = types.wide if wide else types.act
     kept = wide and types.weight not in BLOCK_FORMATS
     weight = act if kept and DTYPE_BYTES[types.weight] < DTYPE_BYTES[act] else types.weight
-    grouped = weight in ("int4", "fp4") and weight != act
+    group, _ = WEIGHT_SCALES.get(weight, (None, 0.0))
     return Gemm(
         m=m,
         k=k,
@@ -61,7 +59,7 @@ def product_of(
         dtype=act,
         weight_dtype=weight,
         out_dtype=types.wide,
-        group_size=BLOCK_FORMATS.get(weight, GROUP_SIZE if grouped else None),
+        group_size=group if weight != act else None,
     )
 
 

@@ -33,7 +33,7 @@ from perfmodel.models.shape import (
     Moe,
 )
 from perfmodel.workload import BLOCK_FORMATS, Array, check_size, dtype_bytes
-from perfmodel.workload.dtypes import dtype_name
+from perfmodel.workload.dtypes import WEIGHT_SCALES, dtype_name
 
 __all__ = [
     "Linear",
@@ -169,19 +169,6 @@ def mixer_vectors(mixer: Mixer | None) -> int:
             return 0
 
 
-SCALES: dict[str, tuple[int | None, float]] = {
-    "int8": (None, 2.0),
-    "fp8": (None, 2.0),
-    "fp6": (32, 1.0),
-    "int4": (128, 2.0),
-    "fp4": (16, 1.0),
-    **{name: (block, 2.0) for name, block in BLOCK_FORMATS.items()},
-}
-"""Weights that share one scale (None: an output column's) and the bytes of a scale: GPTQ's 16-bit
-group scales (arXiv:2210.17323), microscaling fp6 (OCP MX v1.0), NVFP4's 8-bit block scales,
-llama.cpp's blocks of 32."""
-
-
 def weight_bytes(
     shape: ModelShape,
     weight_dtype: str = "bf16",
@@ -260,7 +247,7 @@ def _layer_bytes(shape: ModelShape, group: LayerGroup, dtype: str, tp: Array, ep
 
 def matrix_bytes(k: Array, n: Array, dtype: str) -> Array:
     """Bytes of a stored ``[k, n]`` matrix with its scales."""
-    group, scale = SCALES.get(dtype_name(dtype), (None, 0.0))
+    group, scale = WEIGHT_SCALES.get(dtype_name(dtype), (None, 0.0))
     per_column = np.float64(1.0) if group is None else np.ceil(k / group)
     return k * n * dtype_bytes(dtype) + per_column * n * scale
 
@@ -276,7 +263,7 @@ def _table_bytes(dtype: str) -> float:
     return (
         _vector_bytes(dtype)
         if block is None
-        else dtype_bytes(dtype) + SCALES[dtype_name(dtype)][1] / block
+        else dtype_bytes(dtype) + WEIGHT_SCALES[dtype_name(dtype)][1] / block
     )
 
 

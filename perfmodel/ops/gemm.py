@@ -7,19 +7,18 @@ import numpy as np
 from perfmodel.ops.cost import ZERO, Cost
 from perfmodel.ops.numbers import ceil_div, f64, stored
 from perfmodel.workload import Array, Gemm, dtype_bytes
-
-SCALE_BYTES = np.float64(2.0)
-"""One 16-bit scale for each group of narrow weights (Frantar et al., GPTQ, arXiv 2210.17323)."""
+from perfmodel.workload.dtypes import WEIGHT_SCALES
 
 
 def weight_bytes(w: Gemm) -> Array:
     """Bytes of one product's weight matrix ``[k, n]`` with its scales.
 
     ``k * n`` elements, and for weights narrower than the activations ``ceil(k / group_size) * n``
-    scales of 16 bits (one for each output column without groups).
+    scales (one for each output column without groups), as wide as the format's.
     """
     k, n = f64(w.k), f64(w.n)
-    return k * n * stored(_weight_dtype(w)) + scale_count(w) * SCALE_BYTES
+    _, scale_bytes = WEIGHT_SCALES.get(_weight_dtype(w), (None, 2.0))
+    return k * n * stored(_weight_dtype(w)) + scale_count(w) * np.float64(scale_bytes)
 
 
 def scale_count(w: Gemm) -> Array:

@@ -48,6 +48,19 @@ DTYPE_ALIASES: dict[str, str] = {
 }
 
 
+WEIGHT_SCALES: dict[str, tuple[int | None, float]] = {
+    "int8": (None, 2.0),
+    "fp8": (None, 2.0),
+    "fp6": (32, 1.0),
+    "int4": (128, 2.0),
+    "fp4": (16, 1.0),
+    **{name: (block, 2.0) for name, block in BLOCK_FORMATS.items()},
+}
+"""Weights that share one scale (None: an output column's) and the bytes of a scale: GPTQ's 16-bit
+group scales (arXiv:2210.17323), microscaling fp6 (OCP MX v1.0), NVFP4's 8-bit block scales,
+llama.cpp's blocks of 32."""
+
+
 def dtype_name(name: object, field: str = "dtype") -> str:
     """The canonical name of a data type.
 

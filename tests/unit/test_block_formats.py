@@ -69,3 +69,14 @@ def test_vector_units_run_narrow_products():
 
     assert float(found.time_s) < 1.6 * float(found.lower_bound_s)
     assert found.source == "analytic"
+
+
+@pytest.mark.parametrize("weight", ["int8", "int4", "fp8", "fp4", "fp6"])
+def test_capacity_and_step_agree_on_scales(weight):
+    """A decode step reads the stored weights, scales included, but for the table it looks up."""
+    shape, device = load_model("llama-3-8b"), load_device("b200-sxm")
+    dtypes = Dtypes(act="bf16", weight=weight, kv="bf16")
+    read = step(shape, device, phase="decode", context=1, dtypes=dtypes).facts["weight_bytes"]
+    table = 2.0 * parameter_count(shape).embedding
+
+    assert float(weight_bytes(shape, weight)) - table == pytest.approx(read, rel=1e-3)
