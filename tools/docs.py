@@ -2,8 +2,8 @@
 
 In a fenced ``console`` block each line ``$ perfmodel ...`` is run, and what follows it, up to the
 next command or the end of the block, is replaced by its output. Between ``<!-- table: NAME -->``
-and ``<!-- end -->`` stands a table of ``tools/tables.py``. With ``--check`` nothing is written: exit
-code 1 and a diff where a document is out of date.
+and ``<!-- end -->`` stands a table of ``tools/tables.py``. With ``--check`` nothing is written:
+exit code 1 and a diff where a document is out of date.
 """
 
 from __future__ import annotations
