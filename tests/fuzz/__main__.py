@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [--count N] [--seed S] [--readers NAME...]``: damaged input for the readers.
+"""``python -m tests.fuzz [--count N] [--seed S] [--readers NAME...]``: damage for every reader.
 
 Every case must be answered or end in one of the package's own errors, within :data:`LIMIT_S`
 seconds, and the whole run in less than :data:`MOST_BYTES` of memory. A case is its reader, the seed

@@ -1,4 +1,4 @@
-"""Damage that files and command lines meet: cut, swapped, repeated, hostile in value or in shape."""
+"""Damage that files and command lines meet: cut, swapped, repeated, hostile in value or shape."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 HOSTILE = (
     "", " ", "nan", "-nan", "inf", "-inf", "1e400", "-1", "0", "-0", "1e-400", "9" * 40, "0x10",
     "1.5", "true", "null", "[]", "{}", "4096 GB", "80 GiB", "3 parsecs", "../../../etc/passwd",
-    "\x00", "\ufeff", "é" * 300, "a" * 10_000, "'; DROP TABLE", "{{7*7}}", "$(reboot)", "%s%n", "--",
-    "-", "=", "1,2,,3", "bf17", "llama", "h100", "\U0001f680", "2024-13-45", "1_000",
+    "\x00", "\ufeff", "é" * 300, "a" * 10_000, "'; DROP TABLE", "{{7*7}}", "$(reboot)", "%s%n",
+    "--",    "-", "=", "1,2,,3", "bf17", "llama", "h100", "\U0001f680", "2024-13-45", "1_000",
 )  # fmt: skip
 """Text where a value should be."""
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e308, 1e-308, "", "x", [],
-    {}, [[]], {"a": {}}, [1, "two", None], "nan", "1e400", "a" * 5_000,
+    None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e308, 1e-308, "", "x",
+    [],    {}, [[]], {"a": {}}, [1, "two", None], "nan", "1e400", "a" * 5_000,
 )  # fmt: skip
 """JSON values where another one should be."""
 
