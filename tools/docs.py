@@ -19,21 +19,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+import dependencies  # noqa: E402 - of this tree, wherever it is run from
 from tables import TABLES, measured_kernels  # noqa: E402 - of this tree, wherever it is run from
 
 BLOCK = re.compile(r"(^```console\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"(^<!-- table: (\w+) -->\n).*?(^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ perfmodel "
-FIGURE = ROOT / "docs" / "predicted-measured.svg"
 DEVICE = "h200-sxm"
 
 
 def main(argv: list[str]) -> int:
     """Refresh, or check, every document."""
     stale = 0
-    for path in [*documents(), FIGURE]:
+    for path in [*documents(), *FIGURES]:
         old = path.read_text() if path.is_file() else ""
-        new = figure() if path == FIGURE else refreshed(old)
+        new = FIGURES[path]() if path in FIGURES else refreshed(old)
         if new == old:
             continue
         stale += 1
@@ -56,6 +56,13 @@ def figure() -> str:
     when = f"{days[0]} .. {days[-1]}" if len(days) > 1 else days[0]
     caption = f"our fastest kernels on one H200, {when}, driver {', '.join(drivers)}"
     return predicted_measured_svg(mine, caption)
+
+
+FIGURES = {
+    ROOT / "docs" / "predicted-measured.svg": figure,
+    ROOT / "docs" / "dependencies.svg": dependencies.picture,
+}
+"""Pictures and what draws them."""
 
 
 def documents() -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import dependencies
+
 from perfmodel import catalog
 from perfmodel.models.hf import model_names
 from perfmodel.report.devices import device_table
@@ -80,5 +82,10 @@ def kernel_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return Table(title="kernels", columns=columns, rows=tuple(rows))
 
 
-TABLES: dict[str, Callable[[], str]] = {"devices": devices, "models": models, "kernels": kernels}
+TABLES: dict[str, Callable[[], str]] = {
+    "devices": devices,
+    "models": models,
+    "kernels": kernels,
+    "parts": dependencies.table,
+}
 """What a document's marker may name."""
