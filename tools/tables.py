@@ -14,6 +14,7 @@ from perfmodel.report.kernels import LADDER, Timed, sized, timed_kernels
 from perfmodel.report.sheets import models_table
 from perfmodel.report.svg import fastest
 from perfmodel.report.tables import Column, Table
+from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import validate_files
 
 SHOWN = ("kernel", "measured_s", "predicted_s", "low_s", "high_s", "of_roof")
@@ -82,7 +83,34 @@ def kernel_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return Table(title="kernels", columns=columns, rows=tuple(rows))
 
 
+def accuracy() -> str:
+    """One line for each fitted class: how far it is off on rows that its fit had not seen."""
+    lines = ["| class | rows | measured on | unseen shapes | unseen device | 90 % interval |"]
+    lines += ["|---|---:|---|---:|---:|---|"]
+    for name in CLASS_MODELS:
+        if name in catalog.names("calibration"):
+            lines.append(accuracy_row(name, catalog.read_toml(catalog.find("calibration", name))))
+    return "\n".join(lines) + "\n"
+
+
+def accuracy_row(name: str, table: Mapping[str, Any]) -> str:
+    """Factors exp(mean |ln(predicted / measured)|), and the interval around an estimate."""
+    devices = sorted({device.split("-")[0].upper() for device in table["fit"]["devices"]})
+    held = table.get("held_back", {})
+    unseen = (f"{held[s]['factor']:.2f}" if s in held else "" for s in ("shape", "device"))
+    low, high = (float(table["residuals"][end]) for end in ("low", "high"))
+    cells = (
+        name,
+        str(table["fit"]["rows"]),
+        ", ".join(devices),
+        *unseen,
+        f"{low:.2f} .. {high:.2f}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "accuracy": accuracy,
     "devices": devices,
     "models": models,
     "kernels": kernels,
