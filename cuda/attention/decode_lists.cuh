@@ -32,6 +32,12 @@ constexpr int kMaxSequences = 1024;
 constexpr int kStages = STAGES;
 static_assert(kStages >= 2, "a stage to fill while another is read");
 
+// Partial results meet in shared memory a few rows at a time, so that they need not lie where keys
+// are: the ring goes on filling. Eight floats more per row keep a warp's rows in different banks.
+constexpr int kMergeRows = least(8, 16384 / (kWarps * kHeadDim * 4));
+constexpr int kMergeWidth = kHeadDim + 8;
+constexpr int kMaxCtas = 256;
+
 struct Problem {
     const u16* q;
     const u8* k;
@@ -58,19 +64,28 @@ struct List {
     int unit_begin, unit_end; // in the line of all units
 };
 
-struct Merge {
-    float max[kWarps][kRows], sum[kWarps][kRows];
+union Merging {
+    float outputs[kWarps][kMergeRows][kMergeWidth];  // of the warps, for one piece
+    float2 pieces[kMergeRows][kMaxCtas];             // (maximum or weight, sum) of a list's pieces
+};
+
+// Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece.
+struct Cursor {
+    s64 head;  // bytes from a token's start
+    int key, end, sequence, next, share_end;
 };
 
 struct Shared {
-    u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values; later the warps' outputs
-    Merge merge;
+    u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values
+    Merging merging;
+    float max[kWarps][kRows], sum[kWarps][kRows];
+    float2 total[kMergeRows];  // (maximum, sum) of whole rows
     uint4 queries[kStrips][kSteps][kWarp];
-    List list;  // here and not in registers, of which the sums leave few
+    Cursor cursors[kWarps];  // these and the list are here, since sums leave few registers
+    List list;
     int prefix[kMaxSequences + 1];
     int last_arriver;
 };
-static_assert(kRows * kHeadDim * 4 <= kStages * 2 * kTileBytes, "outputs fit where keys were");
 
 extern __shared__ __align__(128) u8 shared_bytes[];
 
@@ -133,6 +148,15 @@ __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix
     return list;
 }
 
+// The part of a list that lies in one CTA's share: units [unit, next), keys [key, end).
+struct Piece {
+    int next, key, end;
+    __device__ __forceinline__ Piece(const List& list, int unit, int share_end)
+        : next(least(share_end, list.unit_end)),
+          key(list.key_begin + (unit - list.unit_begin) * kUnitKeys),
+          end(least(list.kv_len, list.key_begin + (next - list.unit_begin) * kUnitKeys)) {}
+};
+
 // Row r of a list is query r / group of head kv_head * group + r % group.
 struct Row {
     int query, head;
@@ -143,7 +167,16 @@ struct Row {
         head = list.kv_head * group_size(p) + packed % group_size(p);
         valid = query < p.q_len;
     }
+    // Where the row's elements begin in q and in out.
+    __device__ __forceinline__ size_t offset(const Problem& p, const List& list) const {
+        return (token(p, list) * p.heads + head) * kHeadDim;
+    }
     __device__ __forceinline__ size_t token(const Problem& p, const List& list) const {
         return static_cast<size_t>(list.sequence) * p.q_len + query;
     }
 };
+
+// Rows of a list that are queries.
+__device__ __forceinline__ int rows_of(const Problem& p, const List& list) {
+    return least(kRows, group_size(p) * p.q_len - list.row_group * kRows);
+}

@@ -221,6 +221,7 @@ DECODES = {
     "three queries": {"lens": (200, 65), "q_len": 3, "ctas": 7},
     "two strips": {"lens": (400, 65), "q_len": 16, "ctas": 4},
     "window": {"lens": (1000, 65), "q_len": 2, "window": 100, "ctas": 4},
+    "more CTAs than units": {"lens": (700, 65), "ctas": 40},
     "pages of 16": {"lens": (300, 65), "page": 16, "ctas": 4},
     "pages of 64": {"lens": (300, 65), "page": 64, "ctas": 1},
     "heads before tokens": {"lens": (300, 65), "layout": "bhsd", "ctas": 4},
@@ -247,6 +248,7 @@ DECODES = {
 
 QUICK = (
     "one sequence, several CTAs",
+    "more CTAs than units",
     "ragged, more lists than CTAs",
     "no keys at all",
     "three queries",
