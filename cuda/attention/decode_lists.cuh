@@ -52,6 +52,7 @@ struct Problem {
     u32* arrivals;       // one zero per list
     s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
     int sequences, q_len, kv_len, heads, kv_heads;
+    int group, row_groups;  // heads per KV head; lists per sequence and KV head
     int page_size, table_width;
     int causal, window;
     float scale_log2;
@@ -91,12 +92,6 @@ extern __shared__ __align__(128) u8 shared_bytes[];
 
 // ---------------------------------------------------------------- the schedule
 
-__device__ __forceinline__ int group_size(const Problem& p) { return p.heads / p.kv_heads; }
-
-__device__ __forceinline__ int row_groups(const Problem& p) {
-    return ceil_div(group_size(p) * p.q_len, kRows);
-}
-
 __device__ __forceinline__ int length_of(const Problem& p, int sequence) {
     return p.lengths == nullptr ? p.kv_len : __ldg(p.lengths + sequence);
 }
@@ -114,7 +109,7 @@ __device__ __forceinline__ int units_of(const Problem& p, int sequence) {
 // prefix[i] = units of all lists of the sequences before i.
 __device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
     if (warp_index() == 0) {
-        const int lane = lane_index(), lists = p.kv_heads * row_groups(p);
+        const int lane = lane_index(), lists = p.kv_heads * p.row_groups;
         int before = 0;
         if (lane == 0) prefix[0] = 0;
         for (int first = 0; first < p.sequences; first += kWarp) {
@@ -135,12 +130,12 @@ __device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
 __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix, int unit) {
     List list;
     list.sequence = attention::find_entry(prefix, p.sequences, unit);
-    const int lists = p.kv_heads * row_groups(p);
+    const int lists = p.kv_heads * p.row_groups;
     const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
     const int within = (unit - prefix[list.sequence]) / units;
     list.index = list.sequence * lists + within;
-    list.kv_head = within / row_groups(p);
-    list.row_group = within % row_groups(p);
+    list.kv_head = within / p.row_groups;
+    list.row_group = within % p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);
     list.unit_begin = prefix[list.sequence] + within * units;
@@ -163,8 +158,8 @@ struct Row {
     bool valid;
     __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
         const int packed = list.row_group * kRows + r;
-        query = packed / group_size(p);
-        head = list.kv_head * group_size(p) + packed % group_size(p);
+        query = packed / p.group;
+        head = list.kv_head * p.group + packed % p.group;
         valid = query < p.q_len;
     }
     // Where the row's elements begin in q and in out.
@@ -178,5 +173,5 @@ struct Row {
 
 // Rows of a list that are queries.
 __device__ __forceinline__ int rows_of(const Problem& p, const List& list) {
-    return least(kRows, group_size(p) * p.q_len - list.row_group * kRows);
+    return least(kRows, p.group * p.q_len - list.row_group * kRows);
 }

@@ -217,12 +217,12 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
         grid=(ctas,),
         threads=32 * tile_shape(head_dim, x.kv_dtype)[1],
         smem=shared_bytes(codes, x.kv_dtype),
-        params=_problem(x, partial, arrivals),
+        params=_problem(x, partial, arrivals, groups),
         keep=(x, partial, arrivals),
     )
 
 
-def _problem(x: DecodeOperands, partial: Any, arrivals: Any) -> Any:
+def _problem(x: DecodeOperands, partial: Any, arrivals: Any, row_groups: int) -> Any:
     """``Problem`` of decode_split_kv.cu."""
     null = np.uint64(0)
 
@@ -251,6 +251,8 @@ def _problem(x: DecodeOperands, partial: Any, arrivals: Any) -> Any:
         kv_len=x.tokens,
         heads=heads,
         kv_heads=x.kv_heads,
+        group=heads // x.kv_heads,
+        row_groups=row_groups,
         page_size=x.tokens if x.table is not None else 0,
         table_width=int(x.table.shape[1]) if x.table is not None else 0,
         causal=int(x.form.causal),

@@ -193,10 +193,10 @@ def run_decode(emulate, on_host):
         assert kernel.shared_bytes <= decode.shared_bytes(codes, kv_dtype) <= 232448
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]
         rows = 16 * codes["STRIPS"]
-        lists = q.shape[0] * x.kv_heads * -(-(q.shape[2] // x.kv_heads * q.shape[1]) // rows)
+        groups = -(-(q.shape[2] // x.kv_heads * q.shape[1]) // rows)
         partial = np.full(2 * ctas * rows * (q.shape[3] + 2), np.nan, np.float32)
-        arrivals = np.zeros(lists, np.uint32)
-        kernel.run((ctas,), decode._problem(x, on_host(partial), on_host(arrivals)))
+        arrivals = np.zeros(q.shape[0] * x.kv_heads * groups, np.uint32)
+        kernel.run((ctas,), decode._problem(x, on_host(partial), on_host(arrivals), groups))
         assert (arrivals == 0).all()
         return widen(out, "bf16") if dtype == "bf16" else out.view(np.float16), lse
 
