@@ -1,7 +1,7 @@
 // arch: sm_80
 // registers: 255
 // threads: 256
-// dynamic_smem: 154112
+// dynamic_smem: 163328
 // defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1
 // defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
 // defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
@@ -15,27 +15,31 @@
 //   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
 //   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
 //   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here 2 of 3 stages
-//               of 8 warps * 8 KiB = 128 KiB
-//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and launch, prefix, first loads,
-//   merging
+//               of 8 warps * 8 KiB = 128 KiB, 3.7 us of an SM's share
+//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and about 5 us of launch, prefix, first
+//   loads and merging
 //
 // Work: every list of keys (a sequence, a KV head, up to 16 or 32 of the packed queries that share
 //   it) is cut into units of 128 keys; all units stand in one line and every CTA takes an equal
-//   share (schedule.cuh), so all finish together whatever the lengths. A CTA whose share ends
-//   inside a list writes its partial sums; the last one to arrive at a list adds them up, in the
-//   order of the keys: the same bits every time.
+//   share (schedule.cuh), so all finish together whatever the lengths. Where there are fewer units
+//   than CTAs, the rest leave: every share has a unit, so whoever works on a list is known. A CTA
+//   whose share ends inside a list writes its partial sums; the last one to arrive at a list adds
+//   them up, in the order of the keys: the same bits every time.
 //
 // Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
-//   in the main loop. The warps' sums meet in shared memory at the end of a list.
+//   in the main loop. Loads run ahead through all lists of the share; merging has shared memory of
+//   its own, a few rows at a time, and takes less time than what is on its way lasts.
 //
 //   warp w | wait tile i | load tile i + 2 | S = Q K^T | softmax | O += P V | ...
+//   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
 //
 // Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
-//   to match, and the outputs' are put right when they are stored. fp16 holds e4m3 and int8
-//   exactly.
+//   to match, and the outputs' are put right when they leave the registers. fp16 holds e4m3 and
+//   int8 exactly.
 //
 // Registers, D = 128: outputs 64 per strip, scores 8, operands 12. D = 256 takes one strip.
-// Shared memory (STAGES=3, D = 128): ring 196,608, merging 1,024, queries 4,096, prefix 4,100.
+// Shared memory (STAGES=3, D = 128): ring 196,608, merging 17,408, sums 1,024, queries 4,096,
+//   prefix 4,100.
 #include "attention/decode_lists.cuh"
 #include "attention/decode_merge.cuh"
 #include "attention/rows.cuh"
