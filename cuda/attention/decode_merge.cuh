@@ -56,8 +56,8 @@ __device__ __forceinline__ float element(const Partial& partial, int first, int 
 // of 16 landed in one product and the odd ones in the next.
 __device__ __forceinline__ void publish_rows(Shared& s, const Partial& partial, int first) {
     const int g = lane_index() / 4, t = lane_index() % 4;
-    if (g / kMergeRows != first % 8 / kMergeRows) return;
     float* row = s.merging.outputs[warp_index()][g % kMergeRows];
+    if (g / kMergeRows != first % 8 / kMergeRows) return;  // after warp_index: it takes all lanes
 #pragma unroll
     for (int j = 0; j < kHeadDim / 8; ++j) {
         const int i = kBytes ? 8 * (j / 2) + j % 2 : 4 * j;

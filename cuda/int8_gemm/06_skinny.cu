@@ -64,13 +64,7 @@
 
 constexpr int kTileM = TILE_M;
 constexpr int kTileN = 64;    // rows of weights
-#ifndef TILE_K
-#define TILE_K 256
-#endif
-#ifndef EAGER
-#define EAGER 1
-#endif
-constexpr int kTileK = TILE_K;  // bytes: swizzled tiles of 128
+constexpr int kTileK = 256;   // bytes: two swizzled tiles of 128
 constexpr int kHalves = kTileK / 128;
 constexpr int kCluster = 2;
 constexpr int kConsumers = 2;
@@ -85,7 +79,7 @@ constexpr int kReceivedBytes = sizeof(Received);
 
 constexpr int kWeightBytes = kTileN * kTileK;
 constexpr int kActBytes = kTileM * kTileK;
-constexpr int kResidentBlocks = RESIDENT ? 2048 / kTileK : 0;
+constexpr int kResidentBlocks = RESIDENT ? 8 : 0;
 constexpr int kRoom = 231424 - 512 - 2 * kConsumers * kReceivedBytes - kResidentBlocks * kActBytes;
 constexpr int kStages = kRoom / (kWeightBytes + (RESIDENT ? 0 : kActBytes));
 constexpr int kActSlots = RESIDENT ? kResidentBlocks : kStages;
@@ -167,18 +161,11 @@ __device__ __forceinline__ void multiply(Shared& s, Position& at, s32 (&sums)[kA
                               x + step * ptx::kDescriptorStepK, block + half + step > 0);
         }
         ptx::wgmma_commit();
-        ++at.count;
-        if (EAGER) {
-            ptx::wgmma_wait<0>();
-            ptx::pin(sums);
-            if (thread == 0) ptx::mbarrier_arrive(&s.empty[stage]);
-            continue;
-        }
         ptx::wgmma_wait<1>();
         if (block > 0 && thread == 0) ptx::mbarrier_arrive(&s.empty[previous]);
         previous = stage;
+        ++at.count;
     } while (++block < blocks);
-    if (EAGER) return;
     ptx::wgmma_wait<0>();
     ptx::pin(sums);
     if (thread == 0) ptx::mbarrier_arrive(&s.empty[previous]);

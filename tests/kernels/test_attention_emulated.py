@@ -170,7 +170,18 @@ def test_sigmoid_in_fp16_keeps_small_weights(run_prefill, form):
 def run_decode(emulate, on_host):
     """Launches decoding as ``decode`` would, on NumPy arrays; returns (o, lse)."""
 
-    def run(q, k, v, form, ctas, dtype="bf16", kv_dtype="bf16", layout="bshd", **optional):
+    def run(
+        q,
+        k,
+        v,
+        form,
+        ctas,
+        dtype="bf16",
+        kv_dtype="bf16",
+        layout="bshd",
+        backwards=False,
+        **optional,
+    ):
         out = np.full(q.shape, 0x7FC1, np.uint16)
         lse = np.full((q.shape[2], q.shape[0], q.shape[1]), np.nan, np.float32)
         names = ("lengths", "table", "k_scale", "v_scale")
@@ -196,7 +207,8 @@ def run_decode(emulate, on_host):
         groups = -(-(q.shape[2] // x.kv_heads * q.shape[1]) // rows)
         partial = np.full(2 * ctas * rows * (q.shape[3] + 2), np.nan, np.float32)
         arrivals = np.zeros(q.shape[0] * x.kv_heads * groups, np.uint32)
-        kernel.run((ctas,), decode._problem(x, on_host(partial), on_host(arrivals), groups))
+        params = decode._problem(x, on_host(partial), on_host(arrivals), groups)
+        kernel.run((ctas,), params, backwards=backwards)
         assert (arrivals == 0).all()
         return widen(out, "bf16") if dtype == "bf16" else out.view(np.float16), lse
 
@@ -299,6 +311,21 @@ def test_decoding(run_decode, name):
         seen = np.isfinite(logs)
         assert np.isneginf(lse[:, i][~seen]).all()
         assert not seen.any() or np.abs(lse[:, i][seen] - logs[seen]).max() < 1e-4
+
+
+def test_the_result_does_not_depend_on_who_arrives_last(run_decode):
+    """CTAs in ascending and in descending order add up the same pieces in the same order."""
+    rng = np.random.default_rng(6)
+    q = draw(rng, (2, 1, 8, 128), "bf16")
+    k, v = (draw(rng, (2, 700, 2, 128), "bf16") for _ in range(2))
+    lengths = np.array([700, 65], np.int32)
+    up, down = (
+        run_decode(q, k, v, Form(causal=True), 11, backwards=b, lengths=lengths)
+        for b in (False, True)
+    )
+
+    assert (up[0] == down[0]).all()
+    assert (up[1] == down[1]).all()
 
 
 @pytest.mark.slow
