@@ -144,7 +144,8 @@ def command(kernel: str, tool: str, program: str) -> list[str]:
     quick = ["--target-processes", "application-only", "--launch-timeout", "120"]
     brief = ["--show-backtrace", "device", "--print-limit", "20"]
     ours = [word for name in entry_points() for word in ("--kernel-name", f"kne={name}")]
-    return [program, "--tool", tool, f"--error-exitcode={ERROR_CODE}", *quick, *brief, *ours, *check]
+    found = ["--error-exitcode", str(ERROR_CODE)]
+    return [program, "--tool", tool, *found, *quick, *brief, *ours, *check]
 
 
 def _outcome(kernel: str, tool: str, program: str, limit_s: float) -> Outcome:

@@ -144,7 +144,7 @@ def layouts() -> list[Row]:
 
 
 def _layout_row(name: str, case: DecodeCase, moved: float) -> Row:
-    """One case, gated and timed; a line only, since a workload does not say what tells them apart."""
+    """One case, gated and timed; a line only: no workload says what tells them apart."""
     import cupy
 
     gate = check_decode(case, 21).gate
