@@ -112,12 +112,15 @@ def sigmoid() -> list[Row]:
 
 
 def decode() -> list[Row]:
-    """Decoding, its peers, and the plain read of as many bytes."""
+    """Decoding, its peers, and the plain read of as many bytes (once for each size)."""
     rows: list[Row] = []
+    read: set[int] = set()
     for w in decodes():
         rows += decode_rows(w)
         rows += theirs(w)
-        rows += reads(int(kv_bytes(w)))
+        if (count := int(kv_bytes(w))) not in read:
+            rows += reads(count)
+            read.add(count)
     return rows
 
 
