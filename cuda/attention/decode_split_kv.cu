@@ -62,19 +62,52 @@ __device__ __forceinline__ u8* swizzled(u8* tile, int row, int unit) {
     return tile + row * kRowBytes + (mixed << 4);
 }
 
+// The pages of a warp's next tiles, 32 at a time: lane i has that of the i-th. The 32 after them are
+// on their way meanwhile, since a page number that is fetched when it is needed, or one tile before,
+// comes late behind the keys in flight.
+struct Pages {
+    int now, later, used;
+
+    __device__ __forceinline__ static int fetch(const Problem& p, const Cursor& cursor, int key) {
+        const int mine = key + lane_index() * kUnitKeys;
+        if (mine >= cursor.end) return 0;
+        return __ldg(p.table + static_cast<size_t>(cursor.sequence) * p.table_width +
+                     mine / p.page_size);
+    }
+
+    // At the beginning of a piece.
+    __device__ __forceinline__ void enter(const Problem& p, const Cursor& cursor) {
+        now = fetch(p, cursor, cursor.key);
+        later = fetch(p, cursor, cursor.key + kWarp * kUnitKeys);
+        used = 0;
+    }
+
+    // On to the next tile of the same piece.
+    __device__ __forceinline__ void step(const Problem& p, const Cursor& cursor) {
+        if (++used < kWarp) return;
+        now = later;
+        later = fetch(p, cursor, cursor.key + kWarp * kUnitKeys);
+        used = 0;
+    }
+};
+
 // Walks the tiles of one warp, key_begin + kTile * (warp + kWarps * i), through all pieces of the
 // CTA's share, ahead of the products: the end of a list does not stop the loads.
 struct Loader {
     const Problem& p;
     const int* prefix;
     Cursor& cursor;  // this warp's, written by its first lane
-    int outer;       // of the next tile: its sequence, or its page, fetched a tile ahead
+    Pages pages;
 
     __device__ __forceinline__ Loader(const Problem& p, Shared& s, const List& list, int unit,
                                       int share_end)
         : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
-        if (lane_index() == 0) enter(list, unit, share_end);
-        settle();
+        if (lane_index() == 0) {
+            enter(list, unit, share_end);
+            settle();
+        }
+        __syncwarp();
+        if (p.table != nullptr) pages.enter(p, cursor);
     }
 
     __device__ __forceinline__ void enter(const List& list, int unit, int share_end) {
@@ -86,23 +119,32 @@ struct Loader {
 
     // On to the next piece that has a tile for this warp.
     __device__ __forceinline__ void settle() {
-        if (lane_index() == 0)
-            while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
-                const int unit = cursor.next;
-                enter(list_of_unit(p, prefix, unit), unit, cursor.share_end);
-            }
+        while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
+            const int unit = cursor.next;
+            enter(list_of_unit(p, prefix, unit), unit, cursor.share_end);
+        }
+    }
+
+    __device__ __forceinline__ void advance(int key, int end) {
+        __syncwarp();  // everyone has read the cursor
+        if (lane_index() == 0) {
+            cursor.key = key + kUnitKeys;
+            settle();
+        }
         __syncwarp();
-        outer = cursor.sequence;
-        if (p.table != nullptr && cursor.key < cursor.end)
-            outer = __ldg(p.table + static_cast<size_t>(outer) * p.table_width +
-                          cursor.key / p.page_size);
+        if (p.table == nullptr) return;
+        if (key + kUnitKeys < end) pages.step(p, cursor);
+        else pages.enter(p, cursor);
     }
 
     __device__ __forceinline__ void load(u8 (&stage)[2][kTileBytes]) {
         const int key = cursor.key, end = cursor.end;
         if (key < end) {
             const int lane = address_lane();
-            const int inner = p.table == nullptr ? key : key % p.page_size;
+            const bool paged = p.table != nullptr;
+            const int outer =
+                paged ? __shfl_sync(kFullMask, pages.now, pages.used) : cursor.sequence;
+            const int inner = paged ? key % p.page_size : key;
             const s64 base = outer * p.outer_bytes + inner * p.token_bytes + cursor.head;
 #pragma unroll kLoadsUnrolled
             for (int first = 0; first < kTile * kUnits; first += kWarp) {
@@ -112,9 +154,7 @@ struct Loader {
                 ptx::copy_async_16(swizzled(stage[0], row, unit), p.k + at, inside);
                 ptx::copy_async_16(swizzled(stage[1], row, unit), p.v + at, inside);
             }
-            __syncwarp();  // everyone has read the cursor
-            if (lane == 0) cursor.key = key + kUnitKeys;
-            settle();
+            advance(key, end);
         }
         ptx::copy_async_commit();  // an empty group keeps the count of groups right
     }

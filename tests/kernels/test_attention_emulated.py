@@ -236,6 +236,7 @@ DECODES = {
     "more CTAs than units": {"lens": (700, 65), "ctas": 40},
     "pages of 16": {"lens": (300, 65), "page": 16, "ctas": 4},
     "pages of 64": {"lens": (300, 65), "page": 64, "ctas": 1},
+    "more pages than lanes": {"lens": (4500,), "page": 16, "width": 64, "ctas": 1},
     "heads before tokens": {"lens": (300, 65), "layout": "bhsd", "ctas": 4},
     "narrow heads": {"lens": (300, 65), "width": 64, "ctas": 4},
     "wide heads": {"lens": (300, 65), "width": 256, "ctas": 4},
@@ -267,6 +268,7 @@ QUICK = (
     "window",
     "pages of 16",
     "pages of 64",
+    "more pages than lanes",
     "heads before tokens",
     "e4m3, narrow heads, pages",
 )
