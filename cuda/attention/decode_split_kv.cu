@@ -151,8 +151,8 @@ struct Loader {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                ptx::copy_async_16(swizzled(stage[0], row, unit), p.k + at, inside);
-                ptx::copy_async_16(swizzled(stage[1], row, unit), p.v + at, inside);
+                ptx::copy_async_16_once(swizzled(stage[0], row, unit), p.k + at, inside);
+                ptx::copy_async_16_once(swizzled(stage[1], row, unit), p.v + at, inside);
             }
             advance(key, end);
         }
