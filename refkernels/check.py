@@ -114,26 +114,32 @@ def _sanitize(chosen: Sequence[tuple[Operator, Variant]], options: argparse.Name
         sys.stdout.write("not run: compute-sanitizer is not installed\n")
         return 0
     kernels = [variant.kernel for _, variant in chosen]
-    outcomes = _side_by_side([(k, PLAIN) for k in kernels], program, options)
-    outcomes += _side_by_side([(k, t) for t in options.tools for k in kernels], program, options)
-    if options.record:
-        _record(options.record, outcomes, program)
+    version = _run([program, "--version"], LIMIT_S)[1].strip().splitlines()[-1:]
+    outcomes: list[Outcome] = []
+    for stage in ((PLAIN,), tuple(options.tools)):
+        jobs = [(kernel, tool) for tool in stage for kernel in kernels]
+        for outcome in _side_by_side(jobs, program, options):
+            _say(outcome)
+            outcomes.append(outcome)
+            if options.record:  # each time: what is known stays if the rest is cut short
+                _record(options.record, outcomes, version)
     return 1 if any(outcome.bad for outcome in outcomes) else 0
 
 
 def _side_by_side(
     jobs: Sequence[tuple[str, str]], program: str, options: argparse.Namespace
-) -> list[Outcome]:
-    outcomes = []
+) -> Iterator[Outcome]:
     with ThreadPoolExecutor(max(1, options.jobs)) as pool:
         waiting = [pool.submit(_outcome, k, t, program, options.limit) for k, t in jobs]
         for job in as_completed(waiting):
-            one = job.result()
-            line = f"{one.tool:9} {one.kernel:48} {one.verdict:12} {one.shapes:3} shapes"
-            sys.stdout.write(f"{line} {one.seconds:5.0f} s\n{one.text if one.bad else ''}")
-            sys.stdout.flush()
-            outcomes.append(one)
-    return outcomes
+            yield job.result()
+
+
+def _say(outcome: Outcome) -> None:
+    words = f"{outcome.tool:9} {outcome.kernel:48} {outcome.verdict:12}"
+    sys.stdout.write(f"{words} {outcome.shapes:3} shapes {outcome.seconds:5.0f} s\n")
+    sys.stdout.write(outcome.text if outcome.bad else "")
+    sys.stdout.flush()
 
 
 def command(kernel: str, tool: str, program: str) -> list[str]:
@@ -190,14 +196,13 @@ def _run(words: Sequence[str], limit_s: float) -> tuple[int | None, str]:
     return process.returncode, text
 
 
-def _record(path: Path, outcomes: Sequence[Outcome], program: str) -> None:
+def _record(path: Path, outcomes: Sequence[Outcome], version: Sequence[str]) -> None:
     """Device, software and date as in measurement files; then what each kernel came to."""
     from refkernels._record import gpu_device, measurement_file, write_json
 
-    version = _run([program, "--version"], LIMIT_S)[1].strip().splitlines()
     content = measurement_file(gpu_device(), [])
     del content["measurements"]
-    content["tool"] = version[-1] if version else None
+    content["tool"] = "".join(version)
     content["kernels"] = {
         kernel: {
             o.tool: {"verdict": o.verdict, "shapes": o.shapes, "seconds": round(o.seconds, 1)}
