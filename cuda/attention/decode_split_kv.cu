@@ -371,7 +371,7 @@ __device__ __forceinline__ void work_piece(Shared& s, const Problem& p, int unit
     merge_warps(s, p, list, partial, scale, whole, slot);
     if (whole) return;
     const Pieces pieces(list, ctas, s.prefix[p.sequences]);
-    if (arrived_last(s, p, list, pieces)) merge_pieces(s, p, list, pieces);
+    if (arrived_last(s, p, list, pieces)) merge_pieces(p, list, pieces);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
