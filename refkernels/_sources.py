@@ -12,6 +12,9 @@ from perfmodel.errors import MalformedFile, MissingFile
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 _HEADER_LINE = re.compile(r"^//\s*(\w+):\s*(.+?)\s*$")
+_ENTRY = re.compile(
+    r'extern "C" __global__ void\s+(?:__\w+__\((?:[^()]|\([^()]*\))*\)\s*)*([a-z]\w*)\s*\('
+)
 _ARCH = re.compile(r"sm_\d+[af]?")
 
 
@@ -42,6 +45,12 @@ def kernel_source(relative: str) -> Path:
 def all_sources() -> list[Path]:
     """Every ``.cu`` file, in a stable order."""
     return sorted(data_dir("cuda").rglob("*.cu"))
+
+
+def entry_points() -> list[str]:
+    """The names of all kernels below ``cuda/``, as a profiler or a sanitizer sees them."""
+    files = sorted(data_dir("cuda").rglob("*.cu*"))
+    return sorted({name for path in files for name in _ENTRY.findall(path.read_text())})
 
 
 def included_headers(source: Path) -> list[Path]:

@@ -32,6 +32,11 @@ constexpr int kMaxSequences = 1024;
 constexpr int kStages = STAGES;
 static_assert(kStages >= 2, "a stage to fill while another is read");
 
+// Partial results meet in shared memory a few rows at a time, so that they need not lie where keys
+// are: the ring goes on filling. Eight floats more per row keep a warp's rows in different banks.
+constexpr int kMergeRows = least(8, 16384 / (kWarps * kHeadDim * 4));
+constexpr int kMergeWidth = kHeadDim + 8;
+
 struct Problem {
     const u16* q;
     const u8* k;
@@ -46,6 +51,7 @@ struct Problem {
     u32* arrivals;       // one zero per list
     s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
     int sequences, q_len, kv_len, heads, kv_heads;
+    int group, row_groups;  // heads per KV head; lists per sequence and KV head
     int page_size, table_width;
     int causal, window;
     float scale_log2;
@@ -58,29 +64,26 @@ struct List {
     int unit_begin, unit_end; // in the line of all units
 };
 
-struct Merge {
-    float max[kWarps][kRows], sum[kWarps][kRows];
+// Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece.
+struct Cursor {
+    s64 head;  // bytes from a token's start
+    int key, end, sequence, next, share_end;
 };
 
 struct Shared {
-    u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values; later the warps' outputs
-    Merge merge;
+    u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values
+    float outputs[kWarps][kMergeRows][kMergeWidth];
+    float max[kWarps][kRows], sum[kWarps][kRows];
     uint4 queries[kStrips][kSteps][kWarp];
-    List list;  // here and not in registers, of which the sums leave few
+    Cursor cursors[kWarps];  // these and the list are here, since sums leave few registers
+    List list;
     int prefix[kMaxSequences + 1];
     int last_arriver;
 };
-static_assert(kRows * kHeadDim * 4 <= kStages * 2 * kTileBytes, "outputs fit where keys were");
 
 extern __shared__ __align__(128) u8 shared_bytes[];
 
 // ---------------------------------------------------------------- the schedule
-
-__device__ __forceinline__ int group_size(const Problem& p) { return p.heads / p.kv_heads; }
-
-__device__ __forceinline__ int row_groups(const Problem& p) {
-    return ceil_div(group_size(p) * p.q_len, kRows);
-}
 
 __device__ __forceinline__ int length_of(const Problem& p, int sequence) {
     return p.lengths == nullptr ? p.kv_len : __ldg(p.lengths + sequence);
@@ -99,7 +102,7 @@ __device__ __forceinline__ int units_of(const Problem& p, int sequence) {
 // prefix[i] = units of all lists of the sequences before i.
 __device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
     if (warp_index() == 0) {
-        const int lane = lane_index(), lists = p.kv_heads * row_groups(p);
+        const int lane = lane_index(), lists = p.kv_heads * p.row_groups;
         int before = 0;
         if (lane == 0) prefix[0] = 0;
         for (int first = 0; first < p.sequences; first += kWarp) {
@@ -120,12 +123,12 @@ __device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
 __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix, int unit) {
     List list;
     list.sequence = attention::find_entry(prefix, p.sequences, unit);
-    const int lists = p.kv_heads * row_groups(p);
+    const int lists = p.kv_heads * p.row_groups;
     const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
     const int within = (unit - prefix[list.sequence]) / units;
     list.index = list.sequence * lists + within;
-    list.kv_head = within / row_groups(p);
-    list.row_group = within % row_groups(p);
+    list.kv_head = p.row_groups == 1 ? within : within / p.row_groups;
+    list.row_group = within - list.kv_head * p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);
     list.unit_begin = prefix[list.sequence] + within * units;
@@ -133,17 +136,35 @@ __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix
     return list;
 }
 
+// The part of a list that lies in one CTA's share: units [unit, next), keys [key, end).
+struct Piece {
+    int next, key, end;
+    __device__ __forceinline__ Piece(const List& list, int unit, int share_end)
+        : next(least(share_end, list.unit_end)),
+          key(list.key_begin + (unit - list.unit_begin) * kUnitKeys),
+          end(least(list.kv_len, list.key_begin + (next - list.unit_begin) * kUnitKeys)) {}
+};
+
 // Row r of a list is query r / group of head kv_head * group + r % group.
 struct Row {
     int query, head;
     bool valid;
     __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
         const int packed = list.row_group * kRows + r;
-        query = packed / group_size(p);
-        head = list.kv_head * group_size(p) + packed % group_size(p);
-        valid = query < p.q_len;
+        query = p.q_len == 1 ? 0 : packed / p.group;  // the start of a launch waits for this
+        head = list.kv_head * p.group + packed - query * p.group;
+        valid = packed < p.q_len * p.group;
+    }
+    // Where the row's elements begin in q and in out.
+    __device__ __forceinline__ size_t offset(const Problem& p, const List& list) const {
+        return (token(p, list) * p.heads + head) * kHeadDim;
     }
     __device__ __forceinline__ size_t token(const Problem& p, const List& list) const {
         return static_cast<size_t>(list.sequence) * p.q_len + query;
     }
 };
+
+// Rows of a list that are queries.
+__device__ __forceinline__ int rows_of(const Problem& p, const List& list) {
+    return least(kRows, p.group * p.q_len - list.row_group * kRows);
+}

@@ -1,7 +1,7 @@
 // arch: sm_80
 // registers: 255
 // threads: 256
-// dynamic_smem: 154112
+// dynamic_smem: 163328
 // defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1
 // defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
 // defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
@@ -15,27 +15,31 @@
 //   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
 //   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
 //   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here 2 of 3 stages
-//               of 8 warps * 8 KiB = 128 KiB
-//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and launch, prefix, first loads,
-//   merging
+//               of 8 warps * 8 KiB = 128 KiB, 3.7 us of an SM's share
+//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and about 5 us of launch, prefix, first
+//   loads and merging
 //
 // Work: every list of keys (a sequence, a KV head, up to 16 or 32 of the packed queries that share
 //   it) is cut into units of 128 keys; all units stand in one line and every CTA takes an equal
-//   share (schedule.cuh), so all finish together whatever the lengths. A CTA whose share ends
-//   inside a list writes its partial sums; the last one to arrive at a list adds them up, in the
-//   order of the keys: the same bits every time.
+//   share (schedule.cuh), so all finish together whatever the lengths. Where there are fewer units
+//   than CTAs, the rest leave: every share has a unit, so whoever works on a list is known. A CTA
+//   whose share ends inside a list writes its partial sums; the last one to arrive at a list adds
+//   them up, in the order of the keys: the same bits every time.
 //
 // Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
-//   in the main loop. The warps' sums meet in shared memory at the end of a list.
+//   in the main loop. Loads run ahead through all lists of the share; merging has shared memory of
+//   its own, a few rows at a time, and takes less time than what is on its way lasts.
 //
 //   warp w | wait tile i | load tile i + 2 | S = Q K^T | softmax | O += P V | ...
+//   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
 //
 // Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
-//   to match, and the outputs' are put right when they are stored. fp16 holds e4m3 and int8
-//   exactly.
+//   to match, and the outputs' are put right when they leave the registers. fp16 holds e4m3 and
+//   int8 exactly.
 //
 // Registers, D = 128: outputs 64 per strip, scores 8, operands 12. D = 256 takes one strip.
-// Shared memory (STAGES=3, D = 128): ring 196,608, merging 1,024, queries 4,096, prefix 4,100.
+// Shared memory (STAGES=3, D = 128): ring 196,608, merging 17,408, sums 1,024, queries 4,096,
+//   prefix 4,100.
 #include "attention/decode_lists.cuh"
 #include "attention/decode_merge.cuh"
 #include "attention/rows.cuh"
@@ -44,11 +48,12 @@
 
 // ---------------------------------------------------------------- loads
 
-// Wide heads leave no registers for addresses kept from one tile to the next.
-constexpr int kLoadsUnrolled = kHeadDim == 256 ? 4 : kTile * kUnits / kWarp;
+// Wide heads, or two strips, leave no registers for addresses kept from one tile to the next.
+constexpr bool kTight = kHeadDim * kStrips == 256;
+constexpr int kLoadsUnrolled = kTight ? 4 : kTile * kUnits / kWarp;
 
 __device__ __forceinline__ int address_lane() {
-    return kHeadDim == 256 ? opaque(lane_index()) : lane_index();
+    return kTight ? opaque(lane_index()) : lane_index();
 }
 
 // Units are stored so that the 8 rows of an ldmatrix meet 8 different groups of banks.
@@ -57,47 +62,99 @@ __device__ __forceinline__ u8* swizzled(u8* tile, int row, int unit) {
     return tile + row * kRowBytes + (mixed << 4);
 }
 
-// The tiles of one warp in one piece of a list: key_begin + kTile * (warp + kWarps * i).
-struct Tiles {
-    int first_key, end;  // of this warp's first tile; of the piece's keys
-    int count;
-    __device__ __forceinline__ Tiles(int begin, int end_key)
-        : first_key(begin + kTile * warp_index()), end(end_key),
-          count(most(0, ceil_div(end_key - first_key, kUnitKeys))) {}
-    __device__ __forceinline__ int key(int i) const { return first_key + i * kUnitKeys; }
-};
+// The pages of a warp's next tiles, 32 at a time: lane i has that of the i-th. The 32 after them are
+// on their way meanwhile, since a page number that is fetched when it is needed, or one tile before,
+// comes late behind the keys in flight.
+struct Pages {
+    int now, later, used;
 
-// A tile lies in one page, whose number is fetched one tile ahead of its use.
-struct Loader {
-    const Problem& p;
-    const List& list;
-    const Tiles& tiles;
-    int outer;
-
-    __device__ __forceinline__ Loader(const Problem& p, const List& list, const Tiles& tiles)
-        : p(p), list(list), tiles(tiles), outer(outer_of(0)) {}
-
-    __device__ __forceinline__ int outer_of(int i) const {
-        if (p.table == nullptr || i >= tiles.count) return list.sequence;
-        return __ldg(p.table + static_cast<size_t>(list.sequence) * p.table_width +
-                     tiles.key(i) / p.page_size);
+    __device__ __forceinline__ static int fetch(const Problem& p, const Cursor& cursor, int key) {
+        const int mine = key + lane_index() * kUnitKeys;
+        if (mine >= cursor.end) return 0;
+        return __ldg(p.table + static_cast<size_t>(cursor.sequence) * p.table_width +
+                     mine / p.page_size);
     }
 
-    __device__ __forceinline__ void load(u8 (&stage)[2][kTileBytes], int i) {
-        if (i < tiles.count) {
-            const int key = tiles.key(i), lane = address_lane();
-            const int inner = p.table == nullptr ? key : key % p.page_size;
-            const s64 base = outer * p.outer_bytes + inner * p.token_bytes +
-                             list.kv_head * p.head_bytes;
+    // At the beginning of a piece.
+    __device__ __forceinline__ void enter(const Problem& p, const Cursor& cursor) {
+        now = fetch(p, cursor, cursor.key);
+        later = fetch(p, cursor, cursor.key + kWarp * kUnitKeys);
+        used = 0;
+    }
+
+    // On to the next tile of the same piece.
+    __device__ __forceinline__ void step(const Problem& p, const Cursor& cursor) {
+        if (++used < kWarp) return;
+        now = later;
+        later = fetch(p, cursor, cursor.key + kWarp * kUnitKeys);
+        used = 0;
+    }
+};
+
+// Walks the tiles of one warp, key_begin + kTile * (warp + kWarps * i), through all pieces of the
+// CTA's share, ahead of the products: the end of a list does not stop the loads.
+struct Loader {
+    const Problem& p;
+    const int* prefix;
+    Cursor& cursor;  // this warp's, written by its first lane
+    Pages pages;
+
+    __device__ __forceinline__ Loader(const Problem& p, Shared& s, const List& list, int unit,
+                                      int share_end)
+        : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
+        if (lane_index() == 0) {
+            enter(list, unit, share_end);
+            settle();
+        }
+        __syncwarp();
+        if (p.table != nullptr) pages.enter(p, cursor);
+    }
+
+    __device__ __forceinline__ void enter(const List& list, int unit, int share_end) {
+        const Piece piece(list, unit, share_end);
+        const int warp = static_cast<int>(threadIdx.x) / kWarp;  // one lane is here
+        cursor = {list.kv_head * p.head_bytes, piece.key + kTile * warp, piece.end,
+                  list.sequence, piece.next, share_end};
+    }
+
+    // On to the next piece that has a tile for this warp.
+    __device__ __forceinline__ void settle() {
+        while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
+            const int unit = cursor.next;
+            enter(list_of_unit(p, prefix, unit), unit, cursor.share_end);
+        }
+    }
+
+    __device__ __forceinline__ void advance(int key, int end) {
+        __syncwarp();  // everyone has read the cursor
+        if (lane_index() == 0) {
+            cursor.key = key + kUnitKeys;
+            settle();
+        }
+        __syncwarp();
+        if (p.table == nullptr) return;
+        if (key + kUnitKeys < end) pages.step(p, cursor);
+        else pages.enter(p, cursor);
+    }
+
+    __device__ __forceinline__ void load(u8 (&stage)[2][kTileBytes]) {
+        const int key = cursor.key, end = cursor.end;
+        if (key < end) {
+            const int lane = address_lane();
+            const bool paged = p.table != nullptr;
+            const int outer =
+                paged ? __shfl_sync(kFullMask, pages.now, pages.used) : cursor.sequence;
+            const int inner = paged ? key % p.page_size : key;
+            const s64 base = outer * p.outer_bytes + inner * p.token_bytes + cursor.head;
 #pragma unroll kLoadsUnrolled
             for (int first = 0; first < kTile * kUnits; first += kWarp) {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
-                const bool inside = key + row < tiles.end;
+                const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                ptx::copy_async_16(swizzled(stage[0], row, unit), p.k + at, inside);
-                ptx::copy_async_16(swizzled(stage[1], row, unit), p.v + at, inside);
+                ptx::copy_async_16_once(swizzled(stage[0], row, unit), p.k + at, inside);
+                ptx::copy_async_16_once(swizzled(stage[1], row, unit), p.v + at, inside);
             }
-            outer = outer_of(i + 1);
+            advance(key, end);
         }
         ptx::copy_async_commit();  // an empty group keeps the count of groups right
     }
@@ -127,25 +184,43 @@ __device__ __forceinline__ u32 pack_half(float low, float high) {
 // Queries as A operands, in shared memory as the lanes want them: [strip][step][lane] of 4
 // registers. An 8-bit ldmatrix hands a lane 4 neighbouring bytes, columns 4 t .. 4 t + 3 of 16; the
 // sum over columns may run in any order, so q simply follows: its columns 4 t, 4 t + 1 stand where
-// the operand's 2 t, 2 t + 1 are, and 4 t + 2, 4 t + 3 where 2 t + 8, 2 t + 9 are.
-__device__ __forceinline__ u32 query_pair(const Problem& p, const List& list, int r, int column) {
-    const Row row(p, list, r);
-    if (!row.valid) return 0;
-    const u32 pair = __ldg(reinterpret_cast<const u32*>(
-        p.q + (row.token(p, list) * p.heads + row.head) * kHeadDim + column));
-    return kBytes && !FP16 ? pack_f16(bf16_low(pair), bf16_high(pair)) : pair;
-}
+// the operand's 2 t, 2 t + 1 are, and 4 t + 2, 4 t + 3 where 2 t + 8, 2 t + 9 are. Fetched and
+// stored in two steps: the loads are on their way before the much longer ones of the keys.
+struct Queries {
+    static constexpr int kItems = kStrips * kSteps * kWarp;
+    static constexpr int kEach = ceil_div(kItems, kThreads);
+    uint4 items[kEach];
 
-__device__ __forceinline__ void load_queries(Shared& s, const Problem& p, const List& list) {
-    for (int i = threadIdx.x; i < kStrips * kSteps * kWarp; i += kThreads) {
-        const int lane = i % kWarp, step = i / kWarp % kSteps, strip = i / kWarp / kSteps;
-        const int r = 16 * strip + lane / 4, t = lane % 4;
-        const int column = 16 * step + (kBytes ? 4 * t : 2 * t), next = kBytes ? 2 : 8;
-        s.queries[strip][step][lane] = make_uint4(
-            query_pair(p, list, r, column), query_pair(p, list, r + 8, column),
-            query_pair(p, list, r, column + next), query_pair(p, list, r + 8, column + next));
+    __device__ __forceinline__ u32 pair(const Problem& p, const List& list, int r, int column) {
+        const Row row(p, list, r);
+        if (!row.valid) return 0;
+        const u32 pair =
+            __ldg(reinterpret_cast<const u32*>(p.q + row.offset(p, list) + column));
+        return kBytes && !FP16 ? pack_f16(bf16_low(pair), bf16_high(pair)) : pair;
     }
-}
+
+    __device__ __forceinline__ void fetch(const Problem& p, const List& list) {
+#pragma unroll
+        for (int each = 0; each < kEach; ++each) {
+            const int i = threadIdx.x + each * kThreads;
+            const int lane = i % kWarp, step = i / kWarp % kSteps, strip = i / kWarp / kSteps;
+            const int r = 16 * strip + lane / 4, t = lane % 4;
+            const int column = 16 * step + (kBytes ? 4 * t : 2 * t), next = kBytes ? 2 : 8;
+            if (i < kItems)
+                items[each] =
+                    make_uint4(pair(p, list, r, column), pair(p, list, r + 8, column),
+                               pair(p, list, r, column + next), pair(p, list, r + 8, column + next));
+        }
+    }
+
+    __device__ __forceinline__ void store(Shared& s) const {
+#pragma unroll
+        for (int each = 0; each < kEach; ++each) {
+            const int i = threadIdx.x + each * kThreads;
+            if (i < kItems) (&s.queries[0][0][0])[i] = items[each];
+        }
+    }
+};
 
 __device__ __forceinline__ void multiply_queries(float* d, const uint4& q, u32 b0, u32 b1) {
     const u32 a[4] = {q.x, q.y, q.z, q.w};
@@ -235,29 +310,39 @@ __device__ __forceinline__ float score_scale(const Problem& p, const List& list)
            (KV == KV_E4M3 ? kWidenedE4m3Scale : 1.f);
 }
 
-// This warp's tiles of the keys [begin, end): past the queries, no warp waits for another one.
-__device__ __forceinline__ void attend(Shared& s, const Problem& p, const List& list, int begin,
-                                       int end, Partial& partial) {
-    const Tiles tiles(begin, end);
-    auto& ring = s.ring[warp_index()];
-    Loader loader(p, list, tiles);
+// The ring of one warp: what it reads next, whatever piece that belongs to.
+struct Ring {
+    u8 (&stages)[kStages][2][kTileBytes];
+    int stage = 0;
+
+    __device__ __forceinline__ void fill(Loader& loader) {
 #pragma unroll
-    for (int i = 0; i < kStages - 1; ++i) loader.load(ring[i], i);
-    load_queries(s, p, list);
-    __syncthreads();
-    const float scale = score_scale(p, list);
+        for (int i = 0; i < kStages - 1; ++i) loader.load(stages[i]);
+    }
+
+    // The next tile; the stage that was read before it is loaded anew.
+    __device__ __forceinline__ u8 (&take(Loader& loader))[2][kTileBytes] {
+        ptx::copy_async_wait<kStages - 2>();
+        __syncwarp();  // the tile is in; and every lane has left the stage loaded next
+        loader.load(stages[stage == 0 ? kStages - 1 : stage - 1]);
+        u8(&tile)[2][kTileBytes] = stages[stage];
+        stage = stage == kStages - 1 ? 0 : stage + 1;
+        return tile;
+    }
+};
+
+// This warp's tiles of the keys [begin, end): no warp waits for another one.
+__device__ __forceinline__ void attend(const Shared& s, const Problem& p, const List& list,
+                                       int begin, int end, float scale, Ring& ring, Loader& loader,
+                                       Partial& partial) {
     const int all_see = attention::visible_keys(0, p.q_len, list.kv_len, p.causal, p.window).last;
     const int some_miss =
         attention::visible_keys(p.q_len - 1, p.q_len, list.kv_len, p.causal, p.window).first;
-    int stage = 0;
-    for (int i = 0; i < tiles.count; ++i) {
-        ptx::copy_async_wait<kStages - 2>();
-        __syncwarp();  // the tile is in; and every lane has left the stage loaded next
-        loader.load(ring[stage == 0 ? kStages - 1 : stage - 1], i + kStages - 1);
-        const int key = tiles.key(i);
+    for (int key = begin + kTile * warp_index(); key < end; key += kUnitKeys) {
+        u8(&tile)[2][kTileBytes] = ring.take(loader);
         float scores[kStrips][8] = {};
         u32 weights[kStrips][1][4];
-        score(s, ring[stage][0], scores);
+        score(s, tile[0], scores);
         if (key + kTile > least(all_see, end) || key < some_miss)
             mask_tile(p, list, key, end, scores);
 #pragma unroll
@@ -269,34 +354,50 @@ __device__ __forceinline__ void attend(Shared& s, const Problem& p, const List& 
                 weights[strip][0][half] =
                     pack_half(scores[strip][2 * half], scores[strip][2 * half + 1]);
         }
-        accumulate(ring[stage][1], weights, partial.o);
-        stage = stage == kStages - 1 ? 0 : stage + 1;
+        accumulate(tile[1], weights, partial.o);
     }
-    ptx::copy_async_wait<0>();
+}
+
+// One piece: s.list and s.queries are in place.
+__device__ __forceinline__ void work_piece(Shared& s, const Problem& p, int unit, int share_begin,
+                                           int share_end, int ctas, Ring& ring, Loader& loader) {
+    const List& list = s.list;
+    const Piece piece(list, unit, share_end);
+    const float scale = score_scale(p, list);
+    Partial partial;
+    attend(s, p, list, piece.key, piece.end, scale, ring, loader, partial);
+    const bool whole = unit == list.unit_begin && piece.next == list.unit_end;
+    const int slot = attention::partial_slot(blockIdx.x, list.unit_begin, share_begin);
+    merge_warps(s, p, list, partial, scale, whole, slot);
+    if (whole) return;
+    const Pieces pieces(list, ctas, s.prefix[p.sequences]);
+    if (arrived_last(s, p, list, pieces)) merge_pieces(p, list, pieces);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     sum_units(p, s.prefix);
-    const int units = s.prefix[p.sequences], cta = blockIdx.x;
-    const int share_begin = attention::share_begin(cta, gridDim.x, units);
-    const int share_end = attention::share_begin(cta + 1, gridDim.x, units);
-    for (int unit = share_begin; unit < share_end;) {
-        if (threadIdx.x == 0) s.list = list_of_unit(p, s.prefix, unit);
+    const int units = s.prefix[p.sequences], ctas = least<int>(gridDim.x, units);
+    const int cta = blockIdx.x;
+    if (cta >= ctas) return;  // every share has a unit: merging counts on it
+    const int share_begin = attention::share_begin(cta, ctas, units);
+    const int share_end = attention::share_begin(cta + 1, ctas, units);
+    List list = list_of_unit(p, s.prefix, share_begin);  // by every warp: sooner than being told
+    Queries queries;
+    queries.fetch(p, list);
+    Loader loader(p, s, list, share_begin, share_end);
+    Ring ring{s.ring[warp_index()]};
+    ring.fill(loader);
+    for (int unit = share_begin;;) {
+        queries.store(s);
+        if (threadIdx.x == 0) s.list = list;
         __syncthreads();
-        const List& list = s.list;
-        const int end = least(share_end, list.unit_end);
-        const int key = list.key_begin + (unit - list.unit_begin) * kUnitKeys;
-        const int end_key =
-            least(list.kv_len, list.key_begin + (end - list.unit_begin) * kUnitKeys);
-        Partial partial;
-        attend(s, p, list, key, end_key, partial);
-        publish(s, partial, score_scale(p, list));
-        const bool whole = unit == list.unit_begin && end == list.unit_end;
-        merge_warps(s, p, list, whole, attention::partial_slot(cta, list.unit_begin, share_begin));
-        if (!whole) merge_pieces(s, p, list, units);
-        __syncthreads();  // the next list's keys arrive where the outputs lie
-        unit = end;
+        work_piece(s, p, unit, share_begin, share_end, ctas, ring, loader);
+        unit = least(share_end, s.list.unit_end);
+        if (unit >= share_end) break;
+        list = list_of_unit(p, s.prefix, unit);
+        queries.fetch(p, list);
+        __syncthreads();  // everyone has left the list
     }
 }

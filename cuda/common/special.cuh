@@ -61,3 +61,16 @@ __device__ __forceinline__ int opaque(int value) {
     asm volatile("" : "+r"(value));
     return value;
 }
+
+// As `condition ? yes : no`, of values that the compiler must not turn into a choice of addresses.
+__device__ __forceinline__ float select(bool condition, float yes, float no) {
+    float value;
+    asm("{\n"
+        ".reg .pred p;\n"
+        "setp.ne.s32 p, %3, 0;\n"
+        "selp.f32 %0, %1, %2, p;\n"
+        "}"
+        : "=f"(value)
+        : "f"(yes), "f"(no), "r"(static_cast<int>(condition)));
+    return value;
+}

@@ -206,41 +206,69 @@ __device__ __forceinline__ void exchange(Shared& s, const s32 (&sums)[kAccumulat
         owned[i] += s.received[group][buffer][i / kVector][thread][i % kVector];
 }
 
-__device__ __forceinline__ void store_one(const Problem& p, int row, int col, s32 sum) {
-    if (row >= p.m || col >= p.n) return;
-    const size_t at = static_cast<size_t>(row) * p.ldo + col;
-    if constexpr (kRawSums) {
-        static_cast<s32*>(p.out)[at] = sum;
-    } else {
-        const float bias = p.bias == nullptr ? 0.f : __ldg(p.bias + col);
-        const float y = dequantise(sum, __ldg(p.row_scale + row), __ldg(p.col_scale + col), bias);
-        if constexpr (kOutBytes == 4) static_cast<float*>(p.out)[at] = y;
-        else static_cast<u16*>(p.out)[at] = OUT == OUT_FP16 ? to_f16(y) : to_bf16(y);
-    }
+// Element i of the sums that a thread finishes: d[4 j + e] of the accumulator is weight row
+// g + 8 (e / 2), activation row 8 j + 2 t + e % 2.
+__device__ __forceinline__ int element(int i) { return ptx::cluster_rank() * kOwned + i; }
+__device__ __forceinline__ int row_of(int i, int t) {
+    return element(i) / 4 * 8 + 2 * t + element(i) % 2;
 }
 
-// d[4 j + i] is weight row g + 8 (i / 2), activation row 8 j + 2 t + i % 2: transposed on the way
-// out, in runs of 8 neighbouring columns. The output is small beside the weights.
-__device__ __forceinline__ void store_owned(const Problem& p, const s32 (&owned)[kOwned], int tile,
-                                            int thread) {
-    const int lane = thread % kWarp;
-    const int col = tile * kTileN + thread / kWarp * 16 + lane / 4;
+// The scales of a thread's rows, which are the same in every tile, and of its two columns. Fetched
+// before they are needed: each would otherwise be a trip to L2 between two stores.
+struct Scales {
+    float rows[kOwned], cols[2], biases[2];
+
+    __device__ __forceinline__ Scales(const Problem& p, int thread) {
+        if constexpr (!kRawSums)
+#pragma unroll
+            for (int i = 0; i < kOwned; ++i)
+                rows[i] = load_or_zero(p.row_scale, row_of(i, thread % 4), p.m);
+    }
+
+    __device__ __forceinline__ void fetch(const Problem& p, int col) {
+        if constexpr (!kRawSums)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                cols[half] = load_or_zero(p.col_scale, col + 8 * half, p.n);
+                biases[half] = load_or_zero(p.bias, col + 8 * half, p.n);
+            }
+    }
+};
+
+// Transposed on the way out, in runs of 8 neighbouring columns from `col`: the output is small
+// beside the weights.
+__device__ __forceinline__ void store_owned(const Problem& p, const s32 (&owned)[kOwned],
+                                            const Scales& scales, int first_col, int thread) {
 #pragma unroll
     for (int i = 0; i < kOwned; ++i) {
-        const int index = ptx::cluster_rank() * kOwned + i;
-        store_one(p, index / 4 * 8 + lane % 4 * 2 + index % 2, col + index / 2 % 2 * 8, owned[i]);
+        const int half = element(i) / 2 % 2;
+        const int row = row_of(i, thread % 4), col = first_col + 8 * half;
+        if (row >= p.m || col >= p.n) continue;
+        const size_t at = static_cast<size_t>(row) * p.ldo + col;
+        if constexpr (kRawSums) {
+            static_cast<s32*>(p.out)[at] = owned[i];
+        } else {
+            const float y = dequantise(owned[i], scales.rows[i],
+                                       half ? scales.cols[1] : scales.cols[0],
+                                       half ? scales.biases[1] : scales.biases[0]);
+            if constexpr (kOutBytes == 4) static_cast<float*>(p.out)[at] = y;
+            else static_cast<u16*>(p.out)[at] = OUT == OUT_FP16 ? to_f16(y) : to_bf16(y);
+        }
     }
 }
 
 __device__ __forceinline__ void consume(Shared& s, const Problem& p, const Work& work, int group,
                                         int thread) {
     const int stride = gridDim.x / kCluster;
+    Scales scales(p, thread);
     Position at;
     at.count = group * work.blocks;
     int turn = 0;
     for (int tile = blockIdx.x / kCluster + group * stride; tile < work.tiles;
          tile += kConsumers * stride) {
         s32 sums[kAccumulators] = {}, owned[kOwned];
+        const int col = tile * kTileN + thread / kWarp * 16 + thread % kWarp / 4;
+        scales.fetch(p, col);
         // In order: a wait by parity can tell a stage's phase only from the one before, so all
         // earlier stages must have been seen by somebody.
         if (tile >= stride) ptx::named_barrier_sync(1 + group, kConsumers * kWarpgroup);
@@ -249,7 +277,7 @@ __device__ __forceinline__ void consume(Shared& s, const Problem& p, const Work&
             ptx::named_barrier_arrive(2 - group, kConsumers * kWarpgroup);
         at.count += (kConsumers - 1) * work.blocks;
         exchange(s, sums, owned, group, turn++, thread);
-        store_owned(p, owned, tile, thread);
+        store_owned(p, owned, scales, col, thread);
     }
 }
 

@@ -53,6 +53,14 @@ __device__ __forceinline__ float2 load_pair(const float* values, int col, int co
     return pair;
 }
 
+// The same without a branch, so that the loads of many stores can be under way together; what lies
+// beyond `count` repeats the last value, which nobody stores.
+__device__ __forceinline__ float2 load_pair_clamped(const float* values, int col, int count) {
+    if (values == nullptr) return make_float2(0.f, 0.f);
+    return make_float2(__ldg(values + least(col, count - 1)),
+                       __ldg(values + least(col + 1, count - 1)));
+}
+
 __device__ __forceinline__ float load_or_zero(const float* values, int index, int count) {
     return values != nullptr && index < count ? __ldg(values + index) : 0.f;
 }
@@ -61,28 +69,27 @@ __device__ __forceinline__ float load_or_zero(const float* values, int index, in
 // a whole pair is one aligned store.
 __device__ __forceinline__ void store_pair(const Problem& p, int row, int col, s32 sum0, s32 sum1,
                                            float row_scale) {
-    if (row >= p.m || col >= p.n) return;
-    const bool both = col + 1 < p.n;
+    const bool inside = row < p.m && col < p.n, both = col + 1 < p.n;
     const size_t at = static_cast<size_t>(row) * p.ldo + col;
     if constexpr (kRawSums) {
         s32* out = static_cast<s32*>(p.out) + at;
-        if (both) *reinterpret_cast<int2*>(out) = make_int2(sum0, sum1);
-        else *out = sum0;
+        if (inside && both) *reinterpret_cast<int2*>(out) = make_int2(sum0, sum1);
+        else if (inside) *out = sum0;
         return;
     }
-    const float2 scale = load_pair(p.col_scale, col, p.n);
-    const float2 bias = load_pair(p.bias, col, p.n);
+    const float2 scale = load_pair_clamped(p.col_scale, col, p.n);
+    const float2 bias = load_pair_clamped(p.bias, col, p.n);
     const float y0 = dequantise(sum0, row_scale, scale.x, bias.x);
     const float y1 = dequantise(sum1, row_scale, scale.y, bias.y);
     if constexpr (kOutBytes == 4) {
         float* out = static_cast<float*>(p.out) + at;
-        if (both) *reinterpret_cast<float2*>(out) = make_float2(y0, y1);
-        else *out = y0;
+        if (inside && both) *reinterpret_cast<float2*>(out) = make_float2(y0, y1);
+        else if (inside) *out = y0;
     } else {
         u16* out = static_cast<u16*>(p.out) + at;
         const u32 packed = pack_out(y0, y1);
-        if (both) *reinterpret_cast<u32*>(out) = packed;
-        else *out = static_cast<u16>(packed);
+        if (inside && both) *reinterpret_cast<u32*>(out) = packed;
+        else if (inside) *out = static_cast<u16>(packed);
     }
 }
 

@@ -220,6 +220,7 @@ JOBS: dict[str, Callable[[], Part]] = {
     **{f"check_{name[:2]}": _check_rung(name, FEWER, "bf16") for name in list(RUNGS)[:4]},
     "time_flash_128": _timed(lambda: timed.flash(timed.prefill(128))),
     "time_decode": _timed(timed.decode),
+    "time_layouts": _timed(timed.layouts),
     "time_sigmoid": _timed(timed.sigmoid),
     "time_flash_64": _timed(lambda: timed.flash(timed.prefill(64))),
     "time_flash_256": _timed(lambda: timed.flash(timed.prefill(256))),

@@ -189,9 +189,12 @@ def shared_bytes(defines: Mapping[str, int], kv_dtype: str) -> int:
     head_dim, rows = defines["HEAD_DIM"], 16 * defines["STRIPS"]
     tile_bytes, warps = tile_shape(head_dim, kv_dtype)
     ring = 2 * tile_bytes * warps * defines["STAGES"]
-    merge = 2 * 4 * warps * rows
+    merge_rows = min(8, 16384 // (4 * warps * head_dim))
+    merging = 4 * warps * merge_rows * (head_dim + 8)
+    sums = 2 * 4 * warps * rows
     queries = rows * head_dim * 2
-    return ring + merge + queries + 4 * (MAX_SEQUENCES + 1) + 128
+    cursors = 32 * warps
+    return ring + merging + sums + queries + cursors + 4 * (MAX_SEQUENCES + 1) + 128
 
 
 def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) -> Prepared:
@@ -213,12 +216,12 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
         grid=(ctas,),
         threads=32 * tile_shape(head_dim, x.kv_dtype)[1],
         smem=shared_bytes(codes, x.kv_dtype),
-        params=_problem(x, partial, arrivals),
+        params=_problem(x, partial, arrivals, groups),
         keep=(x, partial, arrivals),
     )
 
 
-def _problem(x: DecodeOperands, partial: Any, arrivals: Any) -> Any:
+def _problem(x: DecodeOperands, partial: Any, arrivals: Any, row_groups: int) -> Any:
     """``Problem`` of decode_split_kv.cu."""
     null = np.uint64(0)
 
@@ -247,6 +250,8 @@ def _problem(x: DecodeOperands, partial: Any, arrivals: Any) -> Any:
         kv_len=x.tokens,
         heads=heads,
         kv_heads=x.kv_heads,
+        group=heads // x.kv_heads,
+        row_groups=row_groups,
         page_size=x.tokens if x.table is not None else 0,
         table_width=int(x.table.shape[1]) if x.table is not None else 0,
         causal=int(x.form.causal),

@@ -21,11 +21,12 @@ from refkernels._record import kernel_time
 from refkernels._sources import kernel_source, read_spec
 from refkernels._timing import Timing, capture_cupy, rotation_sets, time_kernel
 from refkernels.attention import peers
-from refkernels.attention.cases import draw
+from refkernels.attention.cases import DecodeCase, draw
+from refkernels.attention.decode import prepare_decode
 from refkernels.attention.device import bind, prepare
-from refkernels.attention.gates import check_sampled
+from refkernels.attention.gates import check_decode, check_sampled, draw_decode
 from refkernels.attention.naive import Form
-from refkernels.attention.problem import DecodeProblem, PrefillProblem, size
+from refkernels.attention.problem import DecodeProblem, PrefillProblem, decode_case, size
 from refkernels.int8_gemm.peers import capture_torch
 
 TOKENS = 16384
@@ -111,13 +112,54 @@ def sigmoid() -> list[Row]:
 
 
 def decode() -> list[Row]:
-    """Decoding, its peers, and the plain read of as many bytes."""
+    """Decoding, its peers, and the plain read of as many bytes (once for each size)."""
     rows: list[Row] = []
+    read: set[int] = set()
     for w in decodes():
         rows += decode_rows(w)
         rows += theirs(w)
-        rows += reads(int(kv_bytes(w)))
+        if (count := int(kv_bytes(w))) not in read:
+            rows += reads(count)
+            read.add(count)
     return rows
+
+
+def layouts() -> list[Row]:
+    """The same gigabyte of keys and values contiguous and in pages, either order of tokens and
+    heads; and sequences of 1 Ki to 64 Ki keys, mixed. Each beside the plain read."""
+    w = Attention(batch=32, q_len=1, kv_len=8192, heads=32, kv_heads=8, head_dim=128)
+    case = decode_case(w)
+    ragged = np.random.default_rng(9).uniform(np.log(1024), np.log(65536), 48)
+    lens = tuple(int(x) for x in np.exp(ragged))
+    cases = [
+        (f"{layout}, {f'pages of {page}' if page else 'contiguous'}", case, layout, page)
+        for layout in ("bhsd", "bshd")
+        for page in (0, 16, 64)
+    ]
+    cases.append(("ragged, pages of 64", dataclasses.replace(case, kv_lens=lens), "bshd", 64))
+    rows: list[Row] = []
+    for name, base, layout, page in cases:
+        one = dataclasses.replace(base, layout=layout, page=page)
+        moved = 2.0 * 2.0 * sum(one.kv_lens) * one.kv_heads * one.head_dim
+        rows.append(_layout_row(name, one, moved))
+        rows += reads(int(moved)) if page == 0 or len(set(one.kv_lens)) > 1 else ()
+    return rows
+
+
+def _layout_row(name: str, case: DecodeCase, moved: float) -> Row:
+    """One case, gated and timed; a line only: no workload says what tells them apart."""
+    import cupy
+
+    gate = check_decode(case, 21).gate
+    if not gate.passed:
+        return _red(f"decode_split_kv {name}", "", gate)
+    rng = generator(22, cupy)
+    calls = [prepare_decode(draw_decode(case, rng)) for _ in range(rotation_sets(moved, most=4))]
+    timing = time_kernel(lambda i: calls[i](), sets=len(calls), budget_s=BUDGET_S)
+    flops = 4.0 * case.head_dim * case.heads * case.q_len * sum(case.kv_lens)
+    shape = f"{len(case.kv_lens)} sequences, {sum(case.kv_lens)} keys"
+    line = _line(f"decode_split_kv {name}", shape, timing, flops, moved)
+    return {"ok": True, "line": line, "measurement": None}
 
 
 def sigmoid_rows(w: Attention, bias: float | None, weights: str) -> list[Row]:
@@ -231,12 +273,16 @@ def _timed(
     framework: str | None = None,
 ) -> Row:
     if gate is not None and not gate.passed:
-        line = f"{name:58} {_shape(w):34} gate red: {gate}"
-        print(line, flush=True)  # noqa: T201
-        return {"ok": False, "line": line, "measurement": None}
+        return _red(name, _shape(w), gate)
     capture = capture_cupy if framework is None else capture_torch
     timing = time_kernel(call, sets=sets, budget_s=BUDGET_S, capture=capture)
     return _row(name, w, timing, gate, flops_of(w), moved_bytes(w), framework)
+
+
+def _red(name: str, shape: str, gate: Gate) -> Row:
+    line = f"{name:58} {shape:34} gate red: {gate}"
+    print(line, flush=True)  # noqa: T201
+    return {"ok": False, "line": line, "measurement": None}
 
 
 def _row(

@@ -49,7 +49,7 @@ class Emulated:
         self.shared_bytes = int(library.shared_bytes_used())
         self.threads = int(library.block_threads())
 
-    def run(self, grid, params, maps=()) -> None:
+    def run(self, grid, params, maps=(), *, backwards=False) -> None:
         assert self.library.problem_bytes() == params.dtype.itemsize
         raw = np.zeros(16 * len(maps) + 8, np.uint64)
         start = -raw.ctypes.data % 64 // 8  # descriptors lie at multiples of 64 bytes
@@ -58,7 +58,7 @@ class Emulated:
             encoded[16 * i : 16 * i + 16] = one
         dims = (ctypes.c_int * 3)(*(*grid, 1, 1)[:3])
         pointers = (ctypes.c_void_p(x.ctypes.data) for x in (params, encoded))
-        self.library.run(dims, self.threads, *pointers)
+        self.library.run(dims, self.threads, *pointers, int(backwards))
 
 
 @pytest.fixture(scope="session")

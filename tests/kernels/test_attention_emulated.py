@@ -170,7 +170,18 @@ def test_sigmoid_in_fp16_keeps_small_weights(run_prefill, form):
 def run_decode(emulate, on_host):
     """Launches decoding as ``decode`` would, on NumPy arrays; returns (o, lse)."""
 
-    def run(q, k, v, form, ctas, dtype="bf16", kv_dtype="bf16", layout="bshd", **optional):
+    def run(
+        q,
+        k,
+        v,
+        form,
+        ctas,
+        dtype="bf16",
+        kv_dtype="bf16",
+        layout="bshd",
+        backwards=False,
+        **optional,
+    ):
         out = np.full(q.shape, 0x7FC1, np.uint16)
         lse = np.full((q.shape[2], q.shape[0], q.shape[1]), np.nan, np.float32)
         names = ("lengths", "table", "k_scale", "v_scale")
@@ -193,10 +204,11 @@ def run_decode(emulate, on_host):
         assert kernel.shared_bytes <= decode.shared_bytes(codes, kv_dtype) <= 232448
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]
         rows = 16 * codes["STRIPS"]
-        lists = q.shape[0] * x.kv_heads * -(-(q.shape[2] // x.kv_heads * q.shape[1]) // rows)
+        groups = -(-(q.shape[2] // x.kv_heads * q.shape[1]) // rows)
         partial = np.full(2 * ctas * rows * (q.shape[3] + 2), np.nan, np.float32)
-        arrivals = np.zeros(lists, np.uint32)
-        kernel.run((ctas,), decode._problem(x, on_host(partial), on_host(arrivals)))
+        arrivals = np.zeros(q.shape[0] * x.kv_heads * groups, np.uint32)
+        params = decode._problem(x, on_host(partial), on_host(arrivals), groups)
+        kernel.run((ctas,), params, backwards=backwards)
         assert (arrivals == 0).all()
         return widen(out, "bf16") if dtype == "bf16" else out.view(np.float16), lse
 
@@ -221,8 +233,10 @@ DECODES = {
     "three queries": {"lens": (200, 65), "q_len": 3, "ctas": 7},
     "two strips": {"lens": (400, 65), "q_len": 16, "ctas": 4},
     "window": {"lens": (1000, 65), "q_len": 2, "window": 100, "ctas": 4},
+    "more CTAs than units": {"lens": (700, 65), "ctas": 40},
     "pages of 16": {"lens": (300, 65), "page": 16, "ctas": 4},
     "pages of 64": {"lens": (300, 65), "page": 64, "ctas": 1},
+    "more pages than lanes": {"lens": (4500,), "page": 16, "width": 64, "ctas": 1},
     "heads before tokens": {"lens": (300, 65), "layout": "bhsd", "ctas": 4},
     "narrow heads": {"lens": (300, 65), "width": 64, "ctas": 4},
     "wide heads": {"lens": (300, 65), "width": 256, "ctas": 4},
@@ -247,12 +261,14 @@ DECODES = {
 
 QUICK = (
     "one sequence, several CTAs",
+    "more CTAs than units",
     "ragged, more lists than CTAs",
     "no keys at all",
     "three queries",
     "window",
     "pages of 16",
     "pages of 64",
+    "more pages than lanes",
     "heads before tokens",
     "e4m3, narrow heads, pages",
 )
@@ -297,6 +313,21 @@ def test_decoding(run_decode, name):
         seen = np.isfinite(logs)
         assert np.isneginf(lse[:, i][~seen]).all()
         assert not seen.any() or np.abs(lse[:, i][seen] - logs[seen]).max() < 1e-4
+
+
+def test_the_result_does_not_depend_on_who_arrives_last(run_decode):
+    """CTAs in ascending and in descending order add up the same pieces in the same order."""
+    rng = np.random.default_rng(6)
+    q = draw(rng, (2, 1, 8, 128), "bf16")
+    k, v = (draw(rng, (2, 700, 2, 128), "bf16") for _ in range(2))
+    lengths = np.array([700, 65], np.int32)
+    up, down = (
+        run_decode(q, k, v, Form(causal=True), 11, backwards=b, lengths=lengths)
+        for b in (False, True)
+    )
+
+    assert (up[0] == down[0]).all()
+    assert (up[1] == down[1]).all()
 
 
 @pytest.mark.slow

@@ -4,13 +4,15 @@
 
 __attribute__((aligned(1024))) unsigned char shared_bytes[kSharedBytes];
 
-extern "C" void run(const int* grid, int threads, const void* problem, const TensorMap* maps) {
+extern "C" void run(const int* grid, int threads, const void* problem, const TensorMap* maps,
+                    int backwards) {
     gridDim = {(unsigned)grid[0], (unsigned)grid[1], (unsigned)grid[2]};
     blockDim = {(unsigned)threads, 1, 1};
     const Problem& p = *static_cast<const Problem*>(problem);
     for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
         for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-            for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x)
+            for (unsigned x = 0; x < gridDim.x; ++x) {
+                blockIdx.x = backwards ? gridDim.x - 1 - x : x;
                 emulator::run_block(threads, [&] {
 #if MAPS
                     ENTRY(p, maps[0], maps[1], maps[2]);
@@ -18,6 +20,7 @@ extern "C" void run(const int* grid, int threads, const void* problem, const Ten
                     ENTRY(p);
 #endif
                 });
+            }
 }
 
 extern "C" int problem_bytes() { return sizeof(Problem); }

@@ -41,6 +41,11 @@ struct Ring {
 
 inline void named_barrier_sync(int id, int threads) { emulator::sync(id, threads); }
 inline void named_barrier_arrive(int id, int threads) { emulator::arrive(id, threads); }
+inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
+    const u32 before = *counter;
+    *counter += value;
+    return before;
+}
 inline bool elect_one() {
     __syncwarp();
     return lane_index() == 0;

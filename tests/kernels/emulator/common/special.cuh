@@ -26,3 +26,5 @@ u32 widen_s8(u32 bytes) {
 }
 
 inline int opaque(int value) { return value; }
+
+inline float select(bool condition, float yes, float no) { return condition ? yes : no; }

@@ -35,8 +35,15 @@ inline u32 smem_address(const void* p) {
 }
 
 inline int lane_index() { return threadIdx.x % kWarp; }
-inline int warp_index() { return threadIdx.x / kWarp; }
-inline int warpgroup_index() { return threadIdx.x / kWarpgroup; }
+// Shuffles on the device: all lanes of a warp have to be there.
+inline int warp_index() {
+    emulator::meet(nullptr, [] {});
+    return threadIdx.x / kWarp;
+}
+inline int warpgroup_index() {
+    emulator::meet(nullptr, [] {});
+    return threadIdx.x / kWarpgroup;
+}
 
 inline u16 to_bf16(float value) {
     u32 bits = __float_as_uint(value);
