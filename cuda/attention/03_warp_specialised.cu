@@ -90,8 +90,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         if (s.work.valid && s.work.blocks.count() > 0) {
             attend(s.pipes, p, s.work, role - 1);
         } else if (s.work.valid) {
-            store_nothing_seen(p, s.work, s.work.first_row + 64 * (role - 1),
-                               threadIdx.x % kWarpgroup);
+            store_nothing_seen(p, s.work, threadIdx.x - kWarpgroup, kThreads - kWarpgroup);
         }
     }
 }

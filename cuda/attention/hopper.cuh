@@ -116,17 +116,18 @@ __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work
         }
 }
 
-// The outputs of a tile whose queries see no key at all.
-__device__ __forceinline__ void store_nothing_seen(const Problem& p, const Work& work,
-                                                   int first_row, int thread) {
+// The outputs of a tile whose queries see no key at all, by `threads` threads.
+__device__ __forceinline__ void store_nothing_seen(const Problem& p, const Work& work, int thread,
+                                                   int threads) {
     constexpr int kUnits = kHeadDim / 8;
-    for (int i = thread; i < 64 * kUnits; i += kWarpgroup) {
-        const int row = first_row + i / kUnits;
-        if (row >= work.q_len) return;
-        const size_t token = work.q_start + row;
-        *reinterpret_cast<uint4*>(p.out + (token * p.heads + work.head) * kHeadDim +
-                                  i % kUnits * 8) = make_uint4(0, 0, 0, 0);
-        if (i % kUnits == 0 && p.lse != nullptr)
-            p.lse[static_cast<size_t>(work.head) * p.tokens + token] = minus_infinity();
+    const int rows = least(kTileM, work.q_len - work.first_row);
+    const int token = work.q_start + work.first_row;
+    u16* out = p.out + (static_cast<size_t>(token) * p.heads + work.head) * kHeadDim;
+#pragma unroll 1
+    for (int row = thread / kUnits; row < rows; row += threads / kUnits) {
+        const int element = row * p.heads * kHeadDim + thread % kUnits * 8;
+        *reinterpret_cast<uint4*>(out + element) = make_uint4(0, 0, 0, 0);
+        if (thread % kUnits == 0 && p.lse != nullptr)
+            p.lse[static_cast<size_t>(work.head) * p.tokens + token + row] = minus_infinity();
     }
 }

@@ -3,7 +3,7 @@
 // first loads nor the stores show; and tiles are handed out on demand, the long ones first, so that
 // under a causal mask all CTAs end within one short tile of each other.
 //
-// Roles: warp 0 loads, warp 1 schedules (one thread each), the other warpgroups multiply. What is
+// Roles: a thread of warp 0 loads, warp 1 schedules, the other warpgroups multiply. What is
 // to be done goes through two slots in shared memory; computing it in one place keeps the divisions
 // out of the loader, whose registers are few.
 #pragma once
@@ -17,8 +17,8 @@ struct Shared {
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
 constexpr int kThreads = kWarpgroup * (1 + kConsumers);
-constexpr int kConsumerRegisters = kConsumers == 3 ? 160 : 240;
-constexpr int kProducerRegisters = kConsumers == 3 ? 32 : 24;
+constexpr int kConsumerRegisters = kConsumers == 3 ? 160 : 232;
+constexpr int kProducerRegisters = kConsumers == 3 ? 32 : 40;
 
 // ---------------------------------------------------------------- scheduler: one thread
 
@@ -33,24 +33,36 @@ __device__ __forceinline__ bool find_tile(const Problem& p, int index,
 }
 
 // Hands out tiles in ascending order, each to the first CTA that asks; one tile is known ahead, so
-// that the loads of the next one start while this one is computed.
+// that the loads of the next one start while this one is computed. Tiles that see no key are
+// stored here, by all of the warp, and not handed out.
 __device__ __forceinline__ void schedule(Shared& s, const Problem& p) {
     attention::PackedTiles packed;
     ptx::Ring<2> ring;
     int index = blockIdx.x;
     while (true) {
-        attention::Tile tile{0, 0, 0};
-        const bool found = find_tile(p, index, packed, tile);
+        Work& work = s.work[ring.stage];
         ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
-        if (found) s.work[ring.stage] = work_of_tile(p, tile, kTileM, kTileN);
-        else s.work[ring.stage].valid = 0;
-        ptx::mbarrier_arrive(&s.work_full[ring.stage]);
+        if (lane_index() == 0) {
+            attention::Tile tile{0, 0, 0};
+            const bool found = find_tile(p, index, packed, tile);
+            if (found) work = work_of_tile(p, tile, kTileM, kTileN);
+            else work.valid = 0;
+            index = gridDim.x + atomicAdd(&p.counters[0], found);
+        }
+        __syncwarp();
+        const bool found = work.valid;
+        if (found && work.blocks.count() <= 0) {
+            store_nothing_seen(p, work, lane_index(), kWarp);
+            __syncwarp();
+            continue;
+        }
+        if (lane_index() == 0) ptx::mbarrier_arrive(&s.work_full[ring.stage]);
         ring.advance();
         if (!found) break;
-        index = gridDim.x + atomicAdd(&p.counters[0], 1u);
     }
     // Every CTA sees the end once; the last one leaves the counters as it found them.
-    if (atomicAdd(&p.counters[1], 1u) == gridDim.x - 1) p.counters[0] = p.counters[1] = 0;
+    if (lane_index() == 0 && atomicAdd(&p.counters[1], 1u) == gridDim.x - 1)
+        p.counters[0] = p.counters[1] = 0;
 }
 
 // ---------------------------------------------------------------- loader: one thread
@@ -62,7 +74,7 @@ __device__ __forceinline__ void produce(Shared& s, const Maps& maps) {
         ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
         const Work& work = s.work[ring.stage];
         if (!work.valid) return;
-        if (work.blocks.count() > 0) loader.load(s.pipes, maps, work);
+        loader.load(s.pipes, maps, work);
         ptx::mbarrier_arrive(&s.work_empty[ring.stage]);
         ring.advance();
     }
@@ -71,19 +83,24 @@ __device__ __forceinline__ void produce(Shared& s, const Maps& maps) {
 // ---------------------------------------------------------------- consumers: 64 queries each
 
 template <typename Rows>
-__device__ __forceinline__ void consume(Shared& s, const Problem& p, int group, int thread) {
+__device__ __forceinline__ void consume(Shared& s, const Problem& p, int group) {
     Attender<Rows> attender;
     ptx::Ring<2> ring;
     if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
-    while (true) {
+    ptx::mbarrier_wait(&s.work_full[0], 0);
+    if (!s.work[0].valid) return;
+    attender.begin(s.pipes, group);
+    const auto next = [&] {
         ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
-        const Work& work = s.work[ring.stage];
-        if (!work.valid) return;
-        if (work.blocks.count() > 0) attender.attend(s.pipes, p, work, group);
-        else store_nothing_seen(p, work, work.first_row + 64 * group, thread);
-        __syncwarp();
-        free_stage(&s.work_empty[ring.stage]);
+        return s.work[ring.stage].valid != 0;
+    };
+    bool more = true;
+    while (more) {
+        const int stage = ring.stage;
         ring.advance();
+        more = attender.attend(s.pipes, p, s.work[stage], group, next);
+        __syncwarp();
+        free_stage(&s.work_empty[stage]);
     }
 }
 
@@ -103,12 +120,11 @@ __device__ __forceinline__ void persistent_attention(const Problem& p, const Map
     const int role = warpgroup_index();
     if (role == 0) {
         ptx::registers_shrink<kProducerRegisters>();
-        const bool elected = ptx::elect_one();
-        if (warp_index() == 0 && elected) produce(s, maps);
-        if (warp_index() == 1 && elected) schedule(s, p);
+        if (warp_index() == 0 && ptx::elect_one()) produce(s, maps);
+        if (warp_index() == 1) schedule(s, p);
         __syncwarp();
     } else {
         ptx::registers_grow<kConsumerRegisters>();
-        consume<Rows>(s, p, role - 1, threadIdx.x % kWarpgroup);
+        consume<Rows>(s, p, role - 1);
     }
 }

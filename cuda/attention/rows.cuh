@@ -9,14 +9,31 @@
 #include "attention/numbers.cuh"
 #include "attention/schedule.cuh"
 
+// How many of a thread's columns of a row, 0 1 8 9 16 17 ..., lie before column `end`.
+__device__ __forceinline__ int columns_before(int end) {
+    const int reached = end > 0 ? end : 0;
+    return reached / 8 * 2 + (reached % 8 < 2 ? reached % 8 : 2);
+}
+
+// The lowest `count` bits from bit 32 * word on, of a string of ones.
+__device__ __forceinline__ u32 low_bits(int count, int word) {
+    return ~shift_left(~0u, count > 32 * word ? count - 32 * word : 0);
+}
+
 // Columns of one row outside [first, last) become -inf; both count from this thread's first column.
+// One bit a column: a test of a bit costs less than two comparisons.
 template <int Count>
 __device__ __forceinline__ void mask_row(float (&s)[Count], int half, int first, int last) {
+    const int begin = columns_before(first), end = columns_before(last);
 #pragma unroll
-    for (int j = 0; j < Count / 4; ++j)
+    for (int word = 0; word < (Count + 63) / 64; ++word) {
+        const u32 seen = low_bits(end, word) & ~low_bits(begin, word);
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
-            if (8 * j + i < first || 8 * j + i >= last) s[4 * j + 2 * half + i] = minus_infinity();
+        for (int bit = 0; bit < 32; ++bit) {
+            const int column = 32 * word + bit, i = column / 2 * 4 + 2 * half + column % 2;
+            if (i < Count && !(seen & 1u << bit)) s[i] = minus_infinity();
+        }
+    }
 }
 
 // Scores of keys that a row does not see become -inf. `first_row` is the query of this thread's

@@ -32,6 +32,13 @@ __device__ __forceinline__ float tanh_approx(float x) {
     return y;
 }
 
+// 0 for a distance of 32 or more, unlike C's operator.
+__device__ __forceinline__ u32 shift_left(u32 bits, int distance) {
+    u32 shifted;
+    asm("shl.b32 %0, %1, %2;" : "=r"(shifted) : "r"(bits), "r"(distance));
+    return shifted;
+}
+
 // Bytes First and Second of `bytes` as an fp16 pair, First in the lower half.
 //
 // e4m3: sign, 4 bits of exponent (bias 7) and 3 of fraction move into fp16's fields (bias 15),

@@ -314,9 +314,14 @@ def shape_of(rung: Rung, head_dim: int, tile_n: int) -> Shape:
 
 
 def section_of(x: Operands, l2_bytes: int) -> int:
-    """(sequence, head) pairs to work together: their keys and values fill half of L2."""
+    """(sequence, head) pairs to work together: their keys and values fill half of L2 at most.
+
+    A divisor of all pairs: a last section of fewer tiles than SMs would leave most of them idle.
+    """
+    pairs = x.heads * x.sequences
     pair_bytes = 2 * x.kv_len * x.head_dim * 2 * x.kv_heads / x.heads
-    return max(1, min(x.heads * x.sequences, int(l2_bytes / 2 / pair_bytes)))
+    most = max(1, min(pairs, int(l2_bytes / 2 / pair_bytes)))
+    return next(n for n in range(most, 0, -1) if pairs % n == 0)
 
 
 def _l2_bytes() -> int:

@@ -11,6 +11,8 @@ inline float log2_approx(float x) { return std::log2(x); }
 inline float reciprocal_approx(float x) { return 1.f / x; }
 inline float tanh_approx(float x) { return std::tanh(x); }
 
+inline u32 shift_left(u32 bits, int distance) { return distance < 32 ? bits << distance : 0; }
+
 constexpr float kWidenedE4m3Scale = 256.f;
 
 template <int First, int Second>
