@@ -15,8 +15,15 @@
 #define TILE_N (HEAD_DIM == 256 ? 80 : 128)
 #endif
 
+#ifndef CONSUMERS
+#define CONSUMERS (HEAD_DIM == 64 ? 3 : 2)
+#endif
+#ifndef STAGES
+#define STAGES (HEAD_DIM == 64 ? 4 : 2)
+#endif
+
 constexpr int kTileN = TILE_N;                       // keys per block
-constexpr int kConsumers = kHeadDim == 64 ? 3 : 2;   // warpgroups that multiply, 64 queries each
+constexpr int kConsumers = CONSUMERS;   // warpgroups that multiply, 64 queries each
 constexpr int kTileM = 64 * kConsumers;
 constexpr int kPanels = kHeadDim / 64;
 constexpr int kPanelCols = 64;
@@ -53,8 +60,13 @@ __device__ __forceinline__ void issue_scores(float (&s)[kScores], const QueryTil
         for (int step = 0; step < 4; ++step) {
             const u64 da = a + panel * (sizeof(q.panel[0]) >> 4) + step * ptx::kDescriptorStepK;
             const u64 db = b + panel * (sizeof(k.panel[0]) >> 4) + step * ptx::kDescriptorStepK;
-            if constexpr (FP16) ptx::wgmma_f16(s, da, db, panel + step > 0);
-            else ptx::wgmma_bf16(s, da, db, panel + step > 0);
+            if (panel + step == 0) {
+                if constexpr (FP16) ptx::wgmma_f16_start(s, da, db);
+                else ptx::wgmma_bf16_start(s, da, db);
+            } else {
+                if constexpr (FP16) ptx::wgmma_f16(s, da, db, 1);
+                else ptx::wgmma_bf16(s, da, db, 1);
+            }
         }
     ptx::wgmma_commit();
 }

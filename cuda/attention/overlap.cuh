@@ -17,11 +17,16 @@
 #include "attention/pipes.cuh"
 
 // Turns: barrier 1 + g belongs to consumer g, which waits there for the one before it.
+#ifndef TURNS
+#define TURNS 1
+#endif
 __device__ __forceinline__ void take_turn(int group) {
+    if constexpr (!TURNS) return;
     ptx::named_barrier_sync(1 + group, 2 * kWarpgroup);
 }
 
 __device__ __forceinline__ void pass_turn(int group) {
+    if constexpr (!TURNS) return;
     ptx::named_barrier_arrive(1 + (group + 1) % kConsumers, 2 * kWarpgroup);
 }
 
@@ -33,6 +38,11 @@ struct Attender {
     Ring k, v;
     u32 q_parity = 0;
     float scores[kScores];
+
+    // The first turn is consumer 0's.
+    __device__ __forceinline__ void open(int group) {
+        if (group == 0) pass_turn(kConsumers - 1);
+    }
 
     __device__ __forceinline__ void begin(Pipes& s, int group) {
         wait_for_first(s, group);
@@ -90,7 +100,7 @@ struct Attender {
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.
             if (block > blocks.needed.first)
-                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after_weights());
+                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after(scores));
             ptx::wgmma_wait<0>();
             ptx::pin(o);
             free_stage(&s.v_empty[v.stage]);

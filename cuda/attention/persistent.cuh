@@ -7,7 +7,14 @@
 // to be done goes through two slots in shared memory; computing it in one place keeps the divisions
 // out of the loader, whose registers are few.
 #pragma once
+#ifndef AHEAD
+#define AHEAD 0
+#endif
+#if AHEAD
+#include "attention/ahead.cuh"
+#else
 #include "attention/overlap.cuh"
+#endif
 
 struct Shared {
     Pipes pipes;
@@ -17,8 +24,8 @@ struct Shared {
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
 constexpr int kThreads = kWarpgroup * (1 + kConsumers);
-constexpr int kConsumerRegisters = kConsumers == 3 ? 160 : 232;
-constexpr int kProducerRegisters = kConsumers == 3 ? 32 : 40;
+constexpr int kConsumerRegisters = kConsumers == 4 ? 112 : kConsumers == 3 ? 160 : 232;
+constexpr int kProducerRegisters = kConsumers == 4 ? 24 : kConsumers == 3 ? 32 : 40;
 
 // ---------------------------------------------------------------- scheduler: one thread
 
@@ -86,7 +93,7 @@ template <typename Rows>
 __device__ __forceinline__ void consume(Shared& s, const Problem& p, int group) {
     Attender<Rows> attender;
     ptx::Ring<2> ring;
-    if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
+    attender.open(group);
     ptx::mbarrier_wait(&s.work_full[0], 0);
     if (!s.work[0].valid) return;
     attender.begin(s.pipes, group);

@@ -3,7 +3,7 @@
 #pragma once
 #include "attention/hopper.cuh"
 
-constexpr int kStages = kHeadDim == 64 ? 4 : 2;
+constexpr int kStages = STAGES;
 
 struct Pipes {
     QueryTile q[kConsumers];

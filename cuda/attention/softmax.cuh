@@ -5,6 +5,8 @@
 #include "attention/rows.cuh"
 
 struct SoftmaxRows : OnlineSoftmax {
+    static constexpr bool kRescales = true;  // outputs, between products
+
     __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
 
     template <int Count>
@@ -13,7 +15,8 @@ struct SoftmaxRows : OnlineSoftmax {
     }
 
     // 0, but the compiler cannot know it before all weights are summed: no sum is negative.
-    __device__ __forceinline__ u32 zero_after_weights() const {
+    template <int Count>
+    __device__ __forceinline__ u32 zero_after(const float (&)[Count]) const {
         return (__float_as_uint(sum[0]) | __float_as_uint(sum[1])) >> 31;
     }
 

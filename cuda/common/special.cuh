@@ -39,6 +39,28 @@ __device__ __forceinline__ u32 shift_left(u32 bits, int distance) {
     return shifted;
 }
 
+// x y where `sign` is negative, else x: by predicate, which spares a selection.
+__device__ __forceinline__ float times_if_negative(float x, float y, float sign) {
+    asm("{\n"
+        ".reg .pred p;\n"
+        "setp.lt.f32 p, %2, 0f00000000;\n"
+        "@p mul.f32 %0, %0, %1;\n"
+        "}"
+        : "+f"(x)
+        : "f"(y), "f"(sign));
+    return x;
+}
+
+__device__ __forceinline__ int max_of_three(int a, int b, int c) {
+    const int ab = a > b ? a : b;
+    return ab > c ? ab : c;
+}
+
+__device__ __forceinline__ u32 min_of_three(u32 a, u32 b, u32 c) {
+    const u32 ab = a < b ? a : b;
+    return ab < c ? ab : c;
+}
+
 // Bytes First and Second of `bytes` as an fp16 pair, First in the lower half.
 //
 // e4m3: sign, 4 bits of exponent (bias 7) and 3 of fraction move into fp16's fields (bias 15),

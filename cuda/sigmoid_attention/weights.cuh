@@ -23,8 +23,13 @@
 
 #define FORM_ACCURATE 0
 #define FORM_TANH 1
+#define FORM_FREE 2
+#define FORM_TWO 3
 #ifndef FORM
 #define FORM FORM_ACCURATE
+#endif
+#ifndef RCP_EVERY
+#define RCP_EVERY 0
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
@@ -32,13 +37,12 @@ constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kTwoTermsBelow = -6.f;
 constexpr float kThreeTermsBelow = -4.f;
 
-// P: the polynomial of degree 5 with the least relative error on [0, 1], 5.1e-5.
+// P: the polynomial of degree 4 with the least relative error on [0, 1], 3.0e-4.
 __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
-    float r = fmaf(a, -0.10447963f, 0.41792495f);
-    r = fmaf(a, r, -0.77056071f);
-    r = fmaf(a, r, 0.95341599f);
-    r = fmaf(a, r, -0.99627510f);
-    return fmaf(a, r, 0.99994899f);
+    float r = fmaf(a, 0.15212629f, -0.53254415f);
+    r = fmaf(a, r, 0.86562578f);
+    r = fmaf(a, r, -0.98475393f);
+    return fmaf(a, r, 0.99969679f);
 }
 
 __device__ __forceinline__ float sigmoid_by_two_terms(float y) {
@@ -58,12 +62,13 @@ __device__ __forceinline__ float sigmoid_by_reciprocal(float y) {
 
 __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
     const float a = exp2_approx(-fabsf(y));
-    const float r = reciprocal_of_one_plus(a);
-    return y < 0.f ? a * r : r;
+    return times_if_negative(reciprocal_of_one_plus(a), a, y);
 }
 
 // The policy of the main loops (see attention/rows.cuh): nothing to rescale, nothing to sum.
 struct SigmoidRows {
+    static constexpr bool kRescales = false;  // outputs, between products
+
     float bias_log2;
 
     __device__ __forceinline__ SigmoidRows(const Problem& p, const Work& work)
@@ -72,39 +77,114 @@ struct SigmoidRows {
 
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) const {
+        scale(s, s, p);
+        weigh_scaled(s);
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void scale(float (&y)[Count], const float (&s)[Count],
+                                          const Problem& p) const {
+        const float half = FORM == FORM_TANH ? 0.5f * kLn2 : 1.f;
+        const float scale = half * p.scale_log2, bias = half * bias_log2;
+#pragma unroll
+        for (int i = 0; i < Count; ++i) y[i] = fmaf(s[i], scale, bias);
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void weigh_scaled(float (&s)[Count]) const {
         if constexpr (FORM == FORM_TANH) {
-            const float scale = 0.5f * kLn2 * p.scale_log2, bias = 0.5f * kLn2 * bias_log2;
 #pragma unroll
             for (int i = 0; i < Count; ++i)
-                s[i] = fmaf(tanh_approx(fmaf(s[i], scale, bias)), 0.5f * kWeightScale,
-                            0.5f * kWeightScale);
+                s[i] = fmaf(tanh_approx(s[i]), 0.5f * kWeightScale, 0.5f * kWeightScale);
             return;
         }
-        float top = minus_infinity();
+        if constexpr (FORM != FORM_FREE) {
+            u32 least = ~0u;  // of the bits of y: a positive or a small negative y has small ones
 #pragma unroll
-        for (int i = 0; i < Count; ++i) {
-            s[i] = fmaf(s[i], p.scale_log2, bias_log2);
-            top = fmaxf(top, s[i]);
+            for (int i = 0; i < Count; i += 2)
+                least = min_of_three(least, __float_as_uint(s[i]), __float_as_uint(s[i + 1]));
+            if (!__any_sync(kFullMask, least <= __float_as_uint(kTwoTermsBelow))) {
+#pragma unroll
+                for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_two_terms(s[i]) * kWeightScale;
+                return;
+            }
+            if constexpr (FORM == FORM_ACCURATE)
+                if (!__any_sync(kFullMask, least <= __float_as_uint(kThreeTermsBelow))) {
+#pragma unroll
+                    for (int i = 0; i < Count; ++i)
+                        s[i] = sigmoid_by_three_terms(s[i]) * kWeightScale;
+                    return;
+                }
         }
-        if (!__any_sync(kFullMask, top >= kTwoTermsBelow)) {
 #pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_two_terms(s[i]) * kWeightScale;
-        } else if (!__any_sync(kFullMask, top >= kThreeTermsBelow)) {
+        for (int i = 0; i < Count; ++i)
+            s[i] = (RCP_EVERY && i % (RCP_EVERY ? RCP_EVERY : 1) == 0 ? sigmoid_by_reciprocal(s[i])
+                                                  : sigmoid_by_polynomial(s[i])) *
+                   kWeightScale;
+    }
+
+    // Eight scores, a k-step of the next product, at a time.
+    template <int Count, typename Mask, typename Weight>
+    __device__ __forceinline__ void pack_weights(u32 (&w)[Count / 8][4], const float (&s)[Count],
+                                                 const Problem& p, Mask mask, Weight weight) const {
+        const float half = FORM == FORM_TANH ? 0.5f * kLn2 : 1.f;
+        const float scale = half * p.scale_log2, bias = half * bias_log2;
 #pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_three_terms(s[i]) * kWeightScale;
-        } else {
+        for (int step = 0; step < Count / 8; ++step) {
+            float y[8];
 #pragma unroll
-            for (int i = 0; i < Count; ++i)
-                s[i] = (i % 2 ? sigmoid_by_polynomial(s[i]) : sigmoid_by_reciprocal(s[i])) *
-                       kWeightScale;
+            for (int i = 0; i < 8; ++i) y[i] = fmaf(s[8 * step + i], scale, bias);
+            mask(y, step);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) y[i] = weight(y[i], i) * kWeightScale;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) w[step][i] = pack_pair(y[2 * i], y[2 * i + 1]);
         }
+    }
+
+    template <int Count, typename Mask>
+    __device__ __forceinline__ void weigh_packed(u32 (&w)[Count / 8][4], const float (&s)[Count],
+                                                 const Problem& p, Mask mask) const {
+        if constexpr (FORM == FORM_TANH) {
+            pack_weights(w, s, p, mask, [](float y, int) { return fmaf(tanh_approx(y), 0.5f, 0.5f); });
+            return;
+        }
+        if constexpr (FORM == FORM_TWO) {
+            // Positive floats are ordered as integers are, and above all negative ones.
+            const float limit = (kTwoTermsBelow - bias_log2) / p.scale_log2;
+            int top = 0;
+#pragma unroll
+            for (int i = 0; i < Count; i += 2)
+                top = max_of_three(top, __float_as_int(s[i]), __float_as_int(s[i + 1]));
+            if (!__any_sync(kFullMask, !(limit > 0.f) || top >= __float_as_int(limit))) {
+                pack_weights(w, s, p, mask, [](float y, int) { return sigmoid_by_two_terms(y); });
+                return;
+            }
+        }
+        pack_weights(w, s, p, mask, [](float y, int i) {
+            return RCP_EVERY && i % (RCP_EVERY ? RCP_EVERY : 1) == 0 ? sigmoid_by_reciprocal(y)
+                                                                     : sigmoid_by_polynomial(y);
+        });
+    }
+
+    template <int Steps>
+    __device__ __forceinline__ u32 zero_after(const u32 (&w)[Steps][4]) const {
+        u32 bits = 0;
+#pragma unroll
+        for (int i = 0; i < Steps; ++i) bits |= w[i][3];
+        return bits >> 31;
     }
 
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
-    // The branches of weigh() already keep the weights where they are.
-    __device__ __forceinline__ u32 zero_after_weights() const { return 0; }
+    template <int Count>
+    __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
+        u32 bits = 0;
+#pragma unroll
+        for (int i = 1; i < Count; i += 8) bits |= __float_as_uint(w[i]);
+        return bits >> 31;
+    }
 
     __device__ __forceinline__ void finish(const Problem&, const Work&, int) const {}
 

@@ -251,7 +251,7 @@ def prepare_rung(rung: Rung, x: Operands, defines: dict[str, int]) -> Prepared:
     import cupy
 
     codes = base_defines(rung, x, defines)
-    shape = shape_of(rung, x.head_dim, codes.get("TILE_N", 0))
+    shape = shape_of(rung, x.head_dim, codes)
     kernel = load_kernel(compile_kernel(kernel_source(rung.source), defines=codes), rung.entry)
     counters = cupy.zeros(2, cupy.uint32)
     blocks = -(-x.q_len // shape.tile_m)
@@ -295,16 +295,16 @@ def tile_keys(head_dim: int, form: Form) -> int:
     return 176 if wide else 128
 
 
-def shape_of(rung: Rung, head_dim: int, tile_n: int) -> Shape:
-    """Tile, threads and dynamic shared memory, as the sources compute them."""
+def shape_of(rung: Rung, head_dim: int, codes: Mapping[str, int]) -> Shape:
+    """Tile, threads and dynamic shared memory, as the sources compute them from ``codes``."""
     if not rung.hopper:
         keys = {64: 64, 128: 48, 256: 32}[head_dim]
         threads = 256 if head_dim == 256 else 128
         smem = (128 + 2 * keys) * head_dim * 2 + 256
         return Shape(tile_m=128, tile_n=keys, threads=threads, smem=smem)
-    consumers = 3 if head_dim == 64 else 2
-    stages = 4 if head_dim == 64 and rung.producer else 2
-    rows = 64 * consumers
+    consumers = codes.get("CONSUMERS", 3 if head_dim == 64 else 2)
+    stages = codes.get("STAGES", 4 if head_dim == 64 and rung.producer else 2)
+    rows, tile_n = 64 * consumers, codes["TILE_N"]
     return Shape(
         tile_m=rows,
         tile_n=tile_n,

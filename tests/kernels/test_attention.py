@@ -222,7 +222,8 @@ def test_tiles_are_as_wide_as_they_may_be():
     assert device.tile_keys(128, Form(causal=True)) == 128
     for rung in device.RUNGS.values():
         for width in device.HEAD_DIMS:
-            shape = device.shape_of(rung, width, device.tile_keys(width, Form()))
+            codes = {"TILE_N": device.tile_keys(width, Form())}
+            shape = device.shape_of(rung, width, codes)
             assert shape.smem <= 232448
             assert shape.threads % 128 == 0
 

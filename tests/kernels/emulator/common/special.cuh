@@ -13,6 +13,10 @@ inline float tanh_approx(float x) { return std::tanh(x); }
 
 inline u32 shift_left(u32 bits, int distance) { return distance < 32 ? bits << distance : 0; }
 
+inline float times_if_negative(float x, float y, float sign) { return sign < 0.f ? x * y : x; }
+inline int max_of_three(int a, int b, int c) { return std::max({a, b, c}); }
+inline u32 min_of_three(u32 a, u32 b, u32 c) { return std::min({a, b, c}); }
+
 constexpr float kWidenedE4m3Scale = 256.f;
 
 template <int First, int Second>
