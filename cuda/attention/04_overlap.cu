@@ -58,11 +58,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     } else {
         ptx::registers_grow<kConsumerRegisters>();
         const int group = role - 1;
+        if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
         if (s.work.valid && s.work.blocks.count() > 0) {
             Attender<SoftmaxRows> attender;
-            attender.open(group);
-            attender.begin(s.pipes, group);
-            attender.attend(s.pipes, p, s.work, group, [] { return false; });
+            attender.attend(s.pipes, p, s.work, group);
         } else if (s.work.valid) {
             store_nothing_seen(p, s.work, threadIdx.x - kWarpgroup, kThreads - kWarpgroup);
         }

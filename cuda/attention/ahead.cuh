@@ -12,7 +12,7 @@
 template <typename Rows>
 struct Attender {
     Ring k, v, k_done, v_done;
-    u32 q_parity = 0;
+    QueryRing q;
     float scores[2][kScores];
 
     __device__ __forceinline__ void open(int) {}
@@ -24,13 +24,12 @@ struct Attender {
     }
 
     __device__ __forceinline__ void wait_for_first(Pipes& s, int group) {
-        ptx::mbarrier_wait(&s.q_full[group], q_parity);
-        q_parity ^= 1;
+        ptx::mbarrier_wait(&s.q_full[q.stage][group], q.parity);
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
     }
 
     __device__ __forceinline__ void issue_first(Pipes& s, int group) {
-        issue_scores(scores[0], s.q[group], s.k[k.stage]);
+        issue_scores(scores[0], s.q[q.stage][group], s.k[k.stage]);
         k.advance();
     }
 
@@ -52,7 +51,10 @@ struct Attender {
                                           u32 (&w)[kTileN / 16][4], int block, int& accumulate) {
         ptx::pin(x);
         free_keys(s);
-        if (block == work.blocks.needed.first) free_stage(&s.q_empty[group]);
+        if (block == work.blocks.needed.first) {
+            free_stage(&s.q_empty[q.stage][group]);
+            q.advance();
+        }
         if (work.blocks.masked(block)) {
             attention::Range keys[2];
 #pragma unroll
@@ -94,7 +96,7 @@ struct Attender {
         const auto step = [&](float(&x)[kScores], float(&ahead)[kScores],
                               u32(&w)[kTileN / 16][4]) {
             ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
-            issue_scores(ahead, s.q[group], s.k[k.stage]);
+            issue_scores(ahead, s.q[q.stage][group], s.k[k.stage]);
             k.advance();
             ptx::wgmma_wait<2>();
             weigh<1>(s, p, work, rows, group, row, o, x, w, block--, accumulate);

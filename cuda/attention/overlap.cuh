@@ -30,72 +30,51 @@ __device__ __forceinline__ void pass_turn(int group) {
     ptx::named_barrier_arrive(1 + (group + 1) % kConsumers, 2 * kWarpgroup);
 }
 
-// A consumer warpgroup's part of the tiles it is given, one after another. The first scores of a
-// tile are made while the last product of the tile before is on its way and its outputs are stored,
-// so that the tensor cores never wait for a store; begin() makes those of the very first tile.
+// A consumer warpgroup's part of one tile that has a key at least.
 template <typename Rows>
 struct Attender {
     Ring k, v;
-    u32 q_parity = 0;
-    float scores[kScores];
 
-    // The first turn is consumer 0's.
-    __device__ __forceinline__ void open(int group) {
-        if (group == 0) pass_turn(kConsumers - 1);
-    }
-
-    __device__ __forceinline__ void begin(Pipes& s, int group) {
-        wait_for_first(s, group);
-        issue_scores(scores, s.q[group], s.k[k.stage]);
-        ptx::wgmma_wait<0>();
-    }
-
-    __device__ __forceinline__ void wait_for_first(Pipes& s, int group) {
-        ptx::mbarrier_wait(&s.q_full[group], q_parity);
-        q_parity ^= 1;
-        ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
-    }
-
-    // The scores of `block` have arrived; they become weights.
-    __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work, Rows& rows,
-                                          int group, int row, int block) {
-        ptx::pin(scores);
-        free_stage(&s.k_empty[k.stage]);
-        k.advance();
-        if (block == work.blocks.needed.first) free_stage(&s.q_empty[group]);
-        if (work.blocks.masked(block))
-            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
-        rows.weigh(scores, p);
-    }
-
-    // One tile with a key at least, after its first scores. `next` tells whether another follows;
-    // if not, the scores issued in its place are of whatever lies in shared memory, and unused.
-    template <typename Next>
-    __device__ __forceinline__ bool attend(Pipes& s, const Problem& p, const Work& work, int group,
-                                           Next next) {
+    __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& work,
+                                           int group) {
         const attention::Blocks& blocks = work.blocks;
         const int first_row = work.first_row + 64 * group;
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);
-        float o[kOutputs];
+        float o[kOutputs], scores[kScores];
         u32 weights[kTileN / 16][4];
 
+        ptx::mbarrier_wait(&s.q_full[0][group], 0);
         int block = blocks.needed.last - 1;
-        weigh(s, p, work, rows, group, row, block);
-        pack_rows(weights, scores);
+        ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+        issue_scores(scores, s.q[0][group], s.k[k.stage]);
+        ptx::wgmma_wait<0>();
+        ptx::pin(scores);
+        free_stage(&s.k_empty[k.stage]);
+        k.advance();
+        if (blocks.masked(block))
+            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
+        rows.weigh(scores, p);
+        rows.pack(weights, scores);
         if (blocks.count() > 1) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
 
         int accumulate = 0;
 #pragma unroll 1
         for (--block; block >= blocks.needed.first; --block) {
             take_turn(group);
-            issue_scores(scores, s.q[group], s.k[k.stage]);
+            issue_scores(scores, s.q[0][group], s.k[k.stage]);
             ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
             issue_values(o, weights, s.v[v.stage], accumulate);
             pass_turn(group);
             accumulate = 1;
             ptx::wgmma_wait<1>();
-            weigh(s, p, work, rows, group, row, block);
+            ptx::pin(scores);
+            free_stage(&s.k_empty[k.stage]);
+            k.advance();
+            if (blocks.masked(block))
+                mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal,
+                            p.window);
+            rows.weigh(scores, p);
             // Waiting for the next keys here and not at the top, with a parity that depends on the
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.
@@ -106,21 +85,14 @@ struct Attender {
             free_stage(&s.v_empty[v.stage]);
             v.advance();
             rows.rescale_outputs(o);
-            pack_rows(weights, scores);
+            rows.pack(weights, scores);
         }
         ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
         issue_values(o, weights, s.v[v.stage], accumulate);
         rows.finish(p, work, row);
-        const bool more = next();
-        if (more) wait_for_first(s, group);
-        issue_scores(scores, s.q[group], s.k[k.stage]);
-        ptx::wgmma_wait<1>();
+        ptx::wgmma_wait<0>();
         ptx::pin(o);
-        free_stage(&s.v_empty[v.stage]);
-        v.advance();
         rows.normalise(o);
         store_outputs(p, work, first_row, o);
-        ptx::wgmma_wait<0>();
-        return more;
     }
 };

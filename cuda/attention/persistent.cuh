@@ -89,28 +89,106 @@ __device__ __forceinline__ void produce(Shared& s, const Maps& maps) {
 
 // ---------------------------------------------------------------- consumers: 64 queries each
 
-template <typename Rows>
-__device__ __forceinline__ void consume(Shared& s, const Problem& p, int group) {
-    Attender<Rows> attender;
-    ptx::Ring<2> ring;
-    attender.open(group);
-    ptx::mbarrier_wait(&s.work_full[0], 0);
-    if (!s.work[0].valid) return;
-    attender.begin(s.pipes, group);
-    const auto next = [&] {
-        ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
-        return s.work[ring.stage].valid != 0;
-    };
-    bool more = true;
-    while (more) {
-        const int stage = ring.stage;
-        ring.advance();
-        more = attender.attend(s.pipes, p, s.work[stage], group, next);
-        __syncwarp();
-        free_stage(&s.work_empty[stage]);
-    }
+// The blocks of a tile, known to be the same in all lanes.
+__device__ __forceinline__ attention::Blocks uniform_blocks(const attention::Blocks& b) {
+    return {{uniform(b.needed.first), uniform(b.needed.last)},
+            {uniform(b.whole.first), uniform(b.whole.last)}};
 }
 
+// As Attender of rung 4, but the scores that are multiplied beside a tile's last values are the
+// first ones of the next tile: the pipeline never drains.
+template <typename Rows>
+__device__ __forceinline__ void consume(Shared& shared, const Problem& p, int group) {
+    Pipes& s = shared.pipes;
+    ptx::Ring<2> at;  // the slot of the tile whose values are multiplied next
+    Ring k, v;
+    QueryRing q;
+    float o[kOutputs], scores[kScores];
+    u32 weights[kTileN / 16][4];
+
+    if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
+    ptx::mbarrier_wait(&shared.work_full[0], 0);
+    if (!uniform(shared.work[0].valid)) return;
+    const int row = 64 * group + warp_index() % 4 * 16 + lane_index() / 4;  // in a tile
+    attention::Blocks blocks = uniform_blocks(shared.work[0].blocks);
+    int block = blocks.needed.last - 1, accumulate = 0;
+    Rows rows(p, shared.work[0]);
+
+    // The scores of `block` have arrived; they become weights.
+    const auto weigh = [&](const Work& work) {
+        free_stage(&s.k_empty[k.stage]);
+        k.advance();
+        if (block == blocks.needed.first) {
+            free_stage(&s.q_empty[q.stage][group]);
+            q.advance();
+        }
+        if (blocks.masked(block))
+            mask_scores(scores, work.first_row + row, block * kTileN, work.q_len, work.kv_len,
+                        p.causal, p.window);
+        rows.weigh(scores, p);
+    };
+
+    ptx::mbarrier_wait(&s.q_full[q.stage][group], q.parity);
+    ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+    issue_scores(scores, s.q[q.stage][group], s.k[k.stage]);
+    ptx::wgmma_wait<0>();
+    ptx::pin(scores);
+    weigh(shared.work[0]);
+    if (block > blocks.needed.first) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+    rows.pack(weights, scores);
+    bool more = true;
+#pragma unroll 1
+    while (more) {
+        const bool ends = block == blocks.needed.first;
+        ptx::Ring<2> next = at;
+        if (ends) {
+            next.advance();
+            ptx::mbarrier_wait(&shared.work_full[next.stage], next.parity);
+            more = uniform(shared.work[next.stage].valid);
+            if (more) {
+                ptx::mbarrier_wait(&s.q_full[q.stage][group], q.parity);
+                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+            }
+        }
+        take_turn(group);
+        issue_scores(scores, s.q[q.stage][group], s.k[k.stage]);  // of no use after the last tile
+        ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
+        issue_values(o, weights, s.v[v.stage], accumulate);
+        pass_turn(group);
+        accumulate = !ends;
+        ptx::wgmma_wait<1>();
+        ptx::pin(scores);
+        Rows finished = rows;
+        --block;
+        if (ends) {
+            rows = Rows(p, shared.work[next.stage]);
+            blocks = uniform_blocks(shared.work[next.stage].blocks);
+            block = blocks.needed.last - 1;
+        }
+        if (more) weigh(shared.work[next.stage]);
+        // Waiting for the next keys here and not at the top, with a parity that depends on the
+        // weights, also keeps ptxas, which moves waits for products up and arithmetic down, from
+        // waiting before the softmax.
+        if (more && block > blocks.needed.first)
+            ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after(scores));
+        ptx::wgmma_wait<0>();
+        ptx::pin(o);
+        free_stage(&s.v_empty[v.stage]);
+        v.advance();
+        if (ends) {
+            const Work& work = shared.work[at.stage];
+            finished.finish(p, work, work.first_row + row);
+            finished.normalise(o);
+            store_outputs(p, work, work.first_row + 64 * group, o);
+            __syncwarp();
+            free_stage(&shared.work_empty[at.stage]);
+        } else {
+            rows.rescale_outputs(o);
+        }
+        at = next;
+        rows.pack(weights, scores);
+    }
+}
 // ---------------------------------------------------------------- roles
 
 template <typename Rows>

@@ -3,23 +3,29 @@
 #pragma once
 #include "attention/hopper.cuh"
 
+#ifndef QUERY_STAGES
+#define QUERY_STAGES 1
+#endif
+
 constexpr int kStages = STAGES;
+constexpr int kQueryStages = QUERY_STAGES;  // tiles whose queries lie in shared memory
 
 struct Pipes {
-    QueryTile q[kConsumers];
+    QueryTile q[kQueryStages][kConsumers];
     KeyTile k[kStages];
     KeyTile v[kStages];
-    u64 q_full[kConsumers], q_empty[kConsumers];
+    u64 q_full[kQueryStages][kConsumers], q_empty[kQueryStages][kConsumers];
     u64 k_full[kStages], k_empty[kStages];
     u64 v_full[kStages], v_empty[kStages];
 };
 
 // One thread. Every consumer warp frees what it has read: four arrivals a warpgroup.
 __device__ __forceinline__ void init_pipes(Pipes& s) {
-    for (int group = 0; group < kConsumers; ++group) {
-        ptx::mbarrier_init(&s.q_full[group], 1);
-        ptx::mbarrier_init(&s.q_empty[group], 4);
-    }
+    for (int stage = 0; stage < kQueryStages; ++stage)
+        for (int group = 0; group < kConsumers; ++group) {
+            ptx::mbarrier_init(&s.q_full[stage][group], 1);
+            ptx::mbarrier_init(&s.q_empty[stage][group], 4);
+        }
     for (int stage = 0; stage < kStages; ++stage) {
         ptx::mbarrier_init(&s.k_full[stage], 1);
         ptx::mbarrier_init(&s.k_empty[stage], 4 * kConsumers);
@@ -30,6 +36,7 @@ __device__ __forceinline__ void init_pipes(Pipes& s) {
 }
 
 using Ring = ptx::Ring<kStages>;
+using QueryRing = ptx::Ring<kQueryStages>;
 
 struct Maps {
     const TensorMap *q, *k, *v;
@@ -47,7 +54,7 @@ __device__ __forceinline__ void load_keys(KeyTile (&tiles)[kStages], u64* full, 
 // may still be reading for the tile before.
 struct Loader {
     Ring k, v;
-    u32 q_parity = 0;
+    QueryRing q;
 
     __device__ __forceinline__ void load(Pipes& s, const Maps& maps, const Work& work) {
         const attention::Range needed = work.blocks.needed;
@@ -62,11 +69,11 @@ struct Loader {
 
     __device__ __forceinline__ void load_queries(Pipes& s, const Maps& maps, const Work& work) {
         for (int group = 0; group < kConsumers; ++group) {
-            ptx::mbarrier_wait(&s.q_empty[group], q_parity ^ 1);
-            load_tile(&s.q[group], maps.q, &s.q_full[group], kQueryBytes,
+            ptx::mbarrier_wait(&s.q_empty[q.stage][group], q.parity ^ 1);
+            load_tile(&s.q[q.stage][group], maps.q, &s.q_full[q.stage][group], kQueryBytes,
                       work.q_start + work.first_row + 64 * group, work.head);
         }
-        q_parity ^= 1;
+        q.advance();
     }
 };
 

@@ -20,6 +20,11 @@ struct SoftmaxRows : OnlineSoftmax {
         return (__float_as_uint(sum[0]) | __float_as_uint(sum[1])) >> 31;
     }
 
+    template <int Count>
+    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], const float (&s)[Count]) const {
+        pack_rows(w, s);
+    }
+
     // `first_row` is the query of this thread's row g.
     __device__ __forceinline__ void finish(const Problem& p, const Work& work, int first_row) {
         finish_sums();

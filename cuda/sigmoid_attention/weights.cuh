@@ -176,6 +176,11 @@ struct SigmoidRows {
     }
 
     template <int Count>
+    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], const float (&s)[Count]) const {
+        pack_rows(w, s);
+    }
+
+    template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
     template <int Count>

@@ -305,11 +305,12 @@ def shape_of(rung: Rung, head_dim: int, codes: Mapping[str, int]) -> Shape:
     consumers = codes.get("CONSUMERS", 3 if head_dim == 64 else 2)
     stages = codes.get("STAGES", 4 if head_dim == 64 and rung.producer else 2)
     rows, tile_n = 64 * consumers, codes["TILE_N"]
+    queries = rows * codes.get("QUERY_STAGES", 1)
     return Shape(
         tile_m=rows,
         tile_n=tile_n,
         threads=128 * (consumers + rung.producer),
-        smem=(rows + 2 * stages * tile_n) * head_dim * 2 + 1024,
+        smem=(queries + 2 * stages * tile_n) * head_dim * 2 + 1024,
     )
 
 

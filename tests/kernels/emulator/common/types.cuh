@@ -36,6 +36,7 @@ inline u32 smem_address(const void* p) {
 
 inline int lane_index() { return threadIdx.x % kWarp; }
 inline int warp_index() { return threadIdx.x / kWarp; }
+inline int uniform(int value) { return value; }
 inline int warpgroup_index() { return threadIdx.x / kWarpgroup; }
 
 inline u16 to_bf16(float value) {
