@@ -48,14 +48,15 @@ struct Attender {
     __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work,
                                           const Rows& rows, int group, int row,
                                           float (&o)[kOutputs], float (&x)[kScores],
-                                          u32 (&w)[kTileN / 16][4], int block, int& accumulate) {
+                                          u32 (&w)[kTileN / 16][4], int block, int first,
+                                          int& accumulate) {
         ptx::pin(x);
         free_keys(s);
-        if (block == work.blocks.needed.first) {
+        if (block == first) {
             free_stage(&s.q_empty[q.stage][group]);
             q.advance();
         }
-        if (work.blocks.masked(block)) {
+        if (uniform(work.blocks.masked(block))) {
             attention::Range keys[2];
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
@@ -65,13 +66,13 @@ struct Attender {
                 keys[half].first -= origin;
                 keys[half].last -= origin;
             }
-            rows.weigh_packed(w, x, p, [&](float(&y)[8], int step) {
+            rows.weigh_packed(w, x, [&](float(&y)[8], int step) {
 #pragma unroll
                 for (int half = 0; half < 2; ++half)
                     mask_row(y, half, keys[half].first - 16 * step, keys[half].last - 16 * step);
             });
         } else {
-            rows.weigh_packed(w, x, p, [](float(&)[8], int) {});
+            rows.weigh_packed(w, x, [](float(&)[8], int) {});
         }
         ptx::mbarrier_wait(&s.v_full[v.stage], v.parity ^ rows.zero_after(w));
         ptx::wgmma_wait<Pending>();
@@ -89,8 +90,8 @@ struct Attender {
         const int first_row = work.first_row + 64 * group;
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         const Rows rows(p, work);
-        const int first = work.blocks.needed.first;
-        int block = work.blocks.needed.last - 1, accumulate = 0;
+        const int first = uniform(work.blocks.needed.first);
+        int block = uniform(work.blocks.needed.last) - 1, accumulate = 0;
         float o[kOutputs];
         u32 weights[2][kTileN / 16][4];
         const auto step = [&](float(&x)[kScores], float(&ahead)[kScores],
@@ -99,11 +100,11 @@ struct Attender {
             issue_scores(ahead, s.q[q.stage][group], s.k[k.stage]);
             k.advance();
             ptx::wgmma_wait<2>();
-            weigh<1>(s, p, work, rows, group, row, o, x, w, block--, accumulate);
+            weigh<1>(s, p, work, rows, group, row, o, x, w, block--, first, accumulate);
         };
         const auto last = [&](float(&x)[kScores], u32(&w)[kTileN / 16][4]) {
             ptx::wgmma_wait<1>();
-            weigh<0>(s, p, work, rows, group, row, o, x, w, block, accumulate);
+            weigh<0>(s, p, work, rows, group, row, o, x, w, block, first, accumulate);
         };
 #pragma unroll 1
         while (true) {

@@ -95,6 +95,28 @@ __device__ __forceinline__ attention::Blocks uniform_blocks(const attention::Blo
             {uniform(b.whole.first), uniform(b.whole.last)}};
 }
 
+#if AHEAD
+template <typename Rows>
+__device__ __forceinline__ void consume(Shared& s, const Problem& p, int group) {
+    Attender<Rows> attender;
+    ptx::Ring<2> at;
+    ptx::mbarrier_wait(&s.work_full[0], 0);
+    if (!uniform(s.work[0].valid)) return;
+    attender.begin(s.pipes, group);
+    bool more = true;
+    while (more) {
+        ptx::Ring<2> next = at;
+        next.advance();
+        more = attender.attend(s.pipes, p, s.work[at.stage], group, [&] {
+            ptx::mbarrier_wait(&s.work_full[next.stage], next.parity);
+            return uniform(s.work[next.stage].valid) != 0;
+        });
+        __syncwarp();
+        free_stage(&s.work_empty[at.stage]);
+        at = next;
+    }
+}
+#else
 // As Attender of rung 4, but the scores that are multiplied beside a tile's last values are the
 // first ones of the next tile: the pipeline never drains.
 template <typename Rows>
@@ -189,6 +211,8 @@ __device__ __forceinline__ void consume(Shared& shared, const Problem& p, int gr
         rows.pack(weights, scores);
     }
 }
+#endif
+
 // ---------------------------------------------------------------- roles
 
 template <typename Rows>

@@ -51,14 +51,27 @@ __device__ __forceinline__ float times_if_negative(float x, float y, float sign)
     return x;
 }
 
-__device__ __forceinline__ int max_of_three(int a, int b, int c) {
-    const int ab = a > b ? a : b;
-    return ab > c ? ab : c;
+// The larger of three in each half, as unsigned numbers.
+__device__ __forceinline__ u32 max_of_three_pairs(u32 a, u32 b, u32 c) {
+    asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+    asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(c));
+    return a;
 }
 
-__device__ __forceinline__ u32 min_of_three(u32 a, u32 b, u32 c) {
-    const u32 ab = a < b ? a : b;
-    return ab < c ? ab : c;
+// x - x^2 of a bf16 pair: without .rn the two are one HFMA2, where neg and fma.rn stay two.
+__device__ __forceinline__ u32 less_square_bf16(u32 x) {
+    u32 y;
+    asm("mul.bf16x2 %0, %1, %1;" : "=r"(y) : "r"(x));
+    asm("sub.bf16x2 %0, %1, %0;" : "+r"(y) : "r"(x));
+    return y;
+}
+
+// x - x^2 / 2^15 of an fp16 pair, as x (1 - x / 2^15).
+__device__ __forceinline__ u32 less_square_f16(u32 x) {
+    u32 y;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(y) : "r"(x), "r"(0x82008200u), "r"(0x3c003c00u));
+    asm("mul.rn.f16x2 %0, %0, %1;" : "+r"(y) : "r"(x));
+    return y;
 }
 
 // Bytes First and Second of `bytes` as an fp16 pair, First in the lower half.

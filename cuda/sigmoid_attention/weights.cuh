@@ -23,19 +23,18 @@
 
 #define FORM_ACCURATE 0
 #define FORM_TANH 1
-#define FORM_FREE 2
-#define FORM_TWO 3
 #ifndef FORM
 #define FORM FORM_ACCURATE
 #endif
-#ifndef RCP_EVERY
-#define RCP_EVERY 0
+#ifndef RCP_OF4
+#define RCP_OF4 (HEAD_DIM == 64 ? 3 : 4)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
 constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
-constexpr float kTwoTermsBelow = -6.f;
-constexpr float kThreeTermsBelow = -4.f;
+constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
+constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
+constexpr float kExpectSmallBelow = -10.5f;     // the bias, in units of log2
 
 // P: the polynomial of degree 4 with the least relative error on [0, 1], 3.0e-4.
 __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
@@ -43,17 +42,6 @@ __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
     r = fmaf(a, r, 0.86562578f);
     r = fmaf(a, r, -0.98475393f);
     return fmaf(a, r, 0.99969679f);
-}
-
-__device__ __forceinline__ float sigmoid_by_two_terms(float y) {
-    const float e = exp2_approx(y);
-    return fmaf(-e, e, e);
-}
-
-__device__ __forceinline__ float sigmoid_by_three_terms(float y) {
-    const float e = exp2_approx(y);
-    const float square = e * e;
-    return fmaf(square, e, e - square);
 }
 
 __device__ __forceinline__ float sigmoid_by_reciprocal(float y) {
@@ -67,76 +55,95 @@ __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
 
 // The policy of the main loops (see attention/rows.cuh): nothing to rescale, nothing to sum.
 struct SigmoidRows {
-    static constexpr bool kRescales = false;  // outputs, between products
-
-    float bias_log2;
+    float scale_log2, bias_log2;
+    bool expect_small;
 
     __device__ __forceinline__ SigmoidRows(const Problem& p, const Work& work)
-        : bias_log2(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len))
-                                       : p.bias_log2) {}
-
-    template <int Count>
-    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) const {
-        scale(s, s, p);
-        weigh_scaled(s);
-    }
-
-    template <int Count>
-    __device__ __forceinline__ void scale(float (&y)[Count], const float (&s)[Count],
-                                          const Problem& p) const {
-        const float half = FORM == FORM_TANH ? 0.5f * kLn2 : 1.f;
-        const float scale = half * p.scale_log2, bias = half * bias_log2;
-#pragma unroll
-        for (int i = 0; i < Count; ++i) y[i] = fmaf(s[i], scale, bias);
-    }
-
-    template <int Count>
-    __device__ __forceinline__ void weigh_scaled(float (&s)[Count]) const {
-        if constexpr (FORM == FORM_TANH) {
-#pragma unroll
-            for (int i = 0; i < Count; ++i)
-                s[i] = fmaf(tanh_approx(s[i]), 0.5f * kWeightScale, 0.5f * kWeightScale);
-            return;
+        : scale_log2(p.scale_log2),
+          bias_log2(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len))
+                                       : p.bias_log2),
+          expect_small(uniform(bias_log2 < kExpectSmallBelow)) {
+        if (FORM == FORM_TANH) {
+            scale_log2 *= 0.5f * kLn2;
+            bias_log2 *= 0.5f * kLn2;
         }
-        if constexpr (FORM != FORM_FREE) {
-            u32 least = ~0u;  // of the bits of y: a positive or a small negative y has small ones
-#pragma unroll
-            for (int i = 0; i < Count; i += 2)
-                least = min_of_three(least, __float_as_uint(s[i]), __float_as_uint(s[i + 1]));
-            if (!__any_sync(kFullMask, least <= __float_as_uint(kTwoTermsBelow))) {
-#pragma unroll
-                for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_two_terms(s[i]) * kWeightScale;
-                return;
-            }
-            if constexpr (FORM == FORM_ACCURATE)
-                if (!__any_sync(kFullMask, least <= __float_as_uint(kThreeTermsBelow))) {
-#pragma unroll
-                    for (int i = 0; i < Count; ++i)
-                        s[i] = sigmoid_by_three_terms(s[i]) * kWeightScale;
-                    return;
-                }
-        }
-#pragma unroll
-        for (int i = 0; i < Count; ++i)
-            s[i] = (RCP_EVERY && i % (RCP_EVERY ? RCP_EVERY : 1) == 0 ? sigmoid_by_reciprocal(s[i])
-                                                  : sigmoid_by_polynomial(s[i])) *
-                   kWeightScale;
     }
 
-    // Eight scores, a k-step of the next product, at a time.
+    __device__ __forceinline__ float weight(float s, int i) const {
+        const float y = fmaf(s, scale_log2, bias_log2);
+        if (FORM == FORM_TANH)
+            return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
+        return (i / 2 % 4 < RCP_OF4 ? sigmoid_by_reciprocal(y) : sigmoid_by_polynomial(y)) *
+               kWeightScale;
+    }
+
+    __device__ __forceinline__ float exponential(float s) const {
+        return exp2_approx(fmaf(s, scale_log2, bias_log2 + kScaleLog2));
+    }
+
+    // From e, scaled; not to be inf in the product.
+    __device__ __forceinline__ float weight_of(float e) const {
+        const float finite = fminf(e, 0x1p80f);
+        return finite * reciprocal_approx(fmaf(finite, 1.f / kWeightScale, 1.f));
+    }
+
+    // Whether all packed e are small; if so they become e - e^2.
+    template <int Steps>
+    __device__ __forceinline__ bool two_terms(u32 (&w)[Steps][4]) const {
+        u32 top = 0;
+#pragma unroll
+        for (int i = 0; i < Steps; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; j += 2) top = max_of_three_pairs(top, w[i][j], w[i][j + 1]);
+        const bool large = (top & 0xffff) >= kSmall || top >> 16 >= kSmall;
+        if (__any_sync(kFullMask, large)) return false;
+#pragma unroll
+        for (int i = 0; i < Steps; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; ++j) w[i][j] = less_square(w[i][j]);
+        return true;
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&) const {
+        if (FORM == FORM_ACCURATE && expect_small) {
+#pragma unroll
+            for (int i = 0; i < Count; ++i) s[i] = exponential(s[i]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < Count; ++i) s[i] = weight(s[i], i);
+        }
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], float (&s)[Count]) const {
+        pack_rows(w, s);
+        if (FORM == FORM_TANH || !expect_small || two_terms(w)) return;
+#pragma unroll
+        for (int i = 0; i < Count; ++i) s[i] = weight_of(s[i]);
+        pack_rows(w, s);
+    }
+
+    template <int Count>
+    __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
+        u32 bits = 0;
+#pragma unroll
+        for (int i = 1; i < Count; i += 8) bits |= __float_as_uint(w[i]);
+        return bits >> 31;
+    }
+
+    // Eight scores, a k-step of the next product, at a time; the scores stay.
     template <int Count, typename Mask, typename Weight>
     __device__ __forceinline__ void pack_weights(u32 (&w)[Count / 8][4], const float (&s)[Count],
-                                                 const Problem& p, Mask mask, Weight weight) const {
-        const float half = FORM == FORM_TANH ? 0.5f * kLn2 : 1.f;
-        const float scale = half * p.scale_log2, bias = half * bias_log2;
+                                                 Mask mask, Weight weight) const {
 #pragma unroll
         for (int step = 0; step < Count / 8; ++step) {
             float y[8];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) y[i] = fmaf(s[8 * step + i], scale, bias);
+            for (int i = 0; i < 8; ++i) y[i] = s[8 * step + i];
             mask(y, step);
 #pragma unroll
-            for (int i = 0; i < 8; ++i) y[i] = weight(y[i], i) * kWeightScale;
+            for (int i = 0; i < 8; ++i) y[i] = weight(y[i], i);
 #pragma unroll
             for (int i = 0; i < 4; ++i) w[step][i] = pack_pair(y[2 * i], y[2 * i + 1]);
         }
@@ -144,27 +151,12 @@ struct SigmoidRows {
 
     template <int Count, typename Mask>
     __device__ __forceinline__ void weigh_packed(u32 (&w)[Count / 8][4], const float (&s)[Count],
-                                                 const Problem& p, Mask mask) const {
-        if constexpr (FORM == FORM_TANH) {
-            pack_weights(w, s, p, mask, [](float y, int) { return fmaf(tanh_approx(y), 0.5f, 0.5f); });
-            return;
+                                                 Mask mask) const {
+        if (FORM == FORM_ACCURATE && expect_small) {
+            pack_weights(w, s, mask, [&](float x, int) { return exponential(x); });
+            if (two_terms(w)) return;
         }
-        if constexpr (FORM == FORM_TWO) {
-            // Positive floats are ordered as integers are, and above all negative ones.
-            const float limit = (kTwoTermsBelow - bias_log2) / p.scale_log2;
-            int top = 0;
-#pragma unroll
-            for (int i = 0; i < Count; i += 2)
-                top = max_of_three(top, __float_as_int(s[i]), __float_as_int(s[i + 1]));
-            if (!__any_sync(kFullMask, !(limit > 0.f) || top >= __float_as_int(limit))) {
-                pack_weights(w, s, p, mask, [](float y, int) { return sigmoid_by_two_terms(y); });
-                return;
-            }
-        }
-        pack_weights(w, s, p, mask, [](float y, int i) {
-            return RCP_EVERY && i % (RCP_EVERY ? RCP_EVERY : 1) == 0 ? sigmoid_by_reciprocal(y)
-                                                                     : sigmoid_by_polynomial(y);
-        });
+        pack_weights(w, s, mask, [&](float x, int i) { return weight(x, i); });
     }
 
     template <int Steps>
@@ -176,20 +168,7 @@ struct SigmoidRows {
     }
 
     template <int Count>
-    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], const float (&s)[Count]) const {
-        pack_rows(w, s);
-    }
-
-    template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
-
-    template <int Count>
-    __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
-        u32 bits = 0;
-#pragma unroll
-        for (int i = 1; i < Count; i += 8) bits |= __float_as_uint(w[i]);
-        return bits >> 31;
-    }
 
     __device__ __forceinline__ void finish(const Problem&, const Work&, int) const {}
 
