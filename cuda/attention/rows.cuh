@@ -77,27 +77,68 @@ __device__ __forceinline__ void pack_rows(u32 (&packed)[Count / 8][4], const flo
             packed[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
 }
 
-// The state of a thread's two rows.
+#ifndef RESCALE_ABOVE
+#define RESCALE_ABOVE 8
+#endif
+#ifndef INTMAX
+#define INTMAX 0
+#endif
+
+// The state of a thread's two rows. The reference m need not be the maximum: it may lag behind by
+// kLag, weights are then at most 2^kLag, and earlier outputs are seldom rescaled (as
+// FlashAttention-4 does).
 struct OnlineSoftmax {
-    float max[2] = {minus_infinity(), minus_infinity()};  // of the raw scores q . k
+    static constexpr float kLag = RESCALE_ABOVE;
+
+    float max[2] = {minus_infinity(), minus_infinity()};  // the reference, as a raw score q . k
     float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish_sums()
     float rescale[2];           // what earlier sums are multiplied by
+
+    template <int Count>
+    __device__ __forceinline__ void find_tops(float (&top)[2], const float (&s)[Count]) const {
+        if constexpr (INTMAX) {
+            s32 bits[2] = {-2147483647 - 1, -2147483647 - 1};
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+#pragma unroll
+                for (int half = 0; half < 2; ++half)
+                    bits[half] = max_of_three(bits[half], __float_as_int(s[4 * j + 2 * half]),
+                                              __float_as_int(s[4 * j + 2 * half + 1]));
+#pragma unroll
+            for (int step = 1; step <= 2; step *= 2)
+#pragma unroll
+                for (int half = 0; half < 2; ++half) {
+                    const s32 other = __shfl_xor_sync(kFullMask, bits[half], step);
+                    bits[half] = bits[half] > other ? bits[half] : other;
+                }
+            top[0] = __int_as_float(bits[0]);
+            top[1] = __int_as_float(bits[1]);
+            if (!__any_sync(kFullMask, (bits[0] | bits[1]) < 0)) return;
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            top[half] = minus_infinity();
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+                top[half] = fmaxf(top[half], fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
+            top[half] = quad_max(top[half]);
+        }
+    }
 
     // One block of scores becomes weights in place. The weights enter the sum before they are
     // rounded to 16 bits.
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], float scale_log2) {
+        float top[2];
+        find_tops(top, s);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            float top = max[half];
-#pragma unroll
-            for (int j = 0; j < Count / 4; ++j)
-                top = fmaxf(top, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
-            top = quad_max(top);
+            const bool grows = (top[half] - max[half]) * scale_log2 > kLag;
+            const float next = grows ? top[half] : max[half];
             // A row that has seen no key yet: any finite reference keeps -inf - reference at -inf.
-            const float reference = top == minus_infinity() ? 0.f : top * scale_log2;
-            rescale[half] = exp2_approx(fmaf(max[half], scale_log2, -reference));
-            max[half] = top;
+            const float reference = next == minus_infinity() ? 0.f : next * scale_log2;
+            rescale[half] = grows ? exp2_approx(fmaf(max[half], scale_log2, -reference)) : 1.f;
+            max[half] = next;
             float block_sum = 0.f;
 #pragma unroll
             for (int j = 0; j < Count / 4; ++j)
@@ -111,8 +152,8 @@ struct OnlineSoftmax {
         }
     }
 
-    // Earlier outputs are multiplied only when a row's maximum has grown: late in a long row it
-    // rarely does, and the vote costs less than the products.
+    // Earlier outputs are multiplied only when a row's reference has grown: it seldom does, and
+    // the vote costs less than the products.
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&o)[Count]) const {
         if (__any_sync(kFullMask, rescale[0] != 1.f || rescale[1] != 1.f)) scale_rows(o, rescale);

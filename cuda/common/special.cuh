@@ -51,6 +51,11 @@ __device__ __forceinline__ float times_if_negative(float x, float y, float sign)
     return x;
 }
 
+__device__ __forceinline__ int max_of_three(int a, int b, int c) {
+    const int ab = a > b ? a : b;
+    return ab > c ? ab : c;
+}
+
 // The larger of three in each half, as unsigned numbers.
 __device__ __forceinline__ u32 max_of_three_pairs(u32 a, u32 b, u32 c) {
     asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(b));

@@ -8,15 +8,10 @@ from refkernels.attention.naive import Form
 from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
 
 
-@pytest.mark.parametrize("bias", [None, 0.0, 3.0, -9.0])
-@pytest.mark.parametrize("d", [dict(), dict(AHEAD=1, TILE_N=80, CONSUMERS=2)])
-@pytest.mark.parametrize("causal", [True, False])
-def test_sig(run_prefill, bias, d, causal):
-    form = Form(causal=causal, score="sigmoid", bias=bias)
-    agrees(run_prefill, SIGMOID["02_persistent"], (140, 500), (2, 1), form, 64, defines=dict(d, FORM=0))
 
-@pytest.mark.parametrize("d", [dict(), dict(AHEAD=1, TILE_N=80, CONSUMERS=2)])
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_long(run_prefill, d, dtype):
-    form = Form(score="sigmoid")
-    agrees(run_prefill, SIGMOID["02_persistent"], (64, 5000), (1, 1), form, 64, dtype, defines=dict(d, FORM=0))
+@pytest.mark.parametrize("d", [dict(INTMAX=1), dict()])
+@pytest.mark.parametrize("m", ["causal, fewer queries", "causal, rows without keys", "window, not causal"])
+@pytest.mark.parametrize("loud", [1.0, 20.0])
+def test_flash(run_prefill, d, m, loud):
+    lens, form = MASKS[m]
+    agrees(run_prefill, device.RUNGS["05_persistent"], lens, (2, 1), form, 64, loudness=loud, defines=d)

@@ -15,6 +15,7 @@ inline u32 shift_left(u32 bits, int distance) { return distance < 32 ? bits << d
 
 inline float times_if_negative(float x, float y, float sign) { return sign < 0.f ? x * y : x; }
 
+inline int max_of_three(int a, int b, int c) { return std::max({a, b, c}); }
 inline u32 max_of_three_pairs(u32 a, u32 b, u32 c) {
     return std::max({a & 0xffff, b & 0xffff, c & 0xffff}) |
            std::max({a >> 16, b >> 16, c >> 16}) << 16;
