@@ -39,6 +39,28 @@ __device__ __forceinline__ bool find_tile(const Problem& p, int index,
     return true;
 }
 
+// A cluster's CTAs work adjacent blocks of one head's queries, all clusters in turn: without a mask
+// all tiles take the same time. A CTA whose block lies beyond the end computes along.
+__device__ __forceinline__ void schedule_cluster(Shared& s, const Problem& p) {
+    ptx::Ring<2> ring;
+    const int blocks = ceil_div(p.q_len, kTileM * kCluster);
+    const int tiles = blocks * p.heads * p.sequences;
+    bool found = true;
+    for (int index = blockIdx.x / kCluster; found; index += gridDim.x / kCluster) {
+        ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
+        found = index < tiles;
+        if (found) {
+            attention::Tile tile =
+                attention::uniform_tile(index, blocks, p.heads, p.sequences, p.section);
+            tile.block = tile.block * kCluster + static_cast<int>(ptx::cluster_rank());
+            s.work[ring.stage] = work_of_tile(p, tile, kTileM, kTileN);
+        }
+        s.work[ring.stage].valid = found;
+        ptx::mbarrier_arrive(&s.work_full[ring.stage]);
+        ring.advance();
+    }
+}
+
 // Hands out tiles in ascending order, each to the first CTA that asks; one tile is known ahead, so
 // that the loads of the next one start while this one is computed. Tiles that see no key are
 // stored here, by all of the warp, and not handed out.
@@ -138,7 +160,7 @@ __device__ __forceinline__ void consume(Shared& shared, const Problem& p, int gr
 
     // The scores of `block` have arrived; they become weights.
     const auto weigh = [&](const Work& work) {
-        free_stage(&s.k_empty[k.stage]);
+        free_shared_stage(&s.k_empty[k.stage]);
         k.advance();
         if (block == blocks.needed.first) {
             free_stage(&s.q_empty[q.stage][group]);
@@ -195,7 +217,7 @@ __device__ __forceinline__ void consume(Shared& shared, const Problem& p, int gr
             ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after(scores));
         ptx::wgmma_wait<0>();
         ptx::pin(o);
-        free_stage(&s.v_empty[v.stage]);
+        free_shared_stage(&s.v_empty[v.stage]);
         v.advance();
         if (ends) {
             const Work& work = shared.work[at.stage];
@@ -225,15 +247,24 @@ __device__ __forceinline__ void persistent_attention(const Problem& p, const Map
         }
         init_pipes(s.pipes);
     }
-    __syncthreads();
+    if constexpr (kCluster > 1) ptx::cluster_sync();
+    else __syncthreads();
     const int role = warpgroup_index();
     if (role == 0) {
         ptx::registers_shrink<kProducerRegisters>();
         if (warp_index() == 0 && ptx::elect_one()) produce(s, maps);
-        if (warp_index() == 1) schedule(s, p);
+        if constexpr (kCluster > 1) {
+            if (warp_index() == 1 && ptx::elect_one()) schedule_cluster(s, p);
+        } else {
+            if (warp_index() == 1) schedule(s, p);
+        }
         __syncwarp();
     } else {
         ptx::registers_grow<kConsumerRegisters>();
         consume<Rows>(s, p, role - 1);
+    }
+    if constexpr (kCluster > 1) {
+        __syncwarp();
+        ptx::cluster_sync();  // the other CTA may still send into this one's shared memory
     }
 }

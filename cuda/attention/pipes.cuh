@@ -3,11 +3,16 @@
 #pragma once
 #include "attention/hopper.cuh"
 
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
 #ifndef QUERY_STAGES
 #define QUERY_STAGES 1
 #endif
 
 constexpr int kStages = STAGES;
+constexpr int kCluster = CLUSTER;  // CTAs that share keys and values: each loads its part for all
+static_assert(kPanels % kCluster == 0, "a part is a whole number of panels");
 constexpr int kQueryStages = QUERY_STAGES;  // tiles whose queries lie in shared memory
 
 struct Pipes {
@@ -28,9 +33,9 @@ __device__ __forceinline__ void init_pipes(Pipes& s) {
         }
     for (int stage = 0; stage < kStages; ++stage) {
         ptx::mbarrier_init(&s.k_full[stage], 1);
-        ptx::mbarrier_init(&s.k_empty[stage], 4 * kConsumers);
+        ptx::mbarrier_init(&s.k_empty[stage], 4 * kConsumers * kCluster);
         ptx::mbarrier_init(&s.v_full[stage], 1);
-        ptx::mbarrier_init(&s.v_empty[stage], 4 * kConsumers);
+        ptx::mbarrier_init(&s.v_empty[stage], 4 * kConsumers * kCluster);
     }
     ptx::fence_mbarrier_init();
 }
@@ -45,7 +50,14 @@ struct Maps {
 __device__ __forceinline__ void load_keys(KeyTile (&tiles)[kStages], u64* full, u64* empty,
                                           Ring& ring, const TensorMap* map, int token, int head) {
     ptx::mbarrier_wait(&empty[ring.stage], ring.parity ^ 1);
-    load_tile(&tiles[ring.stage], map, &full[ring.stage], kTileBytes, token, head);
+    if constexpr (kCluster == 1) {
+        load_tile(&tiles[ring.stage], map, &full[ring.stage], kTileBytes, token, head);
+    } else {
+        const int panel = static_cast<int>(ptx::cluster_rank()) * (kPanels / kCluster);
+        ptx::mbarrier_arrive_expect(&full[ring.stage], kTileBytes);
+        ptx::tma_load_4d_multicast(&tiles[ring.stage].panel[panel], map, &full[ring.stage],
+                                   (1 << kCluster) - 1, 0, token, head, panel);
+    }
     ring.advance();
 }
 
@@ -79,4 +91,10 @@ struct Loader {
 
 __device__ __forceinline__ void free_stage(u64* empty) {
     if (lane_index() == 0) ptx::mbarrier_arrive(empty);
+}
+
+// Keys or values have been read: by this CTA's loader and by those that load a part of them.
+__device__ __forceinline__ void free_shared_stage(u64* empty) {
+    if constexpr (kCluster == 1) free_stage(empty);
+    else if (lane_index() < kCluster) ptx::mbarrier_arrive_cluster(empty, lane_index());
 }

@@ -96,6 +96,8 @@ class Rung:
     producer: bool = True
     """A warpgroup that only loads, beside those that multiply."""
     persistent: bool = False
+    cluster: int = 1
+    """CTAs that work adjacent blocks of queries and share keys and values."""
 
 
 RUNGS: dict[str, Rung] = {
@@ -104,6 +106,7 @@ RUNGS: dict[str, Rung] = {
     "03_warp_specialised": Rung(source="attention/03_warp_specialised.cu"),
     "04_overlap": Rung(source="attention/04_overlap.cu"),
     "05_persistent": Rung(source="attention/05_persistent.cu", persistent=True),
+    "06_cluster": Rung(source="attention/06_cluster.cu", persistent=True, cluster=2),
 }
 """The ladder: name (of the source file) -> how it is launched."""
 
@@ -258,12 +261,17 @@ def prepare_rung(rung: Rung, x: Operands, defines: dict[str, int]) -> Prepared:
     grid: tuple[int, ...] = (blocks, x.heads, x.sequences)
     if rung.persistent:
         sms = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
-        grid = (min(sms, blocks * x.heads * x.sequences),)
+        tiles = -(-blocks // rung.cluster) * x.heads * x.sequences
+        grid = (min(sms // rung.cluster, tiles) * rung.cluster,)
     maps: tuple[NDArray[Any], ...] = ()
     if rung.hopper:
         maps = tuple(
-            _tile_map(tensor, rows)
-            for tensor, rows in ((x.q, 64), (x.k, shape.tile_n), (x.v, shape.tile_n))
+            _tile_map(tensor, rows, parts)
+            for tensor, rows, parts in (
+                (x.q, 64, 1),
+                (x.k, shape.tile_n, rung.cluster),
+                (x.v, shape.tile_n, rung.cluster),
+            )
         )
     return Prepared(
         kernel=kernel,
@@ -368,13 +376,16 @@ def _positive_scale(form: Form, head_dim: int) -> float:
     return scale
 
 
-def _tile_map(x: Any, rows: int) -> NDArray[Any]:
-    """Tiles of ``rows`` tokens of one head, panel by panel with the 128-byte swizzle."""
+def _tile_map(x: Any, rows: int, parts: int = 1) -> NDArray[Any]:
+    """Tiles of ``rows`` tokens of one head, panel by panel with the 128-byte swizzle.
+
+    A load brings one of ``parts`` equal parts of the panels.
+    """
     tokens, heads, head_dim = x.shape
     panels = head_dim // PANEL
     return tensor_map(
         x,
-        (panels, 1, rows, PANEL),
+        (panels // parts, 1, rows, PANEL),
         shape=(panels, heads, tokens, PANEL),
         strides=(2 * PANEL, 2 * head_dim, 2 * head_dim * heads, 2),
     )
