@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     const int first_row = work.first_row + 64 * group;
     if (!work.valid) return;
     if (work.blocks.count() <= 0) {
-        store_nothing_seen(p, work, threadIdx.x, kThreads);
+        store_nothing_seen(p, work, first_row, threadIdx.x % kWarpgroup);
         return;
     }
     const int first = work.blocks.needed.first;

@@ -41,11 +41,11 @@ __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& w
     float o[kOutputs] = {}, scores[kScores];
     u32 weights[kTileN / 16][4];
 
-    ptx::mbarrier_wait(&s.q_full[0][group], 0);
+    ptx::mbarrier_wait(&s.q_full[group], 0);
 #pragma unroll 1
     for (int block = work.blocks.needed.last - 1; block >= work.blocks.needed.first; --block) {
         ptx::mbarrier_wait(&s.k_full[ring.stage], ring.parity);
-        issue_scores(scores, s.q[0][group], s.k[ring.stage]);
+        issue_scores(scores, s.q[group], s.k[ring.stage]);
         ptx::wgmma_wait<0>();
         ptx::pin(scores);
         free_stage(&s.k_empty[ring.stage]);
@@ -90,7 +90,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         if (s.work.valid && s.work.blocks.count() > 0) {
             attend(s.pipes, p, s.work, role - 1);
         } else if (s.work.valid) {
-            store_nothing_seen(p, s.work, threadIdx.x - kWarpgroup, kThreads - kWarpgroup);
+            store_nothing_seen(p, s.work, s.work.first_row + 64 * (role - 1),
+                               threadIdx.x % kWarpgroup);
         }
     }
 }

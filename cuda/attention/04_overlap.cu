@@ -63,7 +63,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             Attender<SoftmaxRows> attender;
             attender.attend(s.pipes, p, s.work, group);
         } else if (s.work.valid) {
-            store_nothing_seen(p, s.work, threadIdx.x - kWarpgroup, kThreads - kWarpgroup);
+            store_nothing_seen(p, s.work, s.work.first_row + 64 * group,
+                               threadIdx.x % kWarpgroup);
         }
     }
 }

@@ -2,7 +2,8 @@
 // registers: 168
 // threads: 384
 // dynamic_smem: 230400
-// defines: HEAD_DIM=64 TILE_N=128 FP16=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=2 FP16=0
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0
 // defines: HEAD_DIM=128 TILE_N=176 FP16=0
 // defines: HEAD_DIM=256 TILE_N=80 FP16=0

@@ -18,10 +18,6 @@
 #ifndef CONSUMERS
 #define CONSUMERS (HEAD_DIM == 64 ? 3 : 2)
 #endif
-#ifndef STAGES
-#define STAGES (HEAD_DIM == 64 ? 4 : 2)
-#endif
-
 constexpr int kTileN = TILE_N;                       // keys per block
 constexpr int kConsumers = CONSUMERS;   // warpgroups that multiply, 64 queries each
 constexpr int kTileM = 64 * kConsumers;
@@ -60,13 +56,8 @@ __device__ __forceinline__ void issue_scores(float (&s)[kScores], const QueryTil
         for (int step = 0; step < 4; ++step) {
             const u64 da = a + panel * (sizeof(q.panel[0]) >> 4) + step * ptx::kDescriptorStepK;
             const u64 db = b + panel * (sizeof(k.panel[0]) >> 4) + step * ptx::kDescriptorStepK;
-            if (panel + step == 0) {
-                if constexpr (FP16) ptx::wgmma_f16_start(s, da, db);
-                else ptx::wgmma_bf16_start(s, da, db);
-            } else {
-                if constexpr (FP16) ptx::wgmma_f16(s, da, db, 1);
-                else ptx::wgmma_bf16(s, da, db, 1);
-            }
+            if constexpr (FP16) ptx::wgmma_f16(s, da, db, panel + step > 0);
+            else ptx::wgmma_bf16(s, da, db, panel + step > 0);
         }
     ptx::wgmma_commit();
 }
@@ -128,18 +119,17 @@ __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work
         }
 }
 
-// The outputs of a tile whose queries see no key at all, by `threads` threads.
-__device__ __forceinline__ void store_nothing_seen(const Problem& p, const Work& work, int thread,
-                                                   int threads) {
+// The outputs of 64 queries, or of as many as there are, that see no key at all.
+__device__ __forceinline__ void store_nothing_seen(const Problem& p, const Work& work,
+                                                   int first_row, int thread) {
     constexpr int kUnits = kHeadDim / 8;
-    const int rows = least(kTileM, work.q_len - work.first_row);
-    const int token = work.q_start + work.first_row;
-    u16* out = p.out + (static_cast<size_t>(token) * p.heads + work.head) * kHeadDim;
-#pragma unroll 1
-    for (int row = thread / kUnits; row < rows; row += threads / kUnits) {
-        const int element = row * p.heads * kHeadDim + thread % kUnits * 8;
-        *reinterpret_cast<uint4*>(out + element) = make_uint4(0, 0, 0, 0);
-        if (thread % kUnits == 0 && p.lse != nullptr)
-            p.lse[static_cast<size_t>(work.head) * p.tokens + token + row] = minus_infinity();
+    for (int i = thread; i < 64 * kUnits; i += kWarpgroup) {
+        const int row = first_row + i / kUnits;
+        if (row >= work.q_len) return;
+        const size_t token = work.q_start + row;
+        *reinterpret_cast<uint4*>(p.out + (token * p.heads + work.head) * kHeadDim +
+                                  i % kUnits * 8) = make_uint4(0, 0, 0, 0);
+        if (i % kUnits == 0 && p.lse != nullptr)
+            p.lse[static_cast<size_t>(work.head) * p.tokens + token] = minus_infinity();
     }
 }

@@ -17,23 +17,32 @@
 #include "attention/pipes.cuh"
 
 // Turns: barrier 1 + g belongs to consumer g, which waits there for the one before it.
-#ifndef TURNS
-#define TURNS 1
-#endif
 __device__ __forceinline__ void take_turn(int group) {
-    if constexpr (!TURNS) return;
     ptx::named_barrier_sync(1 + group, 2 * kWarpgroup);
 }
 
 __device__ __forceinline__ void pass_turn(int group) {
-    if constexpr (!TURNS) return;
     ptx::named_barrier_arrive(1 + (group + 1) % kConsumers, 2 * kWarpgroup);
 }
 
-// A consumer warpgroup's part of one tile that has a key at least.
+// A consumer warpgroup's part of the tiles it is given, one after another.
 template <typename Rows>
 struct Attender {
     Ring k, v;
+    u32 q_parity = 0;
+
+    // The scores of `block` have arrived; they become weights.
+    __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work, Rows& rows,
+                                          float (&scores)[kScores], int group, int row,
+                                          int block) {
+        ptx::pin(scores);
+        free_stage(&s.k_empty[k.stage]);
+        k.advance();
+        if (block == work.blocks.needed.first) free_stage(&s.q_empty[group]);
+        if (work.blocks.masked(block))
+            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
+        rows.weigh(scores, p);
+    }
 
     __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& work,
                                            int group) {
@@ -44,17 +53,13 @@ struct Attender {
         float o[kOutputs], scores[kScores];
         u32 weights[kTileN / 16][4];
 
-        ptx::mbarrier_wait(&s.q_full[0][group], 0);
+        ptx::mbarrier_wait(&s.q_full[group], q_parity);
+        q_parity ^= 1;
         int block = blocks.needed.last - 1;
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
-        issue_scores(scores, s.q[0][group], s.k[k.stage]);
+        issue_scores(scores, s.q[group], s.k[k.stage]);
         ptx::wgmma_wait<0>();
-        ptx::pin(scores);
-        free_stage(&s.k_empty[k.stage]);
-        k.advance();
-        if (blocks.masked(block))
-            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
-        rows.weigh(scores, p);
+        weigh(s, p, work, rows, scores, group, row, block);
         rows.pack(weights, scores);
         if (blocks.count() > 1) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
 
@@ -62,19 +67,13 @@ struct Attender {
 #pragma unroll 1
         for (--block; block >= blocks.needed.first; --block) {
             take_turn(group);
-            issue_scores(scores, s.q[0][group], s.k[k.stage]);
+            issue_scores(scores, s.q[group], s.k[k.stage]);
             ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
             issue_values(o, weights, s.v[v.stage], accumulate);
             pass_turn(group);
             accumulate = 1;
             ptx::wgmma_wait<1>();
-            ptx::pin(scores);
-            free_stage(&s.k_empty[k.stage]);
-            k.advance();
-            if (blocks.masked(block))
-                mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal,
-                            p.window);
-            rows.weigh(scores, p);
+            weigh(s, p, work, rows, scores, group, row, block);
             // Waiting for the next keys here and not at the top, with a parity that depends on the
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.
@@ -92,6 +91,8 @@ struct Attender {
         rows.finish(p, work, row);
         ptx::wgmma_wait<0>();
         ptx::pin(o);
+        free_stage(&s.v_empty[v.stage]);
+        v.advance();
         rows.normalise(o);
         store_outputs(p, work, first_row, o);
     }

@@ -3,45 +3,33 @@
 #pragma once
 #include "attention/hopper.cuh"
 
-#ifndef CLUSTER
-#define CLUSTER 1
-#endif
-#ifndef QUERY_STAGES
-#define QUERY_STAGES 1
-#endif
-
-constexpr int kStages = STAGES;
-constexpr int kCluster = CLUSTER;  // CTAs that share keys and values: each loads its part for all
-static_assert(kPanels % kCluster == 0, "a part is a whole number of panels");
-constexpr int kQueryStages = QUERY_STAGES;  // tiles whose queries lie in shared memory
+constexpr int kStages = kHeadDim == 64 ? 4 : 2;
 
 struct Pipes {
-    QueryTile q[kQueryStages][kConsumers];
+    QueryTile q[kConsumers];
     KeyTile k[kStages];
     KeyTile v[kStages];
-    u64 q_full[kQueryStages][kConsumers], q_empty[kQueryStages][kConsumers];
+    u64 q_full[kConsumers], q_empty[kConsumers];
     u64 k_full[kStages], k_empty[kStages];
     u64 v_full[kStages], v_empty[kStages];
 };
 
 // One thread. Every consumer warp frees what it has read: four arrivals a warpgroup.
 __device__ __forceinline__ void init_pipes(Pipes& s) {
-    for (int stage = 0; stage < kQueryStages; ++stage)
-        for (int group = 0; group < kConsumers; ++group) {
-            ptx::mbarrier_init(&s.q_full[stage][group], 1);
-            ptx::mbarrier_init(&s.q_empty[stage][group], 4);
-        }
+    for (int group = 0; group < kConsumers; ++group) {
+        ptx::mbarrier_init(&s.q_full[group], 1);
+        ptx::mbarrier_init(&s.q_empty[group], 4);
+    }
     for (int stage = 0; stage < kStages; ++stage) {
         ptx::mbarrier_init(&s.k_full[stage], 1);
-        ptx::mbarrier_init(&s.k_empty[stage], 4 * kConsumers * kCluster);
+        ptx::mbarrier_init(&s.k_empty[stage], 4 * kConsumers);
         ptx::mbarrier_init(&s.v_full[stage], 1);
-        ptx::mbarrier_init(&s.v_empty[stage], 4 * kConsumers * kCluster);
+        ptx::mbarrier_init(&s.v_empty[stage], 4 * kConsumers);
     }
     ptx::fence_mbarrier_init();
 }
 
 using Ring = ptx::Ring<kStages>;
-using QueryRing = ptx::Ring<kQueryStages>;
 
 struct Maps {
     const TensorMap *q, *k, *v;
@@ -50,14 +38,7 @@ struct Maps {
 __device__ __forceinline__ void load_keys(KeyTile (&tiles)[kStages], u64* full, u64* empty,
                                           Ring& ring, const TensorMap* map, int token, int head) {
     ptx::mbarrier_wait(&empty[ring.stage], ring.parity ^ 1);
-    if constexpr (kCluster == 1) {
-        load_tile(&tiles[ring.stage], map, &full[ring.stage], kTileBytes, token, head);
-    } else {
-        const int panel = static_cast<int>(ptx::cluster_rank()) * (kPanels / kCluster);
-        ptx::mbarrier_arrive_expect(&full[ring.stage], kTileBytes);
-        ptx::tma_load_4d_multicast(&tiles[ring.stage].panel[panel], map, &full[ring.stage],
-                                   (1 << kCluster) - 1, 0, token, head, panel);
-    }
+    load_tile(&tiles[ring.stage], map, &full[ring.stage], kTileBytes, token, head);
     ring.advance();
 }
 
@@ -66,7 +47,7 @@ __device__ __forceinline__ void load_keys(KeyTile (&tiles)[kStages], u64* full, 
 // may still be reading for the tile before.
 struct Loader {
     Ring k, v;
-    QueryRing q;
+    u32 q_parity = 0;
 
     __device__ __forceinline__ void load(Pipes& s, const Maps& maps, const Work& work) {
         const attention::Range needed = work.blocks.needed;
@@ -81,20 +62,14 @@ struct Loader {
 
     __device__ __forceinline__ void load_queries(Pipes& s, const Maps& maps, const Work& work) {
         for (int group = 0; group < kConsumers; ++group) {
-            ptx::mbarrier_wait(&s.q_empty[q.stage][group], q.parity ^ 1);
-            load_tile(&s.q[q.stage][group], maps.q, &s.q_full[q.stage][group], kQueryBytes,
+            ptx::mbarrier_wait(&s.q_empty[group], q_parity ^ 1);
+            load_tile(&s.q[group], maps.q, &s.q_full[group], kQueryBytes,
                       work.q_start + work.first_row + 64 * group, work.head);
         }
-        q.advance();
+        q_parity ^= 1;
     }
 };
 
 __device__ __forceinline__ void free_stage(u64* empty) {
     if (lane_index() == 0) ptx::mbarrier_arrive(empty);
-}
-
-// Keys or values have been read: by this CTA's loader and by those that load a part of them.
-__device__ __forceinline__ void free_shared_stage(u64* empty) {
-    if constexpr (kCluster == 1) free_stage(empty);
-    else if (lane_index() < kCluster) ptx::mbarrier_arrive_cluster(empty, lane_index());
 }

@@ -77,44 +77,34 @@ __device__ __forceinline__ void pack_rows(u32 (&packed)[Count / 8][4], const flo
             packed[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
 }
 
-#ifndef RESCALE_ABOVE
-#define RESCALE_ABOVE 8
-#endif
-#ifndef INTMAX
-#define INTMAX 0
-#endif
-
 // The state of a thread's two rows. The reference m need not be the maximum: it may lag behind by
 // kLag, weights are then at most 2^kLag, and earlier outputs are seldom rescaled (as
 // FlashAttention-4 does).
 struct OnlineSoftmax {
-    static constexpr float kLag = RESCALE_ABOVE;
+    static constexpr float kLag = 8.f;
 
     float max[2] = {minus_infinity(), minus_infinity()};  // the reference, as a raw score q . k
     float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish_sums()
     float rescale[2];           // what earlier sums are multiplied by
 
+    // The largest score of each row. Positive floats are ordered as their bits are as integers, and
+    // above all negative ones; of integers the largest of three takes one instruction. A row without
+    // a positive score in the block is rare, and looked at again.
     template <int Count>
     __device__ __forceinline__ void find_tops(float (&top)[2], const float (&s)[Count]) const {
-        if constexpr (INTMAX) {
-            s32 bits[2] = {-2147483647 - 1, -2147483647 - 1};
+        s32 bits[2] = {-2147483647 - 1, -2147483647 - 1};
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
 #pragma unroll
             for (int j = 0; j < Count / 4; ++j)
-#pragma unroll
-                for (int half = 0; half < 2; ++half)
-                    bits[half] = max_of_three(bits[half], __float_as_int(s[4 * j + 2 * half]),
-                                              __float_as_int(s[4 * j + 2 * half + 1]));
+                bits[half] = max_of_three(bits[half], __float_as_int(s[4 * j + 2 * half]),
+                                          __float_as_int(s[4 * j + 2 * half + 1]));
 #pragma unroll
             for (int step = 1; step <= 2; step *= 2)
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    const s32 other = __shfl_xor_sync(kFullMask, bits[half], step);
-                    bits[half] = bits[half] > other ? bits[half] : other;
-                }
-            top[0] = __int_as_float(bits[0]);
-            top[1] = __int_as_float(bits[1]);
-            if (!__any_sync(kFullMask, (bits[0] | bits[1]) < 0)) return;
+                bits[half] = most(bits[half], __shfl_xor_sync(kFullMask, bits[half], step));
+            top[half] = __int_as_float(bits[half]);
         }
+        if (!__any_sync(kFullMask, (bits[0] | bits[1]) < 0)) return;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             top[half] = minus_infinity();

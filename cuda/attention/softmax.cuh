@@ -5,8 +5,6 @@
 #include "attention/rows.cuh"
 
 struct SoftmaxRows : OnlineSoftmax {
-    static constexpr bool kRescales = true;  // outputs, between products
-
     __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
 
     template <int Count>

@@ -4,9 +4,6 @@
 //   wgmma_bf16(d, a_descriptor, b_descriptor, accumulate)      a and b in shared memory
 //   wgmma_bf16(d, a_registers, b_descriptor, accumulate)       a in registers (u32[4])
 //
-//   wgmma_bf16_start(d, a_descriptor, b_descriptor)            d = a b, whatever d was: nothing that
-//                                                              computed on d before is waited for
-//
 // also wgmma_f16, wgmma_e4m3 (float d) and wgmma_s8 (s32 d). 16-bit operands may be transposed
 // (MN-major) by template flags; 8-bit operands are K-major only. The accumulator of warp w, with
 // g = lane / 4 and t = lane % 4: d[4 j + i] is row 16 w + g + 8 (i / 2), column 8 j + 2 t + i % 2.
@@ -138,12 +135,6 @@ constexpr u64 kDescriptorStepK = 32 >> 4;
                                  ", 1, 1, %" #i3 ", %" #i4)                            \
                      : WGMMA_OUT_##R("+f")                                             \
                      : "l"(a), "l"(b), "r"(accumulate), "n"(TransposeA), "n"(TransposeB)); \
-    }                                                                                  \
-    __device__ __forceinline__ void NAME##_start(float (&d)[R], u64 a, u64 b) {        \
-        asm volatile(WGMMA_ISSUE(N, 16, SUFFIX, R, "%" #i0, i1, i2,                    \
-                                 ", 1, 1, %" #i3 ", %" #i4)                            \
-                     : WGMMA_OUT_##R("=f")                                             \
-                     : "l"(a), "l"(b), "r"(0), "n"(0), "n"(0));                        \
     }                                                                                  \
     template <int TransposeB = 0>                                                      \
     __device__ __forceinline__ void NAME(float (&d)[R], const u32 (&a)[4], u64 b,      \

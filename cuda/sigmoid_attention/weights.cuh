@@ -6,17 +6,17 @@
 // FORM_TANH for short sequences and for comparison; its error is in README.md.
 //
 // FORM_ACCURATE, each branch taken by a whole warp for a whole block of its scores, e = 2^y:
-//   all y < -6:   w = e / (1 + e) = e - e^2 + ...: cut after the second term, at most e^2 = 2^-12
-//                 is lost relative to w; one special function and one product
-//   all y < -4:   cut after the third term, e^3 = 2^-12; one special function, 3 products
-//   otherwise:    half of the columns w = 1 / (1 + 2^-y): two special functions, one addition;
-//                 the other half a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r:
-//                 one special function, 6 products. The special functions' unit (16 a clock) and
-//                 the multipliers (128 a clock) then take about as long as each other.
-// With normal scores and the bias -log n, the first branch is the rule from n = 8192 on and the
-// second from n = 1024. The last is accurate to a few 2^-15. The cut is never larger than the
-// rounding of the weights that follows (2^-9 in bf16, 2^-12 in fp16), and that only beside its
-// threshold.
+//   all e < 2^-6: w = e / (1 + e) = e - e^2 + ...: cut after the second term, at most e^2 = 2^-12
+//                 is lost relative to w. Pairs are packed to 16 bits first: then the bound is
+//                 tested for four, and e - e^2 computed for two, by one instruction.
+//   otherwise:    the even columns w = 1 / (1 + 2^-y): two special functions, one addition;
+//                 the odd ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special
+//                 function, 5 products and a test. All by the first takes more of the special
+//                 functions' unit (16 a clock) than there is, all by the second more instructions.
+// The first is tried where the bias leaves room for scores of some deviations above the mean, from
+// n = 1448 on with the usual one; where it fails, w = e / (1 + e) from what has been computed.
+// P is off by 3.0e-4 at most; bf16 rounds by 2^-8 = 3.9e-3 afterwards, and where e - e^2 differs
+// from e at all, in 16 bits, once more.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
@@ -25,9 +25,6 @@
 #define FORM_TANH 1
 #ifndef FORM
 #define FORM FORM_ACCURATE
-#endif
-#ifndef RCP_OF4
-#define RCP_OF4 (HEAD_DIM == 64 ? 3 : 4)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
@@ -73,8 +70,7 @@ struct SigmoidRows {
         const float y = fmaf(s, scale_log2, bias_log2);
         if (FORM == FORM_TANH)
             return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
-        return (i / 2 % 4 < RCP_OF4 ? sigmoid_by_reciprocal(y) : sigmoid_by_polynomial(y)) *
-               kWeightScale;
+        return (i % 2 ? sigmoid_by_polynomial(y) : sigmoid_by_reciprocal(y)) * kWeightScale;
     }
 
     __device__ __forceinline__ float exponential(float s) const {
@@ -129,41 +125,6 @@ struct SigmoidRows {
         u32 bits = 0;
 #pragma unroll
         for (int i = 1; i < Count; i += 8) bits |= __float_as_uint(w[i]);
-        return bits >> 31;
-    }
-
-    // Eight scores, a k-step of the next product, at a time; the scores stay.
-    template <int Count, typename Mask, typename Weight>
-    __device__ __forceinline__ void pack_weights(u32 (&w)[Count / 8][4], const float (&s)[Count],
-                                                 Mask mask, Weight weight) const {
-#pragma unroll
-        for (int step = 0; step < Count / 8; ++step) {
-            float y[8];
-#pragma unroll
-            for (int i = 0; i < 8; ++i) y[i] = s[8 * step + i];
-            mask(y, step);
-#pragma unroll
-            for (int i = 0; i < 8; ++i) y[i] = weight(y[i], i);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) w[step][i] = pack_pair(y[2 * i], y[2 * i + 1]);
-        }
-    }
-
-    template <int Count, typename Mask>
-    __device__ __forceinline__ void weigh_packed(u32 (&w)[Count / 8][4], const float (&s)[Count],
-                                                 Mask mask) const {
-        if (FORM == FORM_ACCURATE && expect_small) {
-            pack_weights(w, s, mask, [&](float x, int) { return exponential(x); });
-            if (two_terms(w)) return;
-        }
-        pack_weights(w, s, mask, [&](float x, int i) { return weight(x, i); });
-    }
-
-    template <int Steps>
-    __device__ __forceinline__ u32 zero_after(const u32 (&w)[Steps][4]) const {
-        u32 bits = 0;
-#pragma unroll
-        for (int i = 0; i < Steps; ++i) bits |= w[i][3];
         return bits >> 31;
     }
 

@@ -26,7 +26,7 @@ from refkernels._sources import kernel_source
 from refkernels.attention import timed
 from refkernels.attention.cases import random_cases, random_decodes
 from refkernels.attention.decode import RING_BYTES, tile_shape
-from refkernels.attention.device import HEAD_DIMS, RUNGS, Operands, Prepared
+from refkernels.attention.device import HEAD_DIMS, RUNGS, Operands, Prepared, tile_choices
 from refkernels.attention.gates import Sweep, rung, sweep, sweep_decode
 
 SHAPES = 300
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.job:
         return _run_here(options.job, options.out)
     start = time.monotonic()
-    compile_launches()
-    _say(f"compiled after {time.monotonic() - start:.0f} s")
     names = options.jobs or _phase(options.phase)
+    compile_launches(names)
+    _say(f"compiled after {time.monotonic() - start:.0f} s")
     checks = [name for name in names if name.startswith("check")]
     with ThreadPoolExecutor(AT_ONCE) as pool:  # what is not timed may share the device
         parts = pool.map(partial(_run_child, options.out), checks)
@@ -120,9 +120,11 @@ def _run_child(out: Path, name: str) -> Part:
     return part
 
 
-def compile_launches() -> None:
+def compile_launches(names: Sequence[str]) -> None:
     """Every variant that the jobs launch, side by side: compilation is one child process each."""
-    jobs = [*prefill_variants(), *decode_variants()]
+    decoding = {"decode" in name for name in names}
+    jobs = prefill_variants() if False in decoding else []
+    jobs += decode_variants() if True in decoding else []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting = [pool.submit(compile_kernel, kernel_source(s), defines=d) for s, d in jobs]
         for job in waiting:
@@ -133,17 +135,15 @@ def prefill_variants() -> list[tuple[str, dict[str, int]]]:
     """Sources and defines of the ladders' launches, as ``device.base_defines`` makes them."""
     from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
 
-    found = []
-    for ladder, forms in ((RUNGS, ({},)), (SIGMOID, ({"FORM": 0}, {"FORM": 1}))):
-        for each in ladder.values():
-            for head_dim in HEAD_DIMS:
-                keys = {64: (128,), 128: (128, 176), 256: (80,)}[head_dim] if each.hopper else (0,)
-                for tile_n in keys:
-                    for fp16 in (0, 1):
-                        codes = {"HEAD_DIM": head_dim, "FP16": fp16}
-                        codes |= {"TILE_N": tile_n} if tile_n else {}
-                        found += [(each.source, codes | form) for form in forms]
-    return found
+    return [
+        (rung.source, {"HEAD_DIM": head_dim, "FP16": fp16} | tile | form)
+        for ladder, forms in ((RUNGS, ({},)), (SIGMOID, ({"FORM": 0}, {"FORM": 1})))
+        for rung in ladder.values()
+        for head_dim in HEAD_DIMS
+        for tile in tile_choices(rung, head_dim)
+        for fp16 in (0, 1)
+        for form in forms
+    ]
 
 
 def decode_variants() -> list[tuple[str, dict[str, int]]]:
@@ -185,10 +185,12 @@ def _check_rung(name: str, count: int, dtype: str) -> Callable[[], Part]:
 
 
 def _check_sigmoid(name: str, count: int, dtype: str) -> Callable[[], Part]:
+    from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
     from refkernels.sigmoid_attention.device import prepare_sigmoid
 
-    def prepared(x: Operands) -> Prepared:
-        return prepare_sigmoid(x, name)
+    def prepared(x: Operands) -> list[Prepared]:
+        tiles = tile_choices(SIGMOID[name], x.head_dim)
+        return [prepare_sigmoid(x, name, defines=tile) for tile in tiles]
 
     cases = random_cases(count, 2, score="sigmoid", dtype=dtype)
     return _check(f"sigmoid {name} {dtype}", lambda: sweep(cases, prepared, 200))

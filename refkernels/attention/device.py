@@ -96,8 +96,6 @@ class Rung:
     producer: bool = True
     """A warpgroup that only loads, beside those that multiply."""
     persistent: bool = False
-    cluster: int = 1
-    """CTAs that work adjacent blocks of queries and share keys and values."""
 
 
 RUNGS: dict[str, Rung] = {
@@ -106,7 +104,6 @@ RUNGS: dict[str, Rung] = {
     "03_warp_specialised": Rung(source="attention/03_warp_specialised.cu"),
     "04_overlap": Rung(source="attention/04_overlap.cu"),
     "05_persistent": Rung(source="attention/05_persistent.cu", persistent=True),
-    "06_cluster": Rung(source="attention/06_cluster.cu", persistent=True, cluster=2),
 }
 """The ladder: name (of the source file) -> how it is launched."""
 
@@ -261,17 +258,12 @@ def prepare_rung(rung: Rung, x: Operands, defines: dict[str, int]) -> Prepared:
     grid: tuple[int, ...] = (blocks, x.heads, x.sequences)
     if rung.persistent:
         sms = int(cupy.cuda.Device().attributes["MultiProcessorCount"])
-        tiles = -(-blocks // rung.cluster) * x.heads * x.sequences
-        grid = (min(sms // rung.cluster, tiles) * rung.cluster,)
+        grid = (min(sms, blocks * x.heads * x.sequences),)
     maps: tuple[NDArray[Any], ...] = ()
     if rung.hopper:
         maps = tuple(
-            _tile_map(tensor, rows, parts)
-            for tensor, rows, parts in (
-                (x.q, 64, 1),
-                (x.k, shape.tile_n, rung.cluster),
-                (x.v, shape.tile_n, rung.cluster),
-            )
+            _tile_map(tensor, rows)
+            for tensor, rows in ((x.q, 64), (x.k, shape.tile_n), (x.v, shape.tile_n))
         )
     return Prepared(
         kernel=kernel,
@@ -288,18 +280,38 @@ def base_defines(rung: Rung, x: Operands, defines: Mapping[str, int]) -> dict[st
     """The compile-time constants of a launch."""
     codes = {"HEAD_DIM": x.head_dim, "FP16": int(x.dtype == "fp16")}
     if rung.hopper:
-        codes["TILE_N"] = tile_keys(x.head_dim, x.form)
+        codes["TILE_N"] = tile_keys(x.head_dim, x.form, x.kv_len)
+    if rung.persistent and x.head_dim == 64:
+        codes["CONSUMERS"] = 2 if x.form.causal and x.kv_len < SHORT_CAUSAL else 3
     return codes | dict(defines)
 
 
-def tile_keys(head_dim: int, form: Form) -> int:
-    """Keys per block on Hopper: as many as registers and shared memory hold.
+def tile_choices(rung: Rung, head_dim: int) -> list[dict[str, int]]:
+    """The tile shapes among which :func:`base_defines` chooses."""
+    if not rung.hopper:
+        return [{}]
+    keys = {64: (128,), 128: (128, 176), 256: (80,)}[head_dim]
+    widths = [{"TILE_N": n} for n in keys]
+    if rung.persistent and head_dim == 64:
+        return [width | {"CONSUMERS": n} for width in widths for n in (2, 3)]
+    return widths
 
-    Under a mask at the diagonal a wide block wastes more than it saves (FlashAttention-3's choice).
+
+SHORT_CAUSAL = 2048
+"""Keys below which a causal tile of 192 queries (d = 64) wastes more than its width gains."""
+
+WIDE_FROM = {False: 2048, True: 8192}
+"""Keys from which blocks of 176 (d = 128) gain more than their padding costs, causal or not."""
+
+
+def tile_keys(head_dim: int, form: Form, kv_len: int) -> int:
+    """Keys per block on Hopper: as many as registers and shared memory hold, unless waste counts.
+
+    A wide block has more padding at the end and, under a causal mask, more beyond the diagonal.
     """
     if head_dim == 256:
         return 80
-    wide = head_dim == 128 and not form.causal and form.window is None
+    wide = head_dim == 128 and form.window is None and kv_len >= WIDE_FROM[form.causal]
     return 176 if wide else 128
 
 
@@ -311,14 +323,13 @@ def shape_of(rung: Rung, head_dim: int, codes: Mapping[str, int]) -> Shape:
         smem = (128 + 2 * keys) * head_dim * 2 + 256
         return Shape(tile_m=128, tile_n=keys, threads=threads, smem=smem)
     consumers = codes.get("CONSUMERS", 3 if head_dim == 64 else 2)
-    stages = codes.get("STAGES", 4 if head_dim == 64 and rung.producer else 2)
+    stages = 4 if head_dim == 64 and rung.producer else 2
     rows, tile_n = 64 * consumers, codes["TILE_N"]
-    queries = rows * codes.get("QUERY_STAGES", 1)
     return Shape(
         tile_m=rows,
         tile_n=tile_n,
         threads=128 * (consumers + rung.producer),
-        smem=(queries + 2 * stages * tile_n) * head_dim * 2 + 1024,
+        smem=(rows + 2 * stages * tile_n) * head_dim * 2 + 1024,
     )
 
 
@@ -376,16 +387,13 @@ def _positive_scale(form: Form, head_dim: int) -> float:
     return scale
 
 
-def _tile_map(x: Any, rows: int, parts: int = 1) -> NDArray[Any]:
-    """Tiles of ``rows`` tokens of one head, panel by panel with the 128-byte swizzle.
-
-    A load brings one of ``parts`` equal parts of the panels.
-    """
+def _tile_map(x: Any, rows: int) -> NDArray[Any]:
+    """Tiles of ``rows`` tokens of one head, panel by panel with the 128-byte swizzle."""
     tokens, heads, head_dim = x.shape
     panels = head_dim // PANEL
     return tensor_map(
         x,
-        (panels // parts, 1, rows, PANEL),
+        (panels, 1, rows, PANEL),
         shape=(panels, heads, tokens, PANEL),
         strides=(2 * PANEL, 2 * head_dim, 2 * head_dim * heads, 2),
     )

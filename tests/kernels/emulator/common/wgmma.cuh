@@ -133,13 +133,4 @@ void wgmma_f16(float (&d)[Count], const u32 (&a)[4], u64 b, int accumulate) {
     issue<true, Count>(d, a, 0, b, accumulate, TransposeB);
 }
 
-template <int Count>
-void wgmma_bf16_start(float (&d)[Count], u64 a, u64 b) {
-    wgmma_bf16(d, a, b, 0);
-}
-template <int Count>
-void wgmma_f16_start(float (&d)[Count], u64 a, u64 b) {
-    wgmma_f16(d, a, b, 0);
-}
-
 }  // namespace ptx
