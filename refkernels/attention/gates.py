@@ -202,6 +202,23 @@ def _slice_gate(x: Operands, out: Any, i: int, end: int, rows: int) -> Gate:
     return max((v.gate for v in verdicts), key=lambda gate: gate.error)
 
 
+def check_packed(x: Operands, call: Callable[[], None], starts: Any, rows: int = 96) -> Gate:
+    """Large packed self-attention: the last queries of the first and last sequence, one head."""
+    import cupy
+
+    out, repeat = run_twice(call, x.out, x.lse, x.dtype)
+    gates = [repeat]
+    for i in (0, len(starts) - 2):
+        first, end = int(starts[i]), int(starts[i + 1])
+        queries = slice(max(first, end - rows), end)
+        q = widen(x.q[queries, :1], x.dtype)
+        k, v = (widen(y[first:end, :1], x.dtype) for y in (x.k, x.v))
+        exact = naive.attend(q, k, v, x.form, cupy)[0]
+        plain = naive.rounded(q, k, v, x.form, x.dtype, cupy)
+        gates.append(held(out[queries, :1], exact, plain, x.dtype).gate)
+    return min(gates, key=lambda gate: gate.passed)
+
+
 def _with_bias(x: Operands) -> naive.Form:
     """The bias follows from the whole sequence, not from a slice of it."""
     return replace(x.form, bias=x.form.bias_of(x.kv_len))

@@ -23,7 +23,7 @@ from refkernels._timing import Timing, capture_cupy, rotation_sets, time_kernel
 from refkernels.attention import peers
 from refkernels.attention.cases import draw
 from refkernels.attention.device import RUNGS, bind, prepare
-from refkernels.attention.gates import check_sampled
+from refkernels.attention.gates import check_packed, check_sampled
 from refkernels.attention.naive import Form
 from refkernels.attention.problem import DecodeProblem, PrefillProblem, size
 from refkernels.int8_gemm.peers import capture_torch
@@ -65,6 +65,18 @@ def other_prefills() -> tuple[Attention, ...]:
     return (*grouped, *windows, *chunks, *halves)
 
 
+def grouped_prefills() -> tuple[Attention, ...]:
+    """The grid at d = 128 with 4 KV heads, where ``other_prefills`` does not have it."""
+    grid = [dataclasses.replace(w, kv_heads=4) for w in prefill(128)]
+    return tuple(w for w in grid if size(w.q_len) not in (4096, 16384))
+
+
+def squashed_prefills() -> tuple[Attention, ...]:
+    """The literature's grid with sigmoid weights."""
+    grid = [w for d in (128, 64, 256) for w in prefill(d)]
+    return tuple(dataclasses.replace(w, score="sigmoid") for w in grid)
+
+
 def decodes() -> tuple[Attention, ...]:
     """32 query and 8 KV heads of 128: batch 1 to 64, one query to 16, pages, bytes, windows."""
     base = Attention(batch=1, q_len=1, kv_len=8192, heads=32, kv_heads=8, head_dim=128)
@@ -87,8 +99,8 @@ def decodes() -> tuple[Attention, ...]:
 
 
 def ladder() -> list[Row]:
-    """The lower rungs on four shapes of the grid."""
-    shapes = [w for w in prefill(128) if size(w.q_len) in (1024, 16384)]
+    """The lower rungs, causal and not."""
+    shapes = [w for w in prefill(128) if size(w.q_len) == 16384]
     return [row for w in shapes for name in list(RUNGS)[:-1] for row in ours(w, name)]
 
 
@@ -98,20 +110,26 @@ def flash(workloads: Iterable[Attention]) -> list[Row]:
 
 
 def others() -> list[Row]:
-    """The shapes outside the literature's grid."""
-    return flash(other_prefills())
+    """The shapes outside the literature's grid; ungrouped heads again beside grouped ones."""
+    rows: list[Row] = []
+    for w in other_prefills():
+        rows += flash([w])
+        if size(w.kv_heads) < size(w.heads):
+            rows += ours(dataclasses.replace(w, kv_heads=w.heads), "05_persistent")
+    return rows + [row for w in grouped_prefills() for row in ours(w, "05_persistent")]
 
 
 def sigmoid() -> list[Row]:
     """Sigmoid with bias -log n and bias 0; on some shapes tanh and softmax beside it."""
     rows: list[Row] = []
-    for head_dim in (128, 64):
-        for w in prefill(head_dim):
-            squashed = dataclasses.replace(w, score="sigmoid")
-            for bias in (None, 0.0):
-                rows += sigmoid_rows(squashed, bias, "accurate")
-            if size(w.q_len) in (1024, 16384):
-                rows += [*ours(w, "05_persistent"), *sigmoid_rows(squashed, None, "tanh")]
+    for w in squashed_prefills():
+        rows += sigmoid_rows(w, None, "accurate")
+        if size(w.head_dim) == 256:
+            continue
+        rows += sigmoid_rows(w, 0.0, "accurate")
+        if size(w.q_len) in (1024, 16384):
+            rows += ours(dataclasses.replace(w, score="softmax"), "05_persistent")
+            rows += sigmoid_rows(w, None, "tanh")
     return rows
 
 
@@ -164,11 +182,12 @@ def _packed_row(lens: Any, causal: bool) -> Row:
     starts = {"q_starts": cupy.asarray(bounds), "kv_starts": cupy.asarray(bounds)}
     x = bind(q, k, v, Form(causal=causal), **starts, longest=(int(max(lens)),) * 2)
     call = prepare(x, "05_persistent")
+    gate = check_packed(x, call, bounds)
     timing = time_kernel(lambda i: call(), sets=1, budget_s=BUDGET_S)
     flops = 4.0 * 128 * 16 * float((lens.astype(np.float64) ** 2).sum()) * (0.5 if causal else 1.0)
     shape = f"packed 16x{min(lens)}..{max(lens)} {'c' if causal else ''}"
     line = _line("refkernels.attention/05_persistent", shape, timing, flops, 0.0)
-    return {"ok": True, "line": line, "measurement": None}
+    return {"ok": gate.passed, "line": f"{line}  gate {gate}", "measurement": None}
 
 
 # ---------------------------------------------------------------- rows

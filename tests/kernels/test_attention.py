@@ -231,14 +231,15 @@ def test_tiles_are_as_wide_as_they_may_be():
 
 
 def test_the_benchmark_measures_enough_shapes():
-    """At least 150 different workloads of prefill, decoding and sigmoid."""
-    shapes = [*timed.decodes(), *timed.other_prefills()]
+    """At least 150 different workloads of prefill, decoding and sigmoid, with either bias."""
+    shapes = [*timed.decodes(), *timed.other_prefills(), *timed.grouped_prefills()]
     shapes += [w for d in (64, 128, 256) for w in timed.prefill(d)]
-    sigmoid = [replace(w, score="sigmoid") for d in (64, 128) for w in timed.prefill(d)]
+    shapes += timed.squashed_prefills()
     keys = {str(w.to_dict()) for w in shapes}
+    twice = [w for w in timed.squashed_prefills() if w.head_dim != 256]
 
     assert len(keys) == len(shapes)
-    assert len(keys) + 3 * len(sigmoid) >= 150
+    assert len(keys) + len(twice) >= 150
 
 
 def test_counted_work_is_that_of_the_workload():
