@@ -28,7 +28,7 @@ _ENTRY = re.compile(r"Compiling entry function '(\w+)' for")
 _MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
 _SMEM = re.compile(r"(\d+) bytes smem")
-_SLOW = re.compile(r"\(C75(?:07|08|10|11|12|13|14|15)\)[^\n]*|[^\n]*setmaxnreg[^\n]*ignored[^\n]*")
+_SLOW = re.compile(r"\(C75\d\d\)[^\n]*wgmma[^\n]*|[^\n]*setmaxnreg[^\n]*ignored[^\n]*")
 GPU_EXTRA = "pip install 'perfmodel[gpu]'"
 
 

@@ -2,7 +2,8 @@
 // registers: 168
 // threads: 384
 // dynamic_smem: 230400
-// defines: HEAD_DIM=64 TILE_N=128 FP16=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=2 FP16=0
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0
 // defines: HEAD_DIM=128 TILE_N=176 FP16=0
 // defines: HEAD_DIM=256 TILE_N=80 FP16=0
@@ -19,6 +20,11 @@
 //
 // L2: the tiles in flight at one time belong to as many heads as half of L2 holds keys and values
 //   for (Problem::section), so keys and values leave device memory about once.
+//
+// Power is what is left: beside the products every instruction per score costs time, whether or not
+// issue is full. Hence the maximum of three integers (rows.cuh), references that lag behind the
+// maximum so that outputs are seldom rescaled, and tiles by length: 176 keys a block where neither
+// padding nor the diagonal wastes them, 128 queries instead of 192 (D = 64) under a short mask.
 //
 // Registers and shared memory: as rung 4; the two slots through which work is handed out take 128
 // bytes.

@@ -170,7 +170,7 @@ __device__ __forceinline__ void ampere_attention(const Problem& p) {
                             work.kv_len, p.causal, p.window);
             rows[strip].weigh(scores[strip], p);
             rows[strip].rescale_outputs(o[strip]);
-            pack_rows(weights[strip], scores[strip]);
+            rows[strip].pack(weights[strip], scores[strip]);
         }
         accumulate(s, o, weights);
     }

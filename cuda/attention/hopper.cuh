@@ -15,8 +15,11 @@
 #define TILE_N (HEAD_DIM == 256 ? 80 : 128)
 #endif
 
+#ifndef CONSUMERS
+#define CONSUMERS (HEAD_DIM == 64 ? 3 : 2)
+#endif
 constexpr int kTileN = TILE_N;                       // keys per block
-constexpr int kConsumers = kHeadDim == 64 ? 3 : 2;   // warpgroups that multiply, 64 queries each
+constexpr int kConsumers = CONSUMERS;   // warpgroups that multiply, 64 queries each
 constexpr int kTileM = 64 * kConsumers;
 constexpr int kPanels = kHeadDim / 64;
 constexpr int kPanelCols = 64;
@@ -116,7 +119,7 @@ __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work
         }
 }
 
-// The outputs of a tile whose queries see no key at all.
+// The outputs of 64 queries, or of as many as there are, that see no key at all.
 __device__ __forceinline__ void store_nothing_seen(const Problem& p, const Work& work,
                                                    int first_row, int thread) {
     constexpr int kUnits = kHeadDim / 8;

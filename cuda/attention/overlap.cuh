@@ -31,9 +31,23 @@ struct Attender {
     Ring k, v;
     u32 q_parity = 0;
 
+    // The scores of `block` have arrived; they become weights.
+    __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work,
+                                          const attention::Blocks& blocks, Rows& rows,
+                                          float (&scores)[kScores], int group, int row,
+                                          int block) {
+        ptx::pin(scores);
+        free_stage(&s.k_empty[k.stage]);
+        k.advance();
+        if (block == blocks.needed.first) free_stage(&s.q_empty[group]);
+        if (blocks.masked(block))
+            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
+        rows.weigh(scores, p);
+    }
+
     __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& work,
                                            int group) {
-        const attention::Blocks& blocks = work.blocks;
+        const attention::Blocks blocks = work.blocks;  // in registers: asked for before each softmax
         const int first_row = work.first_row + 64 * group;
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);
@@ -46,13 +60,8 @@ struct Attender {
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
         issue_scores(scores, s.q[group], s.k[k.stage]);
         ptx::wgmma_wait<0>();
-        ptx::pin(scores);
-        free_stage(&s.k_empty[k.stage]);
-        k.advance();
-        if (blocks.masked(block))
-            mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
-        rows.weigh(scores, p);
-        pack_rows(weights, scores);
+        weigh(s, p, work, blocks, rows, scores, group, row, block);
+        rows.pack(weights, scores);
         if (blocks.count() > 1) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
 
         int accumulate = 0;
@@ -65,26 +74,19 @@ struct Attender {
             pass_turn(group);
             accumulate = 1;
             ptx::wgmma_wait<1>();
-            ptx::pin(scores);
-            free_stage(&s.k_empty[k.stage]);
-            k.advance();
-            if (blocks.masked(block))
-                mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal,
-                            p.window);
-            rows.weigh(scores, p);
+            weigh(s, p, work, blocks, rows, scores, group, row, block);
             // Waiting for the next keys here and not at the top, with a parity that depends on the
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.
             if (block > blocks.needed.first)
-                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after_weights());
+                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity ^ rows.zero_after(scores));
             ptx::wgmma_wait<0>();
             ptx::pin(o);
             free_stage(&s.v_empty[v.stage]);
             v.advance();
             rows.rescale_outputs(o);
-            pack_rows(weights, scores);
+            rows.pack(weights, scores);
         }
-        free_stage(&s.q_empty[group]);
         ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
         issue_values(o, weights, s.v[v.stage], accumulate);
         rows.finish(p, work, row);

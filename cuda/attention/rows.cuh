@@ -9,14 +9,31 @@
 #include "attention/numbers.cuh"
 #include "attention/schedule.cuh"
 
+// How many of a thread's columns of a row, 0 1 8 9 16 17 ..., lie before column `end`.
+__device__ __forceinline__ int columns_before(int end) {
+    const int reached = end > 0 ? end : 0;
+    return reached / 8 * 2 + (reached % 8 < 2 ? reached % 8 : 2);
+}
+
+// The lowest `count` bits from bit 32 * word on, of a string of ones.
+__device__ __forceinline__ u32 low_bits(int count, int word) {
+    return ~shift_left(~0u, count > 32 * word ? count - 32 * word : 0);
+}
+
 // Columns of one row outside [first, last) become -inf; both count from this thread's first column.
+// One bit a column: a test of a bit costs less than two comparisons.
 template <int Count>
 __device__ __forceinline__ void mask_row(float (&s)[Count], int half, int first, int last) {
+    const int begin = columns_before(first), end = columns_before(last);
 #pragma unroll
-    for (int j = 0; j < Count / 4; ++j)
+    for (int word = 0; word < (Count + 63) / 64; ++word) {
+        const u32 seen = low_bits(end, word) & ~low_bits(begin, word);
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
-            if (8 * j + i < first || 8 * j + i >= last) s[4 * j + 2 * half + i] = minus_infinity();
+        for (int bit = 0; bit < 32; ++bit) {
+            const int column = 32 * word + bit, i = column / 2 * 4 + 2 * half + column % 2;
+            if (i < Count && !(seen & 1u << bit)) s[i] = minus_infinity();
+        }
+    }
 }
 
 // Scores of keys that a row does not see become -inf. `first_row` is the query of this thread's
@@ -60,27 +77,58 @@ __device__ __forceinline__ void pack_rows(u32 (&packed)[Count / 8][4], const flo
             packed[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
 }
 
-// The state of a thread's two rows.
+// The state of a thread's two rows. The reference m need not be the maximum: it may lag behind by
+// kLag, weights are then at most 2^kLag, and earlier outputs are seldom rescaled (as
+// FlashAttention-4 does).
 struct OnlineSoftmax {
-    float max[2] = {minus_infinity(), minus_infinity()};  // of the raw scores q . k
+    static constexpr float kLag = 8.f;
+
+    float max[2] = {minus_infinity(), minus_infinity()};  // the reference, as a raw score q . k
     float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish_sums()
     float rescale[2];           // what earlier sums are multiplied by
+
+    // The largest score of each row. Positive floats are ordered as their bits are as integers, and
+    // above all negative ones; of integers the largest of three takes one instruction. A row without
+    // a positive score in the block is rare, and looked at again.
+    template <int Count>
+    __device__ __forceinline__ void find_tops(float (&top)[2], const float (&s)[Count]) const {
+        s32 bits[2] = {-2147483647 - 1, -2147483647 - 1};
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+                bits[half] = max_of_three(bits[half], __float_as_int(s[4 * j + 2 * half]),
+                                          __float_as_int(s[4 * j + 2 * half + 1]));
+#pragma unroll
+            for (int step = 1; step <= 2; step *= 2)
+                bits[half] = most(bits[half], __shfl_xor_sync(kFullMask, bits[half], step));
+            top[half] = __int_as_float(bits[half]);
+        }
+        if (!__any_sync(kFullMask, (bits[0] | bits[1]) < 0)) return;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            top[half] = minus_infinity();
+#pragma unroll
+            for (int j = 0; j < Count / 4; ++j)
+                top[half] = fmaxf(top[half], fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
+            top[half] = quad_max(top[half]);
+        }
+    }
 
     // One block of scores becomes weights in place. The weights enter the sum before they are
     // rounded to 16 bits.
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], float scale_log2) {
+        float top[2];
+        find_tops(top, s);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            float top = max[half];
-#pragma unroll
-            for (int j = 0; j < Count / 4; ++j)
-                top = fmaxf(top, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
-            top = quad_max(top);
+            const bool grows = (top[half] - max[half]) * scale_log2 > kLag;
+            const float next = grows ? top[half] : max[half];
             // A row that has seen no key yet: any finite reference keeps -inf - reference at -inf.
-            const float reference = top == minus_infinity() ? 0.f : top * scale_log2;
-            rescale[half] = exp2_approx(fmaf(max[half], scale_log2, -reference));
-            max[half] = top;
+            const float reference = next == minus_infinity() ? 0.f : next * scale_log2;
+            rescale[half] = grows ? exp2_approx(fmaf(max[half], scale_log2, -reference)) : 1.f;
+            max[half] = next;
             float block_sum = 0.f;
 #pragma unroll
             for (int j = 0; j < Count / 4; ++j)
@@ -94,8 +142,8 @@ struct OnlineSoftmax {
         }
     }
 
-    // Earlier outputs are multiplied only when a row's maximum has grown: late in a long row it
-    // rarely does, and the vote costs less than the products.
+    // Earlier outputs are multiplied only when a row's reference has grown: it seldom does, and
+    // the vote costs less than the products.
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&o)[Count]) const {
         if (__any_sync(kFullMask, rescale[0] != 1.f || rescale[1] != 1.f)) scale_rows(o, rescale);

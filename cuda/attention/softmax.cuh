@@ -13,8 +13,14 @@ struct SoftmaxRows : OnlineSoftmax {
     }
 
     // 0, but the compiler cannot know it before all weights are summed: no sum is negative.
-    __device__ __forceinline__ u32 zero_after_weights() const {
+    template <int Count>
+    __device__ __forceinline__ u32 zero_after(const float (&)[Count]) const {
         return (__float_as_uint(sum[0]) | __float_as_uint(sum[1])) >> 31;
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], const float (&s)[Count]) const {
+        pack_rows(w, s);
     }
 
     // `first_row` is the query of this thread's row g.

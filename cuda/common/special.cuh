@@ -32,6 +32,53 @@ __device__ __forceinline__ float tanh_approx(float x) {
     return y;
 }
 
+// 0 for a distance of 32 or more, unlike C's operator.
+__device__ __forceinline__ u32 shift_left(u32 bits, int distance) {
+    u32 shifted;
+    asm("shl.b32 %0, %1, %2;" : "=r"(shifted) : "r"(bits), "r"(distance));
+    return shifted;
+}
+
+// x y where `sign` is negative, else x: by predicate, which spares a selection.
+__device__ __forceinline__ float times_if_negative(float x, float y, float sign) {
+    asm("{\n"
+        ".reg .pred p;\n"
+        "setp.lt.f32 p, %2, 0f00000000;\n"
+        "@p mul.f32 %0, %0, %1;\n"
+        "}"
+        : "+f"(x)
+        : "f"(y), "f"(sign));
+    return x;
+}
+
+__device__ __forceinline__ int max_of_three(int a, int b, int c) {
+    const int ab = a > b ? a : b;
+    return ab > c ? ab : c;
+}
+
+// The larger of three in each half, as unsigned numbers.
+__device__ __forceinline__ u32 max_of_three_pairs(u32 a, u32 b, u32 c) {
+    asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+    asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(c));
+    return a;
+}
+
+// x - x^2 of a bf16 pair: without .rn the two are one HFMA2, where neg and fma.rn stay two.
+__device__ __forceinline__ u32 less_square_bf16(u32 x) {
+    u32 y;
+    asm("mul.bf16x2 %0, %1, %1;" : "=r"(y) : "r"(x));
+    asm("sub.bf16x2 %0, %1, %0;" : "+r"(y) : "r"(x));
+    return y;
+}
+
+// x - x^2 / 2^15 of an fp16 pair, as x (1 - x / 2^15).
+__device__ __forceinline__ u32 less_square_f16(u32 x) {
+    u32 y;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(y) : "r"(x), "r"(0x82008200u), "r"(0x3c003c00u));
+    asm("mul.rn.f16x2 %0, %0, %1;" : "+r"(y) : "r"(x));
+    return y;
+}
+
 // Bytes First and Second of `bytes` as an fp16 pair, First in the lower half.
 //
 // e4m3: sign, 4 bits of exponent (bias 7) and 3 of fraction move into fp16's fields (bias 15),

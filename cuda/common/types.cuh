@@ -52,6 +52,8 @@ __device__ __forceinline__ int warp_index() {
     return __shfl_sync(kFullMask, static_cast<int>(threadIdx.x) / kWarp, 0);
 }
 
+__device__ __forceinline__ int uniform(int value) { return __shfl_sync(kFullMask, value, 0); }
+
 __device__ __forceinline__ int warpgroup_index() {
     return __shfl_sync(kFullMask, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
 }

@@ -2,7 +2,7 @@
 // registers: 168
 // threads: 384
 // dynamic_smem: 230400
-// defines: HEAD_DIM=64 TILE_N=128 FP16=0 FORM=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=0
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=0
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=1
 //
@@ -12,12 +12,11 @@
 // the product and the exponentials, no sum, no rescaling of outputs.
 //
 // Limits per score, in clocks of one SM (tensor: 4 D / 4096 = 0.0625 at D = 64, 0.125 at D = 128):
-//                             special functions    other operations
-//   softmax                   1 / 16 = 0.0625      5.5 / 128 = 0.043
-//   accurate, all y < -6      1 / 16 = 0.0625      3.5 / 128 = 0.027
-//   accurate, all y < -4      1 / 16 = 0.0625      5.5 / 128 = 0.043
-//   accurate, otherwise       1.5 / 16 = 0.094     8 / 128   = 0.0625
-//   tanh                      1 / 16 = 0.0625      2.5 / 128 = 0.020
+//                             special functions    instructions, special ones included
+//   softmax                   1 / 16 = 0.0625      4 / 128    = 0.031
+//   accurate, all w < 2^-6    1 / 16 = 0.0625      3.25 / 128 = 0.025
+//   accurate, otherwise       1.5 / 16 = 0.094     6.5 / 128  = 0.051
+//   tanh                      1 / 16 = 0.0625      3.5 / 128  = 0.027
 //
 // Registers and shared memory: as attention/04_overlap.cu.
 #include "attention/persistent.cuh"

@@ -6,17 +6,17 @@
 // FORM_TANH for short sequences and for comparison; its error is in README.md.
 //
 // FORM_ACCURATE, each branch taken by a whole warp for a whole block of its scores, e = 2^y:
-//   all y < -6:   w = e / (1 + e) = e - e^2 + ...: cut after the second term, at most e^2 = 2^-12
-//                 is lost relative to w; one special function and one product
-//   all y < -4:   cut after the third term, e^3 = 2^-12; one special function, 3 products
-//   otherwise:    half of the columns w = 1 / (1 + 2^-y): two special functions, one addition;
-//                 the other half a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r:
-//                 one special function, 6 products. The special functions' unit (16 a clock) and
-//                 the multipliers (128 a clock) then take about as long as each other.
-// With normal scores and the bias -log n, the first branch is the rule from n = 8192 on and the
-// second from n = 1024. The last is accurate to a few 2^-15. The cut is never larger than the
-// rounding of the weights that follows (2^-9 in bf16, 2^-12 in fp16), and that only beside its
-// threshold.
+//   all e < 2^-6: w = e / (1 + e) = e - e^2 + ...: cut after the second term, at most e^2 = 2^-12
+//                 is lost relative to w. Pairs are packed to 16 bits first: then the bound is
+//                 tested for four, and e - e^2 computed for two, by one instruction.
+//   otherwise:    the even columns w = 1 / (1 + 2^-y): two special functions, one addition;
+//                 the odd ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special
+//                 function, 5 products and a test. All by the first takes more of the special
+//                 functions' unit (16 a clock) than there is, all by the second more instructions.
+// The first is tried where the bias leaves room for scores of some deviations above the mean, from
+// n = 1448 on with the usual one; where it fails, w = e / (1 + e) from what has been computed.
+// P is off by 3.0e-4 at most; bf16 rounds by 2^-8 = 3.9e-3 afterwards, and where e - e^2 differs
+// from e at all, in 16 bits, once more.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
@@ -29,27 +29,16 @@
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
 constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
-constexpr float kTwoTermsBelow = -6.f;
-constexpr float kThreeTermsBelow = -4.f;
+constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
+constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
+constexpr float kExpectSmallBelow = -10.5f;     // the bias, in units of log2
 
-// P: the polynomial of degree 5 with the least relative error on [0, 1], 5.1e-5.
+// P: the polynomial of degree 4 with the least relative error on [0, 1], 3.0e-4.
 __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
-    float r = fmaf(a, -0.10447963f, 0.41792495f);
-    r = fmaf(a, r, -0.77056071f);
-    r = fmaf(a, r, 0.95341599f);
-    r = fmaf(a, r, -0.99627510f);
-    return fmaf(a, r, 0.99994899f);
-}
-
-__device__ __forceinline__ float sigmoid_by_two_terms(float y) {
-    const float e = exp2_approx(y);
-    return fmaf(-e, e, e);
-}
-
-__device__ __forceinline__ float sigmoid_by_three_terms(float y) {
-    const float e = exp2_approx(y);
-    const float square = e * e;
-    return fmaf(square, e, e - square);
+    float r = fmaf(a, 0.15212629f, -0.53254415f);
+    r = fmaf(a, r, 0.86562578f);
+    r = fmaf(a, r, -0.98475393f);
+    return fmaf(a, r, 0.99969679f);
 }
 
 __device__ __forceinline__ float sigmoid_by_reciprocal(float y) {
@@ -58,53 +47,89 @@ __device__ __forceinline__ float sigmoid_by_reciprocal(float y) {
 
 __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
     const float a = exp2_approx(-fabsf(y));
-    const float r = reciprocal_of_one_plus(a);
-    return y < 0.f ? a * r : r;
+    return times_if_negative(reciprocal_of_one_plus(a), a, y);
 }
 
 // The policy of the main loops (see attention/rows.cuh): nothing to rescale, nothing to sum.
 struct SigmoidRows {
-    float bias_log2;
+    float scale_log2, bias_log2;
+    bool expect_small;
 
     __device__ __forceinline__ SigmoidRows(const Problem& p, const Work& work)
-        : bias_log2(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len))
-                                       : p.bias_log2) {}
+        : scale_log2(p.scale_log2),
+          bias_log2(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len))
+                                       : p.bias_log2),
+          expect_small(uniform(bias_log2 < kExpectSmallBelow)) {
+        if (FORM == FORM_TANH) {
+            scale_log2 *= 0.5f * kLn2;
+            bias_log2 *= 0.5f * kLn2;
+        }
+    }
+
+    __device__ __forceinline__ float weight(float s, int i) const {
+        const float y = fmaf(s, scale_log2, bias_log2);
+        if (FORM == FORM_TANH)
+            return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
+        return (i % 2 ? sigmoid_by_polynomial(y) : sigmoid_by_reciprocal(y)) * kWeightScale;
+    }
+
+    __device__ __forceinline__ float exponential(float s) const {
+        return exp2_approx(fmaf(s, scale_log2, bias_log2 + kScaleLog2));
+    }
+
+    // From e, scaled; not to be inf in the product.
+    __device__ __forceinline__ float weight_of(float e) const {
+        const float finite = fminf(e, 0x1p80f);
+        return finite * reciprocal_approx(fmaf(finite, 1.f / kWeightScale, 1.f));
+    }
+
+    // Whether all packed e are small; if so they become e - e^2.
+    template <int Steps>
+    __device__ __forceinline__ bool two_terms(u32 (&w)[Steps][4]) const {
+        u32 top = 0;
+#pragma unroll
+        for (int i = 0; i < Steps; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; j += 2) top = max_of_three_pairs(top, w[i][j], w[i][j + 1]);
+        const bool large = (top & 0xffff) >= kSmall || top >> 16 >= kSmall;
+        if (__any_sync(kFullMask, large)) return false;
+#pragma unroll
+        for (int i = 0; i < Steps; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; ++j) w[i][j] = less_square(w[i][j]);
+        return true;
+    }
 
     template <int Count>
-    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) const {
-        if constexpr (FORM == FORM_TANH) {
-            const float scale = 0.5f * kLn2 * p.scale_log2, bias = 0.5f * kLn2 * bias_log2;
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&) const {
+        if (FORM == FORM_ACCURATE && expect_small) {
 #pragma unroll
-            for (int i = 0; i < Count; ++i)
-                s[i] = fmaf(tanh_approx(fmaf(s[i], scale, bias)), 0.5f * kWeightScale,
-                            0.5f * kWeightScale);
-            return;
-        }
-        float top = minus_infinity();
-#pragma unroll
-        for (int i = 0; i < Count; ++i) {
-            s[i] = fmaf(s[i], p.scale_log2, bias_log2);
-            top = fmaxf(top, s[i]);
-        }
-        if (!__any_sync(kFullMask, top >= kTwoTermsBelow)) {
-#pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_two_terms(s[i]) * kWeightScale;
-        } else if (!__any_sync(kFullMask, top >= kThreeTermsBelow)) {
-#pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = sigmoid_by_three_terms(s[i]) * kWeightScale;
+            for (int i = 0; i < Count; ++i) s[i] = exponential(s[i]);
         } else {
 #pragma unroll
-            for (int i = 0; i < Count; ++i)
-                s[i] = (i % 2 ? sigmoid_by_polynomial(s[i]) : sigmoid_by_reciprocal(s[i])) *
-                       kWeightScale;
+            for (int i = 0; i < Count; ++i) s[i] = weight(s[i], i);
         }
     }
 
     template <int Count>
-    __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
+    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], float (&s)[Count]) const {
+        pack_rows(w, s);
+        if (FORM == FORM_TANH || !expect_small || two_terms(w)) return;
+#pragma unroll
+        for (int i = 0; i < Count; ++i) s[i] = weight_of(s[i]);
+        pack_rows(w, s);
+    }
 
-    // The branches of weigh() already keep the weights where they are.
-    __device__ __forceinline__ u32 zero_after_weights() const { return 0; }
+    template <int Count>
+    __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
+        u32 bits = 0;
+#pragma unroll
+        for (int i = 1; i < Count; i += 8) bits |= __float_as_uint(w[i]);
+        return bits >> 31;
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
     __device__ __forceinline__ void finish(const Problem&, const Work&, int) const {}
 

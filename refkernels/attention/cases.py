@@ -87,7 +87,7 @@ def _lengths(rng: np.random.Generator, count: int) -> tuple[int, ...]:
 
 def _form(rng: np.random.Generator, longest: int, score: str) -> Form:
     window = [None, None, None, 1, 7, 100, longest][int(rng.integers(7))]
-    bias = [None, 0.0, -3.0][int(rng.integers(3))]
+    bias = [None, 0.0, -3.0, -9.0][int(rng.integers(4))]
     scale = [None, 0.05][int(rng.integers(2))]
     return Form(
         causal=bool(rng.integers(2)),

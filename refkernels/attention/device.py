@@ -251,7 +251,7 @@ def prepare_rung(rung: Rung, x: Operands, defines: dict[str, int]) -> Prepared:
     import cupy
 
     codes = base_defines(rung, x, defines)
-    shape = shape_of(rung, x.head_dim, codes.get("TILE_N", 0))
+    shape = shape_of(rung, x.head_dim, codes)
     kernel = load_kernel(compile_kernel(kernel_source(rung.source), defines=codes), rung.entry)
     counters = cupy.zeros(2, cupy.uint32)
     blocks = -(-x.q_len // shape.tile_m)
@@ -280,31 +280,51 @@ def base_defines(rung: Rung, x: Operands, defines: Mapping[str, int]) -> dict[st
     """The compile-time constants of a launch."""
     codes = {"HEAD_DIM": x.head_dim, "FP16": int(x.dtype == "fp16")}
     if rung.hopper:
-        codes["TILE_N"] = tile_keys(x.head_dim, x.form)
+        codes["TILE_N"] = tile_keys(x.head_dim, x.form, x.kv_len)
+    if rung.persistent and x.head_dim == 64:
+        codes["CONSUMERS"] = 2 if x.form.causal and x.kv_len < SHORT_CAUSAL else 3
     return codes | dict(defines)
 
 
-def tile_keys(head_dim: int, form: Form) -> int:
-    """Keys per block on Hopper: as many as registers and shared memory hold.
+def tile_choices(rung: Rung, head_dim: int) -> list[dict[str, int]]:
+    """The tile shapes among which :func:`base_defines` chooses."""
+    if not rung.hopper:
+        return [{}]
+    keys = {64: (128,), 128: (128, 176), 256: (80,)}[head_dim]
+    widths = [{"TILE_N": n} for n in keys]
+    if rung.persistent and head_dim == 64:
+        return [width | {"CONSUMERS": n} for width in widths for n in (2, 3)]
+    return widths
 
-    Under a mask at the diagonal a wide block wastes more than it saves (FlashAttention-3's choice).
+
+SHORT_CAUSAL = 2048
+"""Keys below which a causal tile of 192 queries (d = 64) wastes more than its width gains."""
+
+WIDE_FROM = {False: 2048, True: 8192}
+"""Keys from which blocks of 176 (d = 128) gain more than their padding costs, causal or not."""
+
+
+def tile_keys(head_dim: int, form: Form, kv_len: int) -> int:
+    """Keys per block on Hopper: as many as registers and shared memory hold, unless waste counts.
+
+    A wide block has more padding at the end and, under a causal mask, more beyond the diagonal.
     """
     if head_dim == 256:
         return 80
-    wide = head_dim == 128 and not form.causal and form.window is None
+    wide = head_dim == 128 and form.window is None and kv_len >= WIDE_FROM[form.causal]
     return 176 if wide else 128
 
 
-def shape_of(rung: Rung, head_dim: int, tile_n: int) -> Shape:
-    """Tile, threads and dynamic shared memory, as the sources compute them."""
+def shape_of(rung: Rung, head_dim: int, codes: Mapping[str, int]) -> Shape:
+    """Tile, threads and dynamic shared memory, as the sources compute them from ``codes``."""
     if not rung.hopper:
         keys = {64: 64, 128: 48, 256: 32}[head_dim]
         threads = 256 if head_dim == 256 else 128
         smem = (128 + 2 * keys) * head_dim * 2 + 256
         return Shape(tile_m=128, tile_n=keys, threads=threads, smem=smem)
-    consumers = 3 if head_dim == 64 else 2
+    consumers = codes.get("CONSUMERS", 3 if head_dim == 64 else 2)
     stages = 4 if head_dim == 64 and rung.producer else 2
-    rows = 64 * consumers
+    rows, tile_n = 64 * consumers, codes["TILE_N"]
     return Shape(
         tile_m=rows,
         tile_n=tile_n,
@@ -314,9 +334,14 @@ def shape_of(rung: Rung, head_dim: int, tile_n: int) -> Shape:
 
 
 def section_of(x: Operands, l2_bytes: int) -> int:
-    """(sequence, head) pairs to work together: their keys and values fill half of L2."""
+    """(sequence, head) pairs to work together: their keys and values fill half of L2 at most.
+
+    A divisor of all pairs: a last section of fewer tiles than SMs would leave most of them idle.
+    """
+    pairs = x.heads * x.sequences
     pair_bytes = 2 * x.kv_len * x.head_dim * 2 * x.kv_heads / x.heads
-    return max(1, min(x.heads * x.sequences, int(l2_bytes / 2 / pair_bytes)))
+    most = max(1, min(pairs, int(l2_bytes / 2 / pair_bytes)))
+    return next(n for n in range(most, 0, -1) if pairs % n == 0)
 
 
 def _l2_bytes() -> int:

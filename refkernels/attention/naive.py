@@ -85,30 +85,28 @@ def _attend(q: Any, k: Any, v: Any, form: Form, xp: ModuleType, rounding: Any) -
     check_shapes(q, k, v)
     q_len, heads, head_dim = q.shape
     kv_len, kv_heads = k.shape[:2]
-    mask = visible(q_len, kv_len, form, xp)
-    o = xp.zeros((q_len, heads, head_dim))
-    lse = xp.full((heads, q_len), -xp.inf)
     if kv_len == 0:
-        return o, lse
-    for head in range(heads):
-        keys, values = (x[:, head * kv_heads // heads].astype(xp.float64) for x in (k, v))
-        products = rounding(q[:, head].astype(xp.float64) @ keys.T)
-        scores = xp.where(mask, products * form.scale_of(head_dim), -xp.inf)
-        weights, lse[head] = _weights(scores, form.bias_of(kv_len), form.score, xp)
-        o[:, head] = rounding(rounding(weights) @ values)
-    return o, lse
+        return xp.zeros((q_len, heads, head_dim)), xp.full((heads, q_len), -xp.inf)
+    owner = xp.arange(heads) * kv_heads // heads
+    queries = q.astype(xp.float64).transpose(1, 0, 2)
+    keys, values = (x.astype(xp.float64)[:, owner].transpose(1, 0, 2) for x in (k, v))
+    products = rounding(queries @ keys.transpose(0, 2, 1))
+    mask = visible(q_len, kv_len, form, xp)
+    scores = xp.where(mask, products * form.scale_of(head_dim), -xp.inf)
+    weights, lse = _weights(scores, form.bias_of(kv_len), form.score, xp)
+    return rounding(rounding(weights) @ values).transpose(1, 0, 2), lse
 
 
 def _weights(scores: Any, bias: float, score: str, xp: ModuleType) -> tuple[Any, Any]:
     if score == "sigmoid":
-        return _logistic(scores + bias, xp), xp.full(scores.shape[0], -xp.inf)
-    top = scores.max(axis=1, keepdims=True)
+        return _logistic(scores + bias, xp), xp.full(scores.shape[:-1], -xp.inf)
+    top = scores.max(axis=-1, keepdims=True)
     powers = xp.exp(scores - xp.where(xp.isfinite(top), top, 0.0))
-    total = powers.sum(axis=1, keepdims=True)
+    total = powers.sum(axis=-1, keepdims=True)
     seen = total > 0
     weights = powers / xp.where(seen, total, 1.0)
     lse = xp.where(seen, top + xp.log(xp.where(seen, total, 1.0)), -xp.inf)
-    return weights, lse[:, 0]
+    return weights, lse[..., 0]
 
 
 def _logistic(x: Any, xp: ModuleType) -> Any:

@@ -124,26 +124,26 @@ def test_drawn_bytes_are_moderate():
 
 
 def test_accurate_weights_are_accurate_weight_by_weight():
-    """Series, reciprocal and polynomial stay within 2**-11.9 of each weight, at any length.
+    """Two terms are two roundings to bf16 at most, the polynomial is within 2**-11.6.
 
-    The steps of cuda/sigmoid_attention/weights.cuh in fp32; ex2 and rcp add some 2**-22.
+    The steps of cuda/sigmoid_attention/weights.cuh; ex2 and rcp add some 2**-22.
     """
     header = (data_dir("cuda") / "sigmoid_attention" / "weights.cuh").read_text()
     coefficients = [np.float32(c) for c in re.findall(r"(-?0\.\d{8})f", header)]
-    assert len(coefficients) == 6
+    assert len(coefficients) == 5
     y = np.linspace(-40, 20, 600_001).astype(np.float32)
     exact = 1 / (1 + np.exp2(-y.astype(np.float64)))
-    e = np.exp2(y)
-    two, three = e - e * e, (e - e * e) + e * e * e
+    packed = widen(narrow_bf16(np.exp2(y)), "bf16")
+    two = widen(narrow_bf16(packed - packed * packed), "bf16")
     a = np.exp2(-np.abs(y))
     r = np.zeros_like(a)
     for c in coefficients:
         r = r * a + c
     polynomial = np.where(y < 0, a * r, r)
 
-    assert np.abs(two / exact - 1)[y < -6].max() < 2.0**-11.9
-    assert np.abs(three / exact - 1)[y < -4].max() < 2.0**-11.9
-    assert np.abs(polynomial / exact - 1).max() < 2.0**-14
+    assert np.abs(two / exact - 1)[packed < 2.0**-6].max() < 2.0**-7
+    assert np.abs(two / exact - 1)[packed < 2.0**-9].max() < 1.3 * 2.0**-8
+    assert np.abs(polynomial / exact - 1).max() < 2.0**-11.6
 
 
 def test_weights_of_the_definition_are_about_one_over_n():
@@ -217,25 +217,29 @@ def test_random_decodes_stay_within_what_a_launch_takes():
 
 
 def test_tiles_are_as_wide_as_they_may_be():
-    """176 keys only where no mask cuts the block, and the tile fits in shared memory."""
-    assert device.tile_keys(128, Form()) == 176
-    assert device.tile_keys(128, Form(causal=True)) == 128
+    """176 keys where neither padding nor the diagonal wastes them, and all tiles fit."""
+    assert device.tile_keys(128, Form(), 4096) == 176
+    assert device.tile_keys(128, Form(), 1024) == 128
+    assert device.tile_keys(128, Form(causal=True), 4096) == 128
+    assert device.tile_keys(128, Form(causal=True), 16384) == 176
     for rung in device.RUNGS.values():
         for width in device.HEAD_DIMS:
-            shape = device.shape_of(rung, width, device.tile_keys(width, Form()))
-            assert shape.smem <= 232448
-            assert shape.threads % 128 == 0
+            for codes in device.tile_choices(rung, width):
+                shape = device.shape_of(rung, width, codes)
+                assert shape.smem <= 232448
+                assert shape.threads % 128 == 0
 
 
 def test_the_benchmark_measures_enough_shapes():
-    """At least 150 different workloads of prefill, decoding and sigmoid."""
-    shapes = [*timed.decodes(), *timed.other_prefills()]
+    """At least 150 different workloads of prefill, decoding and sigmoid, with either bias."""
+    shapes = [*timed.decodes(), *timed.other_prefills(), *timed.grouped_prefills()]
     shapes += [w for d in (64, 128, 256) for w in timed.prefill(d)]
-    sigmoid = [replace(w, score="sigmoid") for d in (64, 128) for w in timed.prefill(d)]
+    shapes += timed.squashed_prefills()
     keys = {str(w.to_dict()) for w in shapes}
+    twice = [w for w in timed.squashed_prefills() if w.head_dim != 256]
 
     assert len(keys) == len(shapes)
-    assert len(keys) + 3 * len(sigmoid) >= 150
+    assert len(keys) + len(twice) >= 150
 
 
 def test_counted_work_is_that_of_the_workload():
@@ -260,7 +264,9 @@ def test_every_launch_is_a_compiled_variant():
         for rung in device.RUNGS.values():
             codes = {"HEAD_DIM": case.head_dim, "FP16": 0}
             if rung.hopper:
-                codes["TILE_N"] = device.tile_keys(case.head_dim, case.form)
+                codes["TILE_N"] = device.tile_keys(case.head_dim, case.form, max(case.kv_lens))
+            if rung.persistent and case.head_dim == 64:
+                codes["CONSUMERS"] = 2 if case.form.causal and max(case.kv_lens) < 2048 else 3
             assert (rung.source, tuple(sorted(codes.items()))) in known
 
 

@@ -58,7 +58,7 @@ def run_prefill(emulate, on_host, tile_map, monkeypatch):
             dtype=dtype,
         )
         codes = device.base_defines(rung, x, defines or {})
-        shape = device.shape_of(rung, x.head_dim, codes.get("TILE_N", 0))
+        shape = device.shape_of(rung, x.head_dim, codes)
         kernel = emulate(rung.source, rung.entry, 3 * rung.hopper, codes)
         assert kernel.threads == shape.threads
         assert kernel.shared_bytes <= shape.smem <= 232448

@@ -251,6 +251,7 @@ inline unsigned atomicAdd(unsigned* p, unsigned v) {
 inline float __int_as_float(int bits) { float f; std::memcpy(&f, &bits, 4); return f; }
 inline float __uint_as_float(unsigned bits) { float f; std::memcpy(&f, &bits, 4); return f; }
 inline unsigned __float_as_uint(float f) { unsigned bits; std::memcpy(&bits, &f, 4); return bits; }
+inline int __float_as_int(float f) { int bits; std::memcpy(&bits, &f, 4); return bits; }
 
 inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
     const uint64_t both = static_cast<uint64_t>(b) << 32 | a;

@@ -11,6 +11,24 @@ inline float log2_approx(float x) { return std::log2(x); }
 inline float reciprocal_approx(float x) { return 1.f / x; }
 inline float tanh_approx(float x) { return std::tanh(x); }
 
+inline u32 shift_left(u32 bits, int distance) { return distance < 32 ? bits << distance : 0; }
+
+inline float times_if_negative(float x, float y, float sign) { return sign < 0.f ? x * y : x; }
+
+inline int max_of_three(int a, int b, int c) { return std::max({a, b, c}); }
+inline u32 max_of_three_pairs(u32 a, u32 b, u32 c) {
+    return std::max({a & 0xffff, b & 0xffff, c & 0xffff}) |
+           std::max({a >> 16, b >> 16, c >> 16}) << 16;
+}
+inline u32 less_square_bf16(u32 x) {
+    const float low = bf16_low(x), high = bf16_high(x);
+    return pack_bf16(low - low * low, high - high * high);
+}
+inline u32 less_square_f16(u32 x) {
+    const float low = from_f16(x & 0xffff), high = from_f16(x >> 16);
+    return pack_f16(low - low * low / 32768.f, high - high * high / 32768.f);
+}
+
 constexpr float kWidenedE4m3Scale = 256.f;
 
 template <int First, int Second>

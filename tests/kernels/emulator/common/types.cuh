@@ -44,6 +44,7 @@ inline int warpgroup_index() {
     emulator::meet(nullptr, [] {});
     return threadIdx.x / kWarpgroup;
 }
+inline int uniform(int value) { return value; }
 
 inline u16 to_bf16(float value) {
     u32 bits = __float_as_uint(value);
