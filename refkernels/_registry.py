@@ -147,7 +147,7 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
     return Operator(name=operator, variants=tuple(kinds), timed=timed, small=small)
 
 
-_SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
+_SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes")
 _CHUNK_RUNGS = ("02_chunk", "03_segments")
 
 

@@ -1,0 +1,435 @@
+// arch: sm_80 sm_90a
+// registers: 128
+// threads: 256
+// dynamic_smem: 163840
+// defines: TYPE=2 STATES=16 TURNS=1 POLY=0
+// defines: TYPE=2 STATES=16 TURNS=8 POLY=0
+// defines: TYPE=2 STATES=16 TURNS=1 POLY=2
+// defines: TYPE=1 STATES=8 TURNS=4 POLY=0
+// defines: TYPE=1 STATES=32 TURNS=1 POLY=0
+// defines: TYPE=2 STATES=64 TURNS=1 POLY=0
+//
+// Selective scan, rung 4 (16-bit data): tensor cores do what is not an exponential, and warps that
+// take turns along the sequence do the exponentials ahead of the state.
+//
+// For 16 channels and one token, the input of the recurrence is an outer product and its output a
+// contraction, so a warp keeps h as accumulators of m16n8 products (rows channels, columns states):
+//
+//     P = (dt u) B^T      2 m16n8k4     k = 0, 1 carry dt u in two parts of 11 bits, B is exact
+//     h = exp(dt A) h + P               fp32 multiply-adds: tensor cores truncate their sums, which
+//                                       a long memory would add up; P alone is new at each token
+//     y = h C             2 m16n8k8     B operand: C of 8 tokens, of which the diagonal is kept;
+//                                       h is truncated to 11 bits here, once per output
+//
+// An accumulator's layout is an A operand's up to the order of k, so h moves nowhere, and the
+// contraction adds over the lanes. B and C enter as operands of one value per lane and token, not as
+// 2 N broadcasts. Per (token, channel), N=16: 48 slots (dt A, exponential, multiply-add) + 8 of
+// products, B and the diagonal + 5 of shared reads, against 80 + 8 and shuffles in rung 3.
+//
+// The other special functions shrink: softplus(x) = max(x, 0) + log1p(e^-|x|) with log1p a polynomial (1
+// instead of 2), and one reciprocal serves the silu of two tokens (1.5 instead of 2): 18.5 of 20.
+//
+// Turns. exp(dt A) needs no state. TURNS warps share 16 channels and take 8 tokens each in turn:
+// each has its 8 * N / 2 decays per lane in registers when the state arrives, walks 8 tokens and
+// hands the state to the next (named barriers, shared memory). No exponential is computed twice,
+// and 4096 channels fill 132 SMs. With TURNS = 1 a warp walks on alone.
+//
+// Limits, B=8 L=2048 D=4096 N=16, z, bf16; 256 channels on the fullest SM (1.98 GHz):
+//   special    18.5 results, 1.16 clocks per (token, channel): 306 us. This binds
+//   issue      about 105 slots, 0.82 clocks
+//   tensor     8 products of 8 clocks or less per warp quarter and 32 channels: 0.5 clocks
+//   memory     10 bytes from L2 (B and C once per 16 channels), 8 from memory: 0.54 clocks
+// With POLY of 16 exponentials on the FMA pipe (9 slots instead of 2): special (18.5 - POLY) / 16,
+// issue (105 + 7 POLY) / 128: POLY = 2 is where they meet, 1.03 and 0.93.
+// Predictions: B=8 L=2048: 350 us (special functions at 87 %, 16 warps an SM); POLY = 2: 320 us.
+//   B=1 L=65,536: the special functions' 1.22 ms if the turns (8 tokens in 300 clocks or less) keep
+//   up: 1.4 to 1.6 ms.
+// Registers: 8 states, 8 rates, 64 decays (TURNS > 1), 16 of dt u, 8 of B, 4 of C.
+#include "common/async_copy.cuh"
+#include "common/barrier.cuh"
+#include "common/mma.cuh"
+#include "selective_scan/problem.cuh"
+
+#ifndef TURNS
+#define TURNS 1
+#endif
+#ifndef POLY
+#define POLY 0
+#endif
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kTurns = TURNS;               // warps that share a unit of channels
+constexpr int kUnits = kWarps / kTurns;     // of a block
+constexpr int kRows = 16;                   // channels of a unit
+constexpr int kVisit = 8;                   // tokens between two hand-overs
+constexpr int kVisits = kTurns == 1 ? 2 : 1;  // of a warp's tile
+constexpr int kTile = kVisit * kVisits;     // tokens that a warp loads at once
+constexpr int kColumns = kStates / 8;       // products side by side
+constexpr int kShare = 4 * kColumns;        // states of a lane: 2 columns of 2 channels each
+constexpr int kStages = 2;
+constexpr int kAhead = kTurns == 1 ? 1 : kVisit;  // tokens whose decays wait for the state
+
+static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
+
+// A warp's tile of u, delta, z, B and C as loaded, a row per channel or state; rows of 48 or 16
+// bytes put the reads of 8 rows into different banks.
+constexpr int kLoadRows = 3 * kRows + 2 * kStates;
+constexpr int kStride = kVisits == 1 ? kTile : kTile + 8;
+constexpr int kChunks = kTile / 8;  // 16-byte pieces of a row
+enum Part { kU = 0, kDelta = kRows, kZ = 2 * kRows, kB = 3 * kRows, kC = 3 * kRows + kStates };
+
+struct alignas(16) WarpShared {
+    Element raw[kStages][kLoadRows][kStride];
+    float4 dt[kWarp], input[2][kWarp];                // dt; dt u in two parts; see slot_of
+    float4 state[kTurns == 1 ? 1 : kColumns][kWarp];  // handed to this warp
+    u32 zeros[4];
+};
+
+extern __shared__ __align__(16) u8 shared_bytes[];
+
+// ---------------------------------------------------------------- a warp's place and its loads
+
+struct Place {
+    int batch, segment, group, channel, rows, turn, warp;  // channel: the first of `rows` valid ones
+};
+
+__device__ __forceinline__ Place place_of(const Problem& p) {
+    const int warp = warp_index(), per_group = p.channels / p.groups;
+    const int units = ceil_div(per_group, kRows), blocks = ceil_div(units, kUnits);
+    const int group = blockIdx.x / blocks, unit = blockIdx.x % blocks * kUnits + warp / kTurns;
+    return {static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y), group,
+            group * per_group + unit * kRows, least(per_group - unit * kRows, kRows),
+            warp % kTurns, warp};
+}
+
+// A lane's 16-byte piece of each row block of a tile, at token `start`.
+struct Source {
+    size_t own, shared;  // of u, delta and z; of B and C
+};
+
+constexpr int kAtOnce = kWarp / kChunks;  // rows that a warp copies at once
+
+__device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int start) {
+    const int row = lane_index() / kChunks, token = start + lane_index() % kChunks * 8;
+    return {row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token,
+            group_row(p, at.batch, at.group, row % kStates) + token};
+}
+
+// Calls copy(row of the tile, array, element) for each piece that this lane copies.
+template <typename Copy>
+__device__ __forceinline__ void each_piece(const Problem& p, const Source& from, int forward, Copy copy) {
+    const int row = lane_index() / kChunks;
+    if (row < kRows) {
+        copy(kU + row, p.u, from.own + forward);
+        copy(kDelta + row, p.delta, from.own + forward);
+        if (p.z) copy(kZ + row, p.z, from.own + forward);
+    }
+    if constexpr (kAtOnce > kStates) {  // B and C side by side
+        if (row < 2 * kStates) copy(kB + row, row < kStates ? p.b : p.c, from.shared + forward);
+    } else {
+#pragma unroll
+        for (int n = 0; n < kStates; n += kAtOnce) {
+            const size_t element = from.shared + forward + static_cast<size_t>(n) * p.length;
+            copy(kB + n + row, p.b, element);
+            copy(kC + n + row, p.c, element);
+        }
+    }
+}
+
+// Starts the copies of the tile `forward` tokens from the start, of which `left` exist; the others
+// become zero. Rows that are no multiple of 16 bytes are read element by element.
+__device__ __forceinline__ void load(const Problem& p, const Source& from,
+                                     Element (&to)[kLoadRows][kStride], int forward, int left) {
+    const int column = lane_index() % kChunks * 8;
+    if (left >= kTile && p.length % 8 == 0) {
+        each_piece(p, from, forward, [&](int row, const Element* array, size_t element) {
+            ptx::copy_async_16(&to[row][column], array + element);
+        });
+    } else if (left > 0) {
+        each_piece(p, from, forward, [&](int row, const Element* array, size_t element) {
+#pragma unroll 1
+            for (int i = 0; i < 8; ++i)
+                to[row][column + i] = column + i < left ? array[element + i] : Element(0);
+        });
+    }
+    ptx::copy_async_commit();
+}
+
+// ---------------------------------------------------------------- before: dt and dt u
+
+// Lane 4 g + t owns tokens 2 t and 2 t + 1 of channels g and g + 8: it makes their dt and dt u and
+// finishes their outputs. All lanes of g need them in between.
+// Element i of a lane is channel g + 8 (i % 2) at token 2 t + i / 2.
+struct Lane {
+    int g, t;
+};
+
+// Where lanes g keep their tokens 2 t and 2 t + 1; 8 lanes that read the same t meet 32 banks.
+__device__ __forceinline__ int slot_of(int g, int t) { return 4 * g + (t ^ g / 2); }
+
+__device__ __forceinline__ void read_owned(const Element (&rows)[kRows][kStride], const Lane& at,
+                                           int token, float (&to)[4]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const u32 pair = *reinterpret_cast<const u32*>(&rows[at.g + 8 * r][token + 2 * at.t]);
+        to[r] = widen_low(pair), to[2 + r] = widen_high(pair);
+    }
+}
+
+using Rows = const Element (&)[kRows][kStride];
+template <int Part>
+__device__ __forceinline__ Rows rows_of(const Element (&raw)[kLoadRows][kStride]) {
+    return *reinterpret_cast<const Element(*)[kRows][kStride]>(raw + Part);
+}
+
+__device__ __forceinline__ void prepare(const Problem& p, WarpShared& s, const Lane& at,
+                                        const float (&u)[4], const float (&delta)[4], int left,
+                                        const float (&bias)[2]) {
+    float dt[4], high[4], low[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) dt[i] = delta[i] + bias[i % 2];
+    if (p.softplus) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) dt[i] = softplus(dt[i]);
+    }
+    if (left < kVisit) {  // beyond the end dt is 0: the state stays as it is
+#pragma unroll
+        for (int i = 0; i < 4; ++i) dt[i] = 2 * at.t + i / 2 < left ? dt[i] : 0.f;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const float du = dt[i] * u[i];
+        high[i] = __uint_as_float(__float_as_uint(du) & 0xffffe000u);
+        low[i] = du - high[i];
+    }
+    const int slot = slot_of(at.g, at.t);
+    s.dt[slot] = make_float4(dt[0], dt[1], dt[2], dt[3]);
+    s.input[0][slot] = make_float4(high[0], high[1], high[2], high[3]);
+    s.input[1][slot] = make_float4(low[0], low[1], low[2], low[3]);
+    __syncwarp();
+}
+
+// ---------------------------------------------------------------- 8 tokens
+
+// to[2 token + r]: channel g + 8 r.
+__device__ __forceinline__ void read_rows(const float4 (&from)[kWarp], const Lane& at,
+                                          float (&to)[2 * kVisit]) {
+#pragma unroll
+    for (int pair = 0; pair < kVisit / 2; ++pair) {
+        const float4 x = from[slot_of(at.g, pair)];
+        to[4 * pair] = x.x, to[4 * pair + 1] = x.y, to[4 * pair + 2] = x.z, to[4 * pair + 3] = x.w;
+    }
+}
+
+// POLY of 16 decays go to the FMA pipe, spread evenly so that both pipes always have work.
+template <int Index>
+__device__ __forceinline__ float decay(float dt, float a) {
+    if constexpr ((Index % 16) * POLY % 16 < POLY) return exp2_polynomial<kDegree>(dt, a);
+    return exp2_approx(dt * a);
+}
+
+template <int Index>
+struct Decays {
+    // Decays Index .. kShare - 1 of one token, numbered from kShare * Token on.
+    template <int Token>
+    static __device__ __forceinline__ void run(float (&w)[kShare], const float (&a)[kShare],
+                                               const float (&dt)[2 * kVisit]) {
+        if constexpr (Index < kShare) {
+            w[Index] = decay<Token * kShare + Index>(dt[2 * Token + Index % 4 / 2], a[Index]);
+            Decays<Index + 1>::template run<Token>(w, a, dt);
+        }
+    }
+};
+
+// Those of all tokens of a visit, before the state is there.
+template <int Token>
+struct DecaysAhead {
+    static __device__ __forceinline__ void run(float (&w)[kAhead][kShare], const float (&a)[kShare],
+                                               const float (&dt)[2 * kVisit]) {
+        if constexpr (Token < kAhead) {
+            Decays<0>::template run<Token>(w[Token], a, dt);
+            DecaysAhead<Token + 1>::run(w, a, dt);
+        }
+    }
+};
+
+// What the products of 8 tokens need of B and C.
+struct Operands {
+    u32 b[kColumns][kVisit / 2];
+    float c[kColumns][2];
+};
+
+__device__ __forceinline__ void read_operands(const WarpShared& s,
+                                              const Element (&raw)[kLoadRows][kStride], int token,
+                                              const Lane& at, Operands& x) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+        // k = 0 and 1 carry dt u, k = 2 and 3 nothing.
+        const void* from = at.t < 2 ? static_cast<const void*>(&raw[kB + 8 * n + at.g][token])
+                                    : static_cast<const void*>(s.zeros);
+        const uint4 b = *reinterpret_cast<const uint4*>(from);
+        x.b[n][0] = b.x, x.b[n][1] = b.y, x.b[n][2] = b.z, x.b[n][3] = b.w;
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+            x.c[n][i] = widen(raw[kC + 8 * n + 2 * at.t + i][token + at.g]);
+    }
+}
+
+template <int Token>
+struct Walk {
+    // Tokens Token .. 7. y[i] becomes the sum of this lane's element i (see Lane).
+    static __device__ __forceinline__ void run(float (&h)[kShare], const float (&a)[kShare],
+                                               const float (&ahead)[kAhead][kShare],
+                                               const float (&dt)[2 * kVisit],
+                                               const float (&du)[2 * kVisit], const Operands& x,
+                                               int quarter, float (&y)[4]) {
+        if constexpr (Token < kVisit) {
+            float w[kShare];
+            if constexpr (kTurns == 1) {
+                Decays<0>::template run<Token>(w, a, dt);
+            } else {
+#pragma unroll
+                for (int i = 0; i < kShare; ++i) w[i] = ahead[Token % kAhead][i];
+            }
+            float out[4] = {};
+#pragma unroll
+            for (int n = 0; n < kColumns; ++n) {
+                float in[4];
+                ptx::mma_tf32_k4(in, du[2 * Token], du[2 * Token + 1],
+                                 Token % 2 ? widen_high(x.b[n][Token / 2]) : widen_low(x.b[n][Token / 2]));
+#pragma unroll
+                for (int i = 0; i < 4; ++i) h[4 * n + i] = fmaf(w[4 * n + i], h[4 * n + i], in[i]);
+                // k = t is column 2 t, k = t + 4 column 2 t + 1.
+                ptx::mma_tf32_k8(out, h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3], x.c[n][0],
+                                 x.c[n][1]);
+            }
+            if (quarter == Token / 2)
+                y[2 * (Token % 2)] = out[Token % 2], y[2 * (Token % 2) + 1] = out[2 + Token % 2];
+            Walk<Token + 1>::run(h, a, ahead, dt, du, x, quarter, y);
+        }
+    }
+};
+
+// ---------------------------------------------------------------- after: skip, gate, store
+
+__device__ __forceinline__ void finish(const Problem& p, const Place& at, Rows z, int token,
+                                       const Lane& lane, const float (&u)[4],
+                                       const float (&skip)[2], const float (&y)[4], int t0, int left) {
+    float value[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[i] = fmaf(skip[i % 2], u[i], y[i]);
+    if (p.z) {
+        float gates[4];
+        read_owned(z, lane, token, gates);
+        silu_pair(gates[0], gates[2]), silu_pair(gates[1], gates[3]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) value[i] *= gates[i];
+    }
+    Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + t0 + 2 * lane.t;
+    const size_t below = static_cast<size_t>(8) * p.length;
+    if (left >= kVisit && at.rows == kRows && p.length % 2 == 0) {
+        *reinterpret_cast<u32*>(to) = narrow_pair(value[0], value[2]);
+        *reinterpret_cast<u32*>(to + below) = narrow_pair(value[1], value[3]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (lane.g + 8 * (i % 2) < at.rows && 2 * lane.t + i / 2 < left)
+            narrow(value[i], to[i % 2 * below + i / 2]);
+}
+
+// ---------------------------------------------------------------- hand-over
+
+// Barrier 1 + w: the state for warp w lies in its shared memory.
+__device__ __forceinline__ void take_state(const WarpShared& s, const Place& at, float (&h)[kShare]) {
+    ptx::named_barrier_sync(1 + at.warp, 2 * kWarp);
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+        const float4 part = s.state[n][lane_index()];
+        h[4 * n] = part.x, h[4 * n + 1] = part.y, h[4 * n + 2] = part.z, h[4 * n + 3] = part.w;
+    }
+}
+
+__device__ __forceinline__ void give_state(WarpShared* all, const Place& at, const float (&h)[kShare]) {
+    const int next = at.warp - at.turn + (at.turn + 1) % kTurns;
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
+        all[next].state[n][lane_index()] =
+            make_float4(h[4 * n], h[4 * n + 1], h[4 * n + 2], h[4 * n + 3]);
+    ptx::named_barrier_arrive(1 + next, 2 * kWarp);
+}
+
+// ---------------------------------------------------------------- the kernel
+
+// State index of a lane's register i: product i / 4, channel g + 8 (i % 4 / 2), column 2 t + i % 2.
+__device__ __forceinline__ int state_of(const Lane& lane, int i) {
+    return i / 4 * 8 + 2 * lane.t + i % 2;
+}
+
+__device__ __forceinline__ int channel_of(const Place& at, const Lane& lane, int i) {
+    return at.channel + least(lane.g + i % 4 / 2 * 8, at.rows - 1);
+}
+
+// Grid (units of a group / kUnits * groups, segments, batch).
+extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 32 ? 2 : 1)
+    selective_scan(const __grid_constant__ Problem p) {
+    const Place at = place_of(p);
+    if (at.rows <= 0) return;
+    WarpShared* all = reinterpret_cast<WarpShared*>(shared_bytes);
+    WarpShared& s = all[at.warp];
+    const Lane lane = {lane_index() / 4, lane_index() % 4};
+    const int start = at.segment * p.segment_length;
+    const int end = least(start + p.segment_length, p.length);
+
+    float a[kShare], h[kShare], skip[2], bias[2];
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) {
+        const int channel = channel_of(at, lane, i), state = state_of(lane, i);
+        a[i] = p.a[channel * kStates + state] * kLog2e;
+        h[i] = p.first ? p.first[segment_row(p, at.batch, at.segment, channel) * kStates + state] : 0.f;
+        skip[i % 4 / 2] = p.skip ? p.skip[channel] : 0.f;
+        bias[i % 4 / 2] = p.bias ? p.bias[channel] : 0.f;
+    }
+    if (lane_index() < 4) s.zeros[lane_index()] = 0;
+
+    const Source from = source_of(p, at, start);
+    int stage = 0, t = start + at.turn * kTile;
+    load(p, from, s.raw[0], t - start, end - t);
+    for (; t < end; t += kTurns * kTile, stage ^= 1) {
+        ptx::copy_async_wait_all();
+        __syncwarp();  // also: everyone has left the other stage, which is filled next
+        const int next = t + kTurns * kTile;
+        load(p, from, s.raw[stage ^ 1], next - start, end - next);
+        const auto& raw = s.raw[stage];
+#pragma unroll 1
+        for (int token = 0; token < kTile && t + token < end; token += kVisit) {
+            const int t0 = t + token, left = end - t0;
+            float u[4], dt[2 * kVisit], du[2 * kVisit], y[4];
+            read_owned(rows_of<kU>(raw), lane, token, u);
+            {
+                float delta[4];
+                read_owned(rows_of<kDelta>(raw), lane, token, delta);
+                prepare(p, s, lane, u, delta, left, bias);
+            }
+            float ahead[kAhead][kShare];
+            Operands x;
+            read_rows(s.dt, lane, dt);
+            if constexpr (kTurns > 1) DecaysAhead<0>::run(ahead, a, dt);
+            read_rows(s.input[lane.t & 1], lane, du);
+            read_operands(s, raw, token, lane, x);
+            if (kTurns > 1 && t0 > start) take_state(s, at, h);
+            Walk<0>::run(h, a, ahead, dt, du, x, lane.t, y);
+            if (kTurns > 1 && left > kVisit) give_state(all, at, h);
+            finish(p, at, rows_of<kZ>(raw), token, lane, u, skip, y, t0, left);
+            __syncwarp();  // dt and dt u are overwritten next
+        }
+    }
+    const int visits = ceil_div(end - start, kVisit);
+    if (!p.last || at.segment != p.segments - 1 || (visits - 1) % kTurns != at.turn) return;
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+        if (lane.g + i % 4 / 2 * 8 < at.rows)
+            p.last[(static_cast<size_t>(at.batch) * p.channels + channel_of(at, lane, i)) * kStates +
+                   state_of(lane, i)] = h[i];
+}
