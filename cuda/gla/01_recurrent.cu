@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 64
+// registers: 85
 // threads: 256
 // dynamic_smem: 4160
 // defines: DK=128 VECTOR=1
@@ -28,12 +28,24 @@
 #ifndef SSD
 #define SSD 0
 #endif
+#ifndef STREAM
+#define STREAM 1
+#endif
+#ifndef BLOCKS
+#define BLOCKS 3
+#endif
 constexpr int kThreads = 256;
 constexpr int kColumns = 64;                      // of a block
 constexpr int kLanes = kColumns / 4;              // threads of a row
 constexpr int kTeams = kThreads / kLanes;         // rows that a block works at once
 constexpr int kRows = kDk / kTeams;               // of a thread
 constexpr int kWarps = kThreads / kWarp;
+
+__device__ __forceinline__ float4 load_state(const float4* p) { return STREAM ? __ldcs(p) : *p; }
+__device__ __forceinline__ void store_state(float4* p, float4 x) {
+    if (STREAM) __stcs(p, x);
+    else *p = x;
+}
 
 struct Shared {
     float4 row[kDk];                // k, q, decay of each row
@@ -67,18 +79,18 @@ __device__ __forceinline__ float4 row_factors(const Problem& p, size_t token, si
 }
 
 // Grid (columns of dv / kColumns, 1, batch * heads).
-extern "C" __global__ void __launch_bounds__(kThreads, 4)
+extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
     gla(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const int batch = blockIdx.z / p.heads, head = blockIdx.z % p.heads;
     const int key_head = head / (p.heads / p.key_heads);
     const int thread = threadIdx.x, team = thread / kLanes;
     const int col = blockIdx.x * kColumns + thread % kLanes * 4;
-    const size_t base = state_row(p, batch, head, 0, 1) + team;
+    size_t base = state_row(p, batch, head, 0, 1) + team;
     float4 h[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-        h[r] = p.first ? __ldcs(reinterpret_cast<const float4*>(p.first + (base + r * kTeams) * p.dv + col))
+        h[r] = p.first ? load_state(reinterpret_cast<const float4*>(p.first + (base + r * kTeams) * p.dv + col))
                        : make_float4(0.f, 0.f, 0.f, 0.f);
     const float skip = SSD && p.skip ? p.skip[head] : 0.f;
 #pragma unroll 1
@@ -114,7 +126,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 4)
         }
     }
     if (!p.last) return;
+    base = state_row(p, opaque(batch), head, 0, 1) + team;  // addresses need not outlive the loop
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-        __stcs(reinterpret_cast<float4*>(p.last + (base + r * kTeams) * p.dv + col), h[r]);
+        store_state(reinterpret_cast<float4*>(p.last + (base + r * kTeams) * p.dv + col), h[r]);
 }

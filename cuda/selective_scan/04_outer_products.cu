@@ -68,7 +68,7 @@ constexpr int kTile = kVisit * kVisits;     // tokens that a warp loads at once
 constexpr int kColumns = kStates / 8;       // products side by side
 constexpr int kShare = 4 * kColumns;        // states of a lane: 2 columns of 2 channels each
 constexpr int kStages = 2;
-constexpr int kAhead = kTurns == 1 ? 1 : kVisit;  // tokens whose decays wait for the state
+constexpr int kReads = kTurns == 1 ? kVisit / 2 : kVisit;  // tokens read from shared memory at once
 
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
 
@@ -103,51 +103,51 @@ __device__ __forceinline__ Place place_of(const Problem& p) {
             warp % kTurns, warp};
 }
 
-// A lane's 16-byte piece of each row block of a tile, at token `start`.
+// A lane's 16-byte piece of each row block of the tile at token t. Computed anew for each tile, since
+// registers are scarce.
 struct Source {
     size_t own, shared;  // of u, delta and z; of B and C
 };
 
 constexpr int kAtOnce = kWarp / kChunks;  // rows that a warp copies at once
 
-__device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int start) {
-    const int row = lane_index() / kChunks, token = start + lane_index() % kChunks * 8;
+__device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int t) {
+    const int lane = opaque(lane_index()), row = lane / kChunks, token = t + lane % kChunks * 8;
     return {row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token,
             group_row(p, at.batch, at.group, row % kStates) + token};
 }
 
 // Calls copy(row of the tile, array, element) for each piece that this lane copies.
 template <typename Copy>
-__device__ __forceinline__ void each_piece(const Problem& p, const Source& from, int forward, Copy copy) {
+__device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
     const int row = lane_index() / kChunks;
     if (row < kRows) {
-        copy(kU + row, p.u, from.own + forward);
-        copy(kDelta + row, p.delta, from.own + forward);
-        if (p.z) copy(kZ + row, p.z, from.own + forward);
+        copy(kU + row, p.u, from.own);
+        copy(kDelta + row, p.delta, from.own);
+        if (p.z) copy(kZ + row, p.z, from.own);
     }
     if constexpr (kAtOnce > kStates) {  // B and C side by side
-        if (row < 2 * kStates) copy(kB + row, row < kStates ? p.b : p.c, from.shared + forward);
+        if (row < 2 * kStates) copy(kB + row, row < kStates ? p.b : p.c, from.shared);
     } else {
 #pragma unroll
         for (int n = 0; n < kStates; n += kAtOnce) {
-            const size_t element = from.shared + forward + static_cast<size_t>(n) * p.length;
+            const size_t element = from.shared + static_cast<size_t>(n) * p.length;
             copy(kB + n + row, p.b, element);
             copy(kC + n + row, p.c, element);
         }
     }
 }
 
-// Starts the copies of the tile `forward` tokens from the start, of which `left` exist; the others
-// become zero. Rows that are no multiple of 16 bytes are read element by element.
+// Starts the copies of a tile of which `left` tokens exist; the others become zero. Rows that are no multiple of 16 bytes are read element by element.
 __device__ __forceinline__ void load(const Problem& p, const Source& from,
-                                     Element (&to)[kLoadRows][kStride], int forward, int left) {
+                                     Element (&to)[kLoadRows][kStride], int left) {
     const int column = lane_index() % kChunks * 8;
     if (left >= kTile && p.length % 8 == 0) {
-        each_piece(p, from, forward, [&](int row, const Element* array, size_t element) {
+        each_piece(p, from, [&](int row, const Element* array, size_t element) {
             ptx::copy_async_16(&to[row][column], array + element);
         });
     } else if (left > 0) {
-        each_piece(p, from, forward, [&](int row, const Element* array, size_t element) {
+        each_piece(p, from, [&](int row, const Element* array, size_t element) {
 #pragma unroll 1
             for (int i = 0; i < 8; ++i)
                 to[row][column + i] = column + i < left ? array[element + i] : Element(0);
@@ -212,11 +212,12 @@ __device__ __forceinline__ void prepare(const Problem& p, WarpShared& s, const L
 
 // ---------------------------------------------------------------- 8 tokens
 
-// to[2 token + r]: channel g + 8 r.
+// Tokens First .. First + kReads - 1 of what all lanes of g share; to[2 token + r]: channel g + 8 r.
+template <int First>
 __device__ __forceinline__ void read_rows(const float4 (&from)[kWarp], const Lane& at,
                                           float (&to)[2 * kVisit]) {
 #pragma unroll
-    for (int pair = 0; pair < kVisit / 2; ++pair) {
+    for (int pair = First / 2; pair < (First + kReads) / 2; ++pair) {
         const float4 x = from[slot_of(at.g, pair)];
         to[4 * pair] = x.x, to[4 * pair + 1] = x.y, to[4 * pair + 2] = x.z, to[4 * pair + 3] = x.w;
     }
@@ -245,68 +246,100 @@ struct Decays {
 // Those of all tokens of a visit, before the state is there.
 template <int Token>
 struct DecaysAhead {
-    static __device__ __forceinline__ void run(float (&w)[kAhead][kShare], const float (&a)[kShare],
+    static __device__ __forceinline__ void run(float (&w)[kVisit][kShare], const float (&a)[kShare],
                                                const float (&dt)[2 * kVisit]) {
-        if constexpr (Token < kAhead) {
+        if constexpr (Token < kVisit) {
             Decays<0>::template run<Token>(w[Token], a, dt);
             DecaysAhead<Token + 1>::run(w, a, dt);
         }
     }
 };
 
-// What the products of 8 tokens need of B and C.
+// What the products of 8 tokens read from shared memory.
 struct Operands {
+    float dt[2 * kVisit], du[2 * kVisit];
     u32 b[kColumns][kVisit / 2];
     float c[kColumns][2];
 };
 
-__device__ __forceinline__ void read_operands(const WarpShared& s,
-                                              const Element (&raw)[kLoadRows][kStride], int token,
-                                              const Lane& at, Operands& x) {
+template <int First>
+__device__ __forceinline__ void read_dt(const WarpShared& s, const Lane& at, Operands& x) {
+    read_rows<First>(s.dt, at, x.dt);
+}
+
+template <int First>
+__device__ __forceinline__ void read_inputs(const WarpShared& s, const Element (&raw)[kLoadRows][kStride],
+                                            int token, const Lane& at, Operands& x) {
+    read_rows<First>(s.input[at.t & 1], at, x.du);
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         // k = 0 and 1 carry dt u, k = 2 and 3 nothing.
-        const void* from = at.t < 2 ? static_cast<const void*>(&raw[kB + 8 * n + at.g][token])
+        const void* from = at.t < 2 ? static_cast<const void*>(&raw[kB + 8 * n + at.g][token + First])
                                     : static_cast<const void*>(s.zeros);
-        const uint4 b = *reinterpret_cast<const uint4*>(from);
-        x.b[n][0] = b.x, x.b[n][1] = b.y, x.b[n][2] = b.z, x.b[n][3] = b.w;
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
-            x.c[n][i] = widen(raw[kC + 8 * n + 2 * at.t + i][token + at.g]);
+        for (int i = 0; i < kReads / 4; ++i) {
+            const uint2 b = static_cast<const uint2*>(from)[i];
+            x.b[n][First / 2 + 2 * i] = b.x, x.b[n][First / 2 + 2 * i + 1] = b.y;
+        }
     }
 }
 
+__device__ __forceinline__ void read_c(const Element (&raw)[kLoadRows][kStride], int token, const Lane& at,
+                                       Operands& x) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+            x.c[n][i] = widen(raw[kC + 8 * n + 2 * at.t + i][token + at.g]);
+}
+
+// One token: h and, in the lanes that own it, y.
+template <int Token>
+__device__ __forceinline__ void advance(float (&h)[kShare], const float (&w)[kShare], const Operands& x,
+                                        int quarter, float (&y)[4]) {
+    float out[4] = {};
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+        float in[4];
+        const u32 b = x.b[n][Token / 2];
+        ptx::mma_tf32_k4(in, x.du[2 * Token], x.du[2 * Token + 1],
+                         Token % 2 ? widen_high(b) : widen_low(b));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) h[4 * n + i] = fmaf(w[4 * n + i], h[4 * n + i], in[i]);
+        // k = t is column 2 t, k = t + 4 column 2 t + 1.
+        ptx::mma_tf32_k8(out, h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3], x.c[n][0], x.c[n][1]);
+    }
+    if (quarter == Token / 2)
+        y[2 * (Token % 2)] = out[Token % 2], y[2 * (Token % 2) + 1] = out[2 + Token % 2];
+}
+
+// Tokens Token .. 7 by a warp alone: decays as they are needed, 4 tokens read at a time.
 template <int Token>
 struct Walk {
-    // Tokens Token .. 7. y[i] becomes the sum of this lane's element i (see Lane).
-    static __device__ __forceinline__ void run(float (&h)[kShare], const float (&a)[kShare],
-                                               const float (&ahead)[kAhead][kShare],
-                                               const float (&dt)[2 * kVisit],
-                                               const float (&du)[2 * kVisit], const Operands& x,
-                                               int quarter, float (&y)[4]) {
+    static __device__ __forceinline__ void run(const WarpShared& s, const Element (&raw)[kLoadRows][kStride],
+                                               int token, const Lane& at, const float (&a)[kShare],
+                                               float (&h)[kShare], Operands& x, float (&y)[4]) {
         if constexpr (Token < kVisit) {
+            if constexpr (Token % kReads == 0) {
+                if (Token > 0) __syncwarp();  // keeps the reads here: registers are scarce
+                read_dt<Token>(s, at, x), read_inputs<Token>(s, raw, token, at, x);
+            }
             float w[kShare];
-            if constexpr (kTurns == 1) {
-                Decays<0>::template run<Token>(w, a, dt);
-            } else {
-#pragma unroll
-                for (int i = 0; i < kShare; ++i) w[i] = ahead[Token % kAhead][i];
-            }
-            float out[4] = {};
-#pragma unroll
-            for (int n = 0; n < kColumns; ++n) {
-                float in[4];
-                ptx::mma_tf32_k4(in, du[2 * Token], du[2 * Token + 1],
-                                 Token % 2 ? widen_high(x.b[n][Token / 2]) : widen_low(x.b[n][Token / 2]));
-#pragma unroll
-                for (int i = 0; i < 4; ++i) h[4 * n + i] = fmaf(w[4 * n + i], h[4 * n + i], in[i]);
-                // k = t is column 2 t, k = t + 4 column 2 t + 1.
-                ptx::mma_tf32_k8(out, h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3], x.c[n][0],
-                                 x.c[n][1]);
-            }
-            if (quarter == Token / 2)
-                y[2 * (Token % 2)] = out[Token % 2], y[2 * (Token % 2) + 1] = out[2 + Token % 2];
-            Walk<Token + 1>::run(h, a, ahead, dt, du, x, quarter, y);
+            Decays<0>::template run<Token>(w, a, x.dt);
+            advance<Token>(h, w, x, at.t, y);
+            Walk<Token + 1>::run(s, raw, token, at, a, h, x, y);
+        }
+    }
+};
+
+// Tokens Token .. 7 with their decays at hand.
+template <int Token>
+struct Follow {
+    static __device__ __forceinline__ void run(float (&h)[kShare], const float (&w)[kVisit][kShare],
+                                               const Operands& x, int quarter, float (&y)[4]) {
+        if constexpr (Token < kVisit) {
+            advance<Token>(h, w[Token], x, quarter, y);
+            Follow<Token + 1>::run(h, w, x, quarter, y);
         }
     }
 };
@@ -326,7 +359,7 @@ __device__ __forceinline__ void finish(const Problem& p, const Place& at, Rows z
 #pragma unroll
         for (int i = 0; i < 4; ++i) value[i] *= gates[i];
     }
-    Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + t0 + 2 * lane.t;
+    Element* to = p.out + row_of(p, at.batch, at.channel + opaque(lane.g)) + t0 + 2 * lane.t;
     const size_t below = static_cast<size_t>(8) * p.length;
     if (left >= kVisit && at.rows == kRows && p.length % 2 == 0) {
         *reinterpret_cast<u32*>(to) = narrow_pair(value[0], value[2]);
@@ -393,34 +426,34 @@ extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 32 ? 2 : 1)
     }
     if (lane_index() < 4) s.zeros[lane_index()] = 0;
 
-    const Source from = source_of(p, at, start);
     int stage = 0, t = start + at.turn * kTile;
-    load(p, from, s.raw[0], t - start, end - t);
+    load(p, source_of(p, at, t), s.raw[0], end - t);
     for (; t < end; t += kTurns * kTile, stage ^= 1) {
         ptx::copy_async_wait_all();
         __syncwarp();  // also: everyone has left the other stage, which is filled next
         const int next = t + kTurns * kTile;
-        load(p, from, s.raw[stage ^ 1], next - start, end - next);
+        load(p, source_of(p, at, next), s.raw[stage ^ 1], end - next);
         const auto& raw = s.raw[stage];
 #pragma unroll 1
         for (int token = 0; token < kTile && t + token < end; token += kVisit) {
             const int t0 = t + token, left = end - t0;
-            float u[4], dt[2 * kVisit], du[2 * kVisit], y[4];
+            float u[4], delta[4], y[4];
             read_owned(rows_of<kU>(raw), lane, token, u);
-            {
-                float delta[4];
-                read_owned(rows_of<kDelta>(raw), lane, token, delta);
-                prepare(p, s, lane, u, delta, left, bias);
-            }
-            float ahead[kAhead][kShare];
+            read_owned(rows_of<kDelta>(raw), lane, token, delta);
+            prepare(p, s, lane, u, delta, left, bias);
             Operands x;
-            read_rows(s.dt, lane, dt);
-            if constexpr (kTurns > 1) DecaysAhead<0>::run(ahead, a, dt);
-            read_rows(s.input[lane.t & 1], lane, du);
-            read_operands(s, raw, token, lane, x);
-            if (kTurns > 1 && t0 > start) take_state(s, at, h);
-            Walk<0>::run(h, a, ahead, dt, du, x, lane.t, y);
-            if (kTurns > 1 && left > kVisit) give_state(all, at, h);
+            read_c(raw, token, lane, x);
+            if constexpr (kTurns == 1) {
+                Walk<0>::run(s, raw, token, lane, a, h, x, y);
+            } else {
+                float w[kVisit][kShare];
+                read_dt<0>(s, lane, x);
+                DecaysAhead<0>::run(w, a, x.dt);
+                read_inputs<0>(s, raw, token, lane, x);
+                if (t0 > start) take_state(s, at, h);
+                Follow<0>::run(h, w, x, lane.t, y);
+                if (left > kVisit) give_state(all, at, h);
+            }
             finish(p, at, rows_of<kZ>(raw), token, lane, u, skip, y, t0, left);
             __syncwarp();  // dt and dt u are overwritten next
         }

@@ -20,10 +20,19 @@
 #ifndef ROWS
 #define ROWS 4
 #endif
+#ifndef STREAM
+#define STREAM 1
+#endif
 constexpr int kThreads = 256;
 constexpr int kRows = ROWS;             // sequences of a lane
 constexpr int kQuads = kStates / 4;     // lanes of a channel
 constexpr int kChannels = kThreads / kQuads;
+
+__device__ __forceinline__ float4 load_state(const float4* p) { return STREAM ? __ldcs(p) : *p; }
+__device__ __forceinline__ void store_state(float4* p, float4 x) {
+    if (STREAM) __stcs(p, x);
+    else *p = x;
+}
 
 // Four neighbouring states' B or C.
 __device__ __forceinline__ float4 quad_of(const Element* from) {
@@ -49,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 4)
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
         const s64 row = static_cast<s64>(least(first + r, p.batch - 1)) * p.channels + channel;
-        h[r] = p.first ? __ldcs(reinterpret_cast<const float4*>(p.first) + row * kQuads + quad)
+        h[r] = p.first ? load_state(reinterpret_cast<const float4*>(p.first) + row * kQuads + quad)
                        : make_float4(0.f, 0.f, 0.f, 0.f);
     }
     float4 a = __ldg(reinterpret_cast<const float4*>(p.a) + channel * kQuads + quad);
@@ -70,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 4)
 #pragma unroll
         for (int by = kQuads / 2; by > 0; by /= 2) y += __shfl_xor_sync(kFullMask, y, by);
         if (!valid || first + r >= p.batch) continue;
-        __stcs(reinterpret_cast<float4*>(p.last) + row * kQuads + quad, h[r]);
+        store_state(reinterpret_cast<float4*>(p.last) + row * kQuads + quad, h[r]);
         if (quad != 0) continue;
         y = fmaf(skip, u, y);
         if (p.z) y *= silu(widen(p.z[row]));
