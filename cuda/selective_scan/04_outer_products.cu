@@ -405,7 +405,7 @@ __device__ __forceinline__ int channel_of(const Place& at, const Lane& lane, int
 }
 
 // Grid (units of a group / kUnits * groups, segments, batch).
-extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 32 ? 2 : 1)
+extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
     selective_scan(const __grid_constant__ Problem p) {
     const Place at = place_of(p);
     if (at.rows <= 0) return;

@@ -237,9 +237,7 @@ def _starts(
     grid = (groups * ceil_div(channels // groups, THREADS // lanes), segments, batch)
     carry_grid = (ceil_div(channels * states, THREADS), 1, batch)
     smem = shared_bytes(states, lanes, defines["TYPE"])
-    local = bound_launch(
-        source, "segment_states", grid, passed | {"first": None}, defines, smem
-    )
+    local = bound_launch(source, "segment_states", grid, passed | {"first": None}, defines, smem)
     carry = bound_launch(source, "carry", carry_grid, passed, defines)
     return (local, carry), fields | {"first": starts}, (starts, sums)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from refkernels._check import (
     widen,
 )
 from refkernels._launch import STORAGE
+from refkernels._plan import ceil_div
 from refkernels.selective_scan import oracle
 from refkernels.selective_scan.naive import Inputs
 
@@ -116,6 +118,37 @@ def gate_scan(x: Inputs, dtype: str, rung: str, initial: Any = None, **chosen: A
     final = poisoned(device.state_shape(bound), "float32", cupy)
     device.prepare(bound, dtype, out, final=final, initial=initial, rung=rung, **chosen)()
     return judged(x, dtype, out, final, initial)
+
+
+def gate_three_calls(x: Inputs, dtype: str, rung: str) -> Gate:
+    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
+    whole, last = _in_one_walk(x, dtype, rung, None)
+    length = x.u.shape[2]
+    first = ceil_div(length // 3, 64) * 64
+    state, gates = None, []
+    for start, end in itertools.pairwise((0, first, min(2 * first, length), length)):
+        pieces: dict[str, Any] = {
+            name: None if (array := getattr(x, name)) is None else array[..., start:end].copy()
+            for name in ("u", "delta", "z", "b", "c")
+        }
+        out, state = _in_one_walk(replace(x, **pieces), dtype, rung, state)
+        gates.append(judge("selective_scan", "repeat", out, whole[..., start:end]))
+    gates.append(judge("selective_scan", "repeat", state, last))
+    return max(gates, key=lambda gate: gate.error)
+
+
+def _in_one_walk(x: Inputs, dtype: str, rung: str, initial: Any) -> tuple[Any, Any]:
+    """Output and final state of a call that does not cut the sequence itself."""
+    import cupy
+
+    from refkernels.selective_scan import device
+
+    bound = device.bind(x, dtype)
+    out = poisoned(bound.u.shape, STORAGE[dtype], cupy)
+    final = poisoned(device.state_shape(bound), "float32", cupy)
+    segment = ceil_div(x.u.shape[2], device.TILE) * device.TILE
+    device.prepare(bound, dtype, out, final=final, initial=initial, rung=rung, segment=segment)()
+    return out, final
 
 
 class ScanProblem:

@@ -110,22 +110,14 @@ def test_scan_without_optional_parts(monkeypatch):
     assert scan.gate_scan(x, "fp32", "02_shared_groups").passed
 
 
-def test_three_scans_are_one(monkeypatch):
-    """States handed over at group boundaries give the one call's bits."""
+@pytest.mark.parametrize("rung", scan_device.RUNGS)
+def test_three_scans_are_one(monkeypatch, rung):
+    """States handed over at multiples of 64 tokens give the one call's bits."""
     simt.install(monkeypatch)
-    x = scan_inputs(1, 192, 8, 16, 1, "bf16")
-    whole, last = scan_device.selective_scan(x, dtype="bf16")
-    parts, state = [], None
-    for start in (0, 64, 128):
-        cut = {
-            n: getattr(x, n)[..., start : start + 64].copy() for n in ("u", "delta", "b", "c", "z")
-        }
-        piece = scan.Inputs(**cut, a=x.a, skip=x.skip, bias=x.bias)
-        out, state = scan_device.selective_scan(piece, dtype="bf16", initial=state)
-        parts.append(out)
 
-    assert (np.concatenate(parts, axis=2) == whole).all()
-    assert (state == last).all()
+    gate = scan.gate_three_calls(scan_inputs(1, 170, 20, 16, 1, "bf16"), "bf16", rung)
+
+    assert gate.passed, gate
 
 
 @pytest.mark.parametrize(("batch", "channels", "states"), [(1, 5, 16), (3, 70, 64), (2, 33, 8)])
