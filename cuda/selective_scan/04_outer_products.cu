@@ -53,6 +53,9 @@
 #ifndef TURNS
 #define TURNS 1
 #endif
+#ifndef AHEAD
+#define AHEAD (TURNS > 1)
+#endif
 #ifndef POLY
 #define POLY 0
 #endif
@@ -68,7 +71,8 @@ constexpr int kTile = kVisit * kVisits;     // tokens that a warp loads at once
 constexpr int kColumns = kStates / 8;       // products side by side
 constexpr int kShare = 4 * kColumns;        // states of a lane: 2 columns of 2 channels each
 constexpr int kStages = 2;
-constexpr int kReads = kTurns == 1 ? kVisit / 2 : kVisit;  // tokens read from shared memory at once
+constexpr bool kAhead = AHEAD;  // decays of a visit before its states
+constexpr int kReads = kVisit / 2;   // tokens read from shared memory at once
 
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
 
@@ -82,8 +86,10 @@ enum Part { kU = 0, kDelta = kRows, kZ = 2 * kRows, kB = 3 * kRows, kC = 3 * kRo
 struct alignas(16) WarpShared {
     Element raw[kStages][kLoadRows][kStride];
     float4 dt[kWarp], input[2][kWarp];                // dt; dt u in two parts; see slot_of
-    float4 state[kTurns == 1 ? 1 : kColumns][kWarp];  // handed to this warp
+    float4 rates[kColumns][kWarp], state[kColumns][kWarp];  // A; the state handed to this warp
+    float2 constants[kRows];  // bias and D of a channel
     u32 zeros[4];
+    u64 handed, unused;
 };
 
 extern __shared__ __align__(16) u8 shared_bytes[];
@@ -103,54 +109,60 @@ __device__ __forceinline__ Place place_of(const Problem& p) {
             warp % kTurns, warp};
 }
 
-// A lane's 16-byte piece of each row block of the tile at token t. Computed anew for each tile, since
-// registers are scarce.
-struct Source {
-    size_t own, shared;  // of u, delta and z; of B and C
+// A lane copies 16 bytes of some rows. Where a warp's tile begins in the arrays is the same for all of
+// its lanes; `own` (rows are channels) and `shared` (rows are states) are a lane's elements from there.
+struct Pieces {
+    int row, column;
+    u32 own, shared;
 };
 
 constexpr int kAtOnce = kWarp / kChunks;  // rows that a warp copies at once
 
-__device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int t) {
-    const int lane = opaque(lane_index()), row = lane / kChunks, token = t + lane % kChunks * 8;
-    return {row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token,
-            group_row(p, at.batch, at.group, row % kStates) + token};
+__device__ __forceinline__ Pieces pieces_of(const Problem& p, const Place& at) {
+    const int row = lane_index() / kChunks, column = lane_index() % kChunks * 8;
+    return {row, column, static_cast<u32>(least(row % kRows, at.rows - 1) * p.length + column),
+            static_cast<u32>(row % kStates * p.length + column)};
 }
 
-// Calls copy(row of the tile, array, element) for each piece that this lane copies.
+// Calls copy(row of the tile, from) for each piece that this lane copies of the tile at token t.
 template <typename Copy>
-__device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
-    const int row = lane_index() / kChunks;
-    if (row < kRows) {
-        copy(kU + row, p.u, from.own);
-        copy(kDelta + row, p.delta, from.own);
-        if (p.z) copy(kZ + row, p.z, from.own);
+__device__ __forceinline__ void each_piece(const Problem& p, const Place& at, const Pieces& piece, int t,
+                                           Copy copy) {
+    const size_t own = row_of(p, at.batch, at.channel) + t;
+    if (piece.row < kRows) {
+        copy(kU + piece.row, p.u + own + piece.own);
+        copy(kDelta + piece.row, p.delta + own + piece.own);
+        if (p.z) copy(kZ + piece.row, p.z + own + piece.own);
     }
+    const size_t shared = group_row(p, at.batch, at.group, 0) + t;
     if constexpr (kAtOnce > kStates) {  // B and C side by side
-        if (row < 2 * kStates) copy(kB + row, row < kStates ? p.b : p.c, from.shared);
+        const bool second = piece.row >= kStates;
+        if (piece.row < 2 * kStates)
+            copy(kB + piece.row, (second ? p.c + shared : p.b + shared) + piece.shared);
     } else {
 #pragma unroll
         for (int n = 0; n < kStates; n += kAtOnce) {
-            const size_t element = from.shared + static_cast<size_t>(n) * p.length;
-            copy(kB + n + row, p.b, element);
-            copy(kC + n + row, p.c, element);
+            const size_t rows = shared + static_cast<size_t>(n) * p.length;
+            copy(kB + n + piece.row, p.b + rows + piece.shared);
+            copy(kC + n + piece.row, p.c + rows + piece.shared);
         }
     }
 }
 
-// Starts the copies of a tile of which `left` tokens exist; the others become zero. Rows that are no multiple of 16 bytes are read element by element.
-__device__ __forceinline__ void load(const Problem& p, const Source& from,
-                                     Element (&to)[kLoadRows][kStride], int left) {
-    const int column = lane_index() % kChunks * 8;
+// Starts the copies of the tile at token t, of which `left` tokens exist; the others become zero. Rows
+// that are no multiple of 16 bytes are read element by element.
+__device__ __forceinline__ void load(const Problem& p, const Place& at, const Pieces& piece,
+                                     Element (&to)[kLoadRows][kStride], int t, int left) {
+    const int column = piece.column;
     if (left >= kTile && p.length % 8 == 0) {
-        each_piece(p, from, [&](int row, const Element* array, size_t element) {
-            ptx::copy_async_16(&to[row][column], array + element);
+        each_piece(p, at, piece, t, [&](int row, const Element* from) {
+            ptx::copy_async_16(&to[row][column], from);
         });
     } else if (left > 0) {
-        each_piece(p, from, [&](int row, const Element* array, size_t element) {
+        each_piece(p, at, piece, t, [&](int row, const Element* from) {
 #pragma unroll 1
             for (int i = 0; i < 8; ++i)
-                to[row][column + i] = column + i < left ? array[element + i] : Element(0);
+                to[row][column + i] = column + i < left ? from[i] : Element(0);
         });
     }
     ptx::copy_async_commit();
@@ -184,11 +196,10 @@ __device__ __forceinline__ Rows rows_of(const Element (&raw)[kLoadRows][kStride]
 }
 
 __device__ __forceinline__ void prepare(const Problem& p, WarpShared& s, const Lane& at,
-                                        const float (&u)[4], const float (&delta)[4], int left,
-                                        const float (&bias)[2]) {
+                                        const float (&u)[4], const float (&delta)[4], int left) {
     float dt[4], high[4], low[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) dt[i] = delta[i] + bias[i % 2];
+    for (int i = 0; i < 4; ++i) dt[i] = delta[i] + s.constants[at.g + i % 2 * 8].x;
     if (p.softplus) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) dt[i] = softplus(dt[i]);
@@ -293,11 +304,9 @@ __device__ __forceinline__ void read_c(const Element (&raw)[kLoadRows][kStride],
             x.c[n][i] = widen(raw[kC + 8 * n + 2 * at.t + i][token + at.g]);
 }
 
-// One token: h and, in the lanes that own it, y.
+// One token of the recurrence: w becomes the new state.
 template <int Token>
-__device__ __forceinline__ void advance(float (&h)[kShare], const float (&w)[kShare], const Operands& x,
-                                        int quarter, float (&y)[4]) {
-    float out[4] = {};
+__device__ __forceinline__ void advance(const float (&h)[kShare], float (&w)[kShare], const Operands& x) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         float in[4];
@@ -305,10 +314,19 @@ __device__ __forceinline__ void advance(float (&h)[kShare], const float (&w)[kSh
         ptx::mma_tf32_k4(in, x.du[2 * Token], x.du[2 * Token + 1],
                          Token % 2 ? widen_high(b) : widen_low(b));
 #pragma unroll
-        for (int i = 0; i < 4; ++i) h[4 * n + i] = fmaf(w[4 * n + i], h[4 * n + i], in[i]);
+        for (int i = 0; i < 4; ++i) w[4 * n + i] = fmaf(w[4 * n + i], h[4 * n + i], in[i]);
+    }
+}
+
+// Its output, into the lanes that own it.
+template <int Token>
+__device__ __forceinline__ void contract(const float (&h)[kShare], const Operands& x, int quarter,
+                                         float (&y)[4]) {
+    float out[4] = {};
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
         // k = t is column 2 t, k = t + 4 column 2 t + 1.
         ptx::mma_tf32_k8(out, h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3], x.c[n][0], x.c[n][1]);
-    }
     if (quarter == Token / 2)
         y[2 * (Token % 2)] = out[Token % 2], y[2 * (Token % 2) + 1] = out[2 + Token % 2];
 }
@@ -326,32 +344,38 @@ struct Walk {
             }
             float w[kShare];
             Decays<0>::template run<Token>(w, a, x.dt);
-            advance<Token>(h, w, x, at.t, y);
+            advance<Token>(h, w, x);
+            contract<Token>(w, x, at.t, y);
+#pragma unroll
+            for (int i = 0; i < kShare; ++i) h[i] = w[i];
             Walk<Token + 1>::run(s, raw, token, at, a, h, x, y);
         }
     }
 };
 
-// Tokens Token .. 7 with their decays at hand.
+// Tokens 0 .. 7 with their decays at hand, which become their states; then their outputs.
 template <int Token>
 struct Follow {
-    static __device__ __forceinline__ void run(float (&h)[kShare], const float (&w)[kVisit][kShare],
-                                               const Operands& x, int quarter, float (&y)[4]) {
-        if constexpr (Token < kVisit) {
-            advance<Token>(h, w[Token], x, quarter, y);
-            Follow<Token + 1>::run(h, w, x, quarter, y);
-        }
+    static __device__ __forceinline__ void states(const float (&h)[kShare], float (&w)[kVisit][kShare],
+                                                  const Operands& x) {
+        advance<Token>(h, w[Token], x);
+        if constexpr (Token + 1 < kVisit) Follow<Token + 1>::states(w[Token], w, x);
+    }
+    static __device__ __forceinline__ void outputs(const float (&w)[kVisit][kShare], const Operands& x,
+                                                   int quarter, float (&y)[4]) {
+        contract<Token>(w[Token], x, quarter, y);
+        if constexpr (Token + 1 < kVisit) Follow<Token + 1>::outputs(w, x, quarter, y);
     }
 };
 
 // ---------------------------------------------------------------- after: skip, gate, store
 
-__device__ __forceinline__ void finish(const Problem& p, const Place& at, Rows z, int token,
+__device__ __forceinline__ void finish(const Problem& p, const Place& at, const WarpShared& s, Rows z, int token,
                                        const Lane& lane, const float (&u)[4],
-                                       const float (&skip)[2], const float (&y)[4], int t0, int left) {
+                                       const float (&y)[4], int t0, int left) {
     float value[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) value[i] = fmaf(skip[i % 2], u[i], y[i]);
+    for (int i = 0; i < 4; ++i) value[i] = fmaf(s.constants[lane.g + i % 2 * 8].y, u[i], y[i]);
     if (p.z) {
         float gates[4];
         read_owned(z, lane, token, gates);
@@ -372,30 +396,9 @@ __device__ __forceinline__ void finish(const Problem& p, const Place& at, Rows z
             narrow(value[i], to[i % 2 * below + i / 2]);
 }
 
-// ---------------------------------------------------------------- hand-over
+// ---------------------------------------------------------------- states and their hand-over
 
-// Barrier 1 + w: the state for warp w lies in its shared memory.
-__device__ __forceinline__ void take_state(const WarpShared& s, const Place& at, float (&h)[kShare]) {
-    ptx::named_barrier_sync(1 + at.warp, 2 * kWarp);
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n) {
-        const float4 part = s.state[n][lane_index()];
-        h[4 * n] = part.x, h[4 * n + 1] = part.y, h[4 * n + 2] = part.z, h[4 * n + 3] = part.w;
-    }
-}
-
-__device__ __forceinline__ void give_state(WarpShared* all, const Place& at, const float (&h)[kShare]) {
-    const int next = at.warp - at.turn + (at.turn + 1) % kTurns;
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n)
-        all[next].state[n][lane_index()] =
-            make_float4(h[4 * n], h[4 * n + 1], h[4 * n + 2], h[4 * n + 3]);
-    ptx::named_barrier_arrive(1 + next, 2 * kWarp);
-}
-
-// ---------------------------------------------------------------- the kernel
-
-// State index of a lane's register i: product i / 4, channel g + 8 (i % 4 / 2), column 2 t + i % 2.
+// Register i of a lane: product i / 4, channel g + 8 (i % 4 / 2), state 2 t + i % 2 of its 8.
 __device__ __forceinline__ int state_of(const Lane& lane, int i) {
     return i / 4 * 8 + 2 * lane.t + i % 2;
 }
@@ -404,65 +407,152 @@ __device__ __forceinline__ int channel_of(const Place& at, const Lane& lane, int
     return at.channel + least(lane.g + i % 4 / 2 * 8, at.rows - 1);
 }
 
+__device__ __forceinline__ void first_state(const Problem& p, const Place& at, const Lane& lane,
+                                            float (&h)[kShare]) {
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) {
+        const size_t row = segment_row(p, at.batch, at.segment, channel_of(at, lane, i));
+        h[i] = p.first ? p.first[row * kStates + state_of(lane, i)] : 0.f;
+    }
+}
+
+__device__ __forceinline__ void last_state(const Problem& p, const Place& at, const Lane& lane,
+                                           const float (&h)[kShare]) {
+    if (!p.last || at.segment != p.segments - 1) return;
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+        if (lane.g + i % 4 / 2 * 8 < at.rows)
+            p.last[(static_cast<size_t>(at.batch) * p.channels + channel_of(at, lane, i)) * kStates +
+                   state_of(lane, i)] = h[i];
+}
+
+// A lane's registers in shared memory.
+__device__ __forceinline__ void put(float4 (&to)[kColumns][kWarp], const float (&h)[kShare]) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
+        to[n][lane_index()] = make_float4(h[4 * n], h[4 * n + 1], h[4 * n + 2], h[4 * n + 3]);
+}
+
+__device__ __forceinline__ void get(const float4 (&from)[kColumns][kWarp], float (&h)[kShare]) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+        const float4 x = from[n][lane_index()];
+        h[4 * n] = x.x, h[4 * n + 1] = x.y, h[4 * n + 2] = x.z, h[4 * n + 3] = x.w;
+    }
+}
+
+__device__ __forceinline__ int next_warp(const Place& at) {
+    return at.warp - at.turn + (at.turn + 1) % kTurns;
+}
+
+// The state for the next visit of warp `to`. It has read the one before: that one has come around.
+__device__ __forceinline__ void give_state(WarpShared& to, const float (&h)[kShare]) {
+    put(to.state, h);
+    __syncwarp();
+    if (lane_index() == 0) ptx::mbarrier_arrive(&to.handed);
+}
+
+// A sum that needs every decay of a visit: products take ten values each.
+__device__ __forceinline__ float tied(const float (&w)[kVisit][kShare]) {
+    constexpr int kCount = kVisit * kShare, kEach = 10;
+    float sum = 0.f;
+#pragma unroll
+    for (int i = 0; i < kCount; i += kEach) {
+        float x[kEach];
+#pragma unroll
+        for (int k = 0; k < kEach; ++k) x[k] = w[least(i + k, kCount - 1) / kShare][least(i + k, kCount - 1) % kShare];
+        float d[4] = {x[6], x[7], x[8], x[9]};
+        ptx::mma_tf32_k8(d, x[0], x[1], x[2], x[3], x[4], x[5]);
+        sum += d[0];
+    }
+    return sum;
+}
+
+// Left to itself, the assembler computes the decays behind the wait, where the other warps wait for
+// them; so the barrier's address is made to depend on them (`none` is 0, which it does not know).
+__device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none, float (&h)[kShare]) {
+    ptx::mbarrier_wait(&s.handed + none, parity);
+    parity ^= 1;
+    get(s.state, h);
+}
+
+// ---------------------------------------------------------------- the kernel
+
 // Grid (units of a group / kUnits * groups, segments, batch).
 extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
     selective_scan(const __grid_constant__ Problem p) {
     const Place at = place_of(p);
-    if (at.rows <= 0) return;
     WarpShared* all = reinterpret_cast<WarpShared*>(shared_bytes);
     WarpShared& s = all[at.warp];
     const Lane lane = {lane_index() / 4, lane_index() % 4};
     const int start = at.segment * p.segment_length;
     const int end = least(start + p.segment_length, p.length);
 
-    float a[kShare], h[kShare], skip[2], bias[2];
-#pragma unroll
-    for (int i = 0; i < kShare; ++i) {
-        const int channel = channel_of(at, lane, i), state = state_of(lane, i);
-        a[i] = p.a[channel * kStates + state] * kLog2e;
-        h[i] = p.first ? p.first[segment_row(p, at.batch, at.segment, channel) * kStates + state] : 0.f;
-        skip[i % 4 / 2] = p.skip ? p.skip[channel] : 0.f;
-        bias[i % 4 / 2] = p.bias ? p.bias[channel] : 0.f;
-    }
+    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, 1);
+    if (kTurns > 1) __syncthreads();
+    if (at.rows <= 0) return;
     if (lane_index() < 4) s.zeros[lane_index()] = 0;
+    if (lane_index() < kRows) {
+        const int channel = at.channel + least(lane_index(), at.rows - 1);
+        s.constants[lane_index()] =
+            make_float2(p.bias ? p.bias[channel] : 0.f, p.skip ? p.skip[channel] : 0.f);
+    }
+    float a[kShare], h[kShare];
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+        a[i] = p.a[channel_of(at, lane, i) * kStates + state_of(lane, i)] * kLog2e;
+    if (kAhead) put(s.rates, a);
+    first_state(p, at, lane, h);
+    if (kTurns > 1 && at.turn == 0) give_state(s, h);
 
+    const Pieces piece = pieces_of(p, at);
+    u32 parity = 0;
     int stage = 0, t = start + at.turn * kTile;
-    load(p, source_of(p, at, t), s.raw[0], end - t);
+    load(p, at, piece, s.raw[0], t, end - t);
     for (; t < end; t += kTurns * kTile, stage ^= 1) {
         ptx::copy_async_wait_all();
         __syncwarp();  // also: everyone has left the other stage, which is filled next
         const int next = t + kTurns * kTile;
-        load(p, source_of(p, at, next), s.raw[stage ^ 1], end - next);
+        load(p, at, piece, s.raw[stage ^ 1], next, end - next);
         const auto& raw = s.raw[stage];
 #pragma unroll 1
         for (int token = 0; token < kTile && t + token < end; token += kVisit) {
-            const int t0 = t + token, left = end - t0;
+            const int left = end - t - token;
             float u[4], delta[4], y[4];
             read_owned(rows_of<kU>(raw), lane, token, u);
             read_owned(rows_of<kDelta>(raw), lane, token, delta);
-            prepare(p, s, lane, u, delta, left, bias);
+            prepare(p, s, lane, u, delta, left);
             Operands x;
-            read_c(raw, token, lane, x);
-            if constexpr (kTurns == 1) {
+            if constexpr (!kAhead) {
+                read_c(raw, token, lane, x);
                 Walk<0>::run(s, raw, token, lane, a, h, x, y);
             } else {
                 float w[kVisit][kShare];
-                read_dt<0>(s, lane, x);
+                get(s.rates, a);
+                read_dt<0>(s, lane, x), read_dt<kReads>(s, lane, x);
                 DecaysAhead<0>::run(w, a, x.dt);
                 read_inputs<0>(s, raw, token, lane, x);
-                if (t0 > start) take_state(s, at, h);
-                Follow<0>::run(h, w, x, lane.t, y);
-                if (left > kVisit) give_state(all, at, h);
+                if constexpr (kTurns > 1)
+                    take_state(s, parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+                read_inputs<kReads>(s, raw, token, lane, x);
+                Follow<0>::states(h, w, x);
+                if constexpr (kTurns > 1) {
+                    if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
+                    else put(s.state, w[kVisit - 1]);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < kShare; ++i) h[i] = w[kVisit - 1][i];
+                }
+                read_c(raw, token, lane, x);
+                Follow<0>::outputs(w, x, lane.t, y);
             }
-            finish(p, at, rows_of<kZ>(raw), token, lane, u, skip, y, t0, left);
+            finish(p, at, s, rows_of<kZ>(raw), token, lane, u, y, t + token, left);
             __syncwarp();  // dt and dt u are overwritten next
         }
     }
-    const int visits = ceil_div(end - start, kVisit);
-    if (!p.last || at.segment != p.segments - 1 || (visits - 1) % kTurns != at.turn) return;
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-        if (lane.g + i % 4 / 2 * 8 < at.rows)
-            p.last[(static_cast<size_t>(at.batch) * p.channels + channel_of(at, lane, i)) * kStates +
-                   state_of(lane, i)] = h[i];
+    if constexpr (kTurns > 1) {
+        if ((ceil_div(end - start, kVisit) - 1) % kTurns != at.turn) return;
+        get(s.state, h);
+    }
+    last_state(p, at, lane, h);
 }

@@ -18,35 +18,23 @@
 #include "selective_scan/problem.cuh"
 
 #ifndef ROWS
-#define ROWS 4
+#define ROWS 2
 #endif
-#ifndef STREAM
-#define STREAM 1
+#ifndef BLOCKS
+#define BLOCKS 5
 #endif
 constexpr int kThreads = 256;
 constexpr int kRows = ROWS;             // sequences of a lane
 constexpr int kQuads = kStates / 4;     // lanes of a channel
 constexpr int kChannels = kThreads / kQuads;
 
-__device__ __forceinline__ float4 load_state(const float4* p) { return STREAM ? __ldcs(p) : *p; }
-__device__ __forceinline__ void store_state(float4* p, float4 x) {
-    if (STREAM) __stcs(p, x);
-    else *p = x;
-}
-
-// Four neighbouring states' B or C.
-__device__ __forceinline__ float4 quad_of(const Element* from) {
-    if constexpr (sizeof(Element) == 4) {
-        const float4 x = __ldg(reinterpret_cast<const float4*>(from));
-        return x;
-    } else {
-        const uint2 x = __ldg(reinterpret_cast<const uint2*>(from));
-        return make_float4(widen_low(x.x), widen_high(x.x), widen_low(x.y), widen_high(x.y));
-    }
-}
+// Four neighbouring states' B or C, as loaded.
+struct alignas(4 * sizeof(Element)) Quad {
+    Element value[4];
+};
 
 // Grid (channels / kChannels, batch / kRows).
-extern "C" __global__ void __launch_bounds__(kThreads, 4)
+extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
     selective_step(const __grid_constant__ Problem p) {
     const int place = blockIdx.x * kChannels + static_cast<int>(threadIdx.x) / kQuads;
     const int quad = threadIdx.x % kQuads, first = blockIdx.y * kRows;
@@ -55,34 +43,39 @@ extern "C" __global__ void __launch_bounds__(kThreads, 4)
     const int group = channel / (p.channels / p.groups);
 
     float4 h[kRows];
+    Element delta[kRows], u[kRows], z[kRows];
+    Quad b[kRows], c[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-        const s64 row = static_cast<s64>(least(first + r, p.batch - 1)) * p.channels + channel;
-        h[r] = p.first ? load_state(reinterpret_cast<const float4*>(p.first) + row * kQuads + quad)
+        const int batch = least(first + r, p.batch - 1);
+        const s64 row = static_cast<s64>(batch) * p.channels + channel;
+        h[r] = p.first ? reinterpret_cast<const float4*>(p.first)[row * kQuads + quad]
                        : make_float4(0.f, 0.f, 0.f, 0.f);
+        delta[r] = p.delta[row], u[r] = p.u[row], z[r] = (p.z ? p.z : p.u)[row];
+        const size_t at = (static_cast<size_t>(batch) * p.groups + group) * kStates + quad * 4;
+        b[r] = *reinterpret_cast<const Quad*>(p.b + at), c[r] = *reinterpret_cast<const Quad*>(p.c + at);
     }
     float4 a = __ldg(reinterpret_cast<const float4*>(p.a) + channel * kQuads + quad);
     a = make_float4(a.x * kLog2e, a.y * kLog2e, a.z * kLog2e, a.w * kLog2e);
     const float bias = p.bias ? p.bias[channel] : 0.f, skip = p.skip ? p.skip[channel] : 0.f;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-        const int batch = least(first + r, p.batch - 1);
-        const s64 row = static_cast<s64>(batch) * p.channels + channel;
-        const float u = widen(p.u[row]), dt = step_size(p, widen(p.delta[row]), bias), du = dt * u;
-        const size_t at = (static_cast<size_t>(batch) * p.groups + group) * kStates + quad * 4;
-        const float4 b = quad_of(p.b + at), c = quad_of(p.c + at);
-        h[r].x = fmaf(exp2_approx(dt * a.x), h[r].x, du * b.x);
-        h[r].y = fmaf(exp2_approx(dt * a.y), h[r].y, du * b.y);
-        h[r].z = fmaf(exp2_approx(dt * a.z), h[r].z, du * b.z);
-        h[r].w = fmaf(exp2_approx(dt * a.w), h[r].w, du * b.w);
-        float y = fmaf(c.x, h[r].x, fmaf(c.y, h[r].y, fmaf(c.z, h[r].z, c.w * h[r].w)));
+        const float dt = step_size(p, widen(delta[r]), bias), du = dt * widen(u[r]);
+        h[r].x = fmaf(exp2_approx(dt * a.x), h[r].x, du * widen(b[r].value[0]));
+        h[r].y = fmaf(exp2_approx(dt * a.y), h[r].y, du * widen(b[r].value[1]));
+        h[r].z = fmaf(exp2_approx(dt * a.z), h[r].z, du * widen(b[r].value[2]));
+        h[r].w = fmaf(exp2_approx(dt * a.w), h[r].w, du * widen(b[r].value[3]));
+        float y = widen(c[r].value[3]) * h[r].w;
+        y = fmaf(widen(c[r].value[2]), h[r].z, y);
+        y = fmaf(widen(c[r].value[1]), h[r].y, y);
+        y = fmaf(widen(c[r].value[0]), h[r].x, y);
+        const s64 row = static_cast<s64>(first + r) * p.channels + channel;
+        const bool stored = valid && first + r < p.batch;
+        if (stored) reinterpret_cast<float4*>(p.last)[row * kQuads + quad] = h[r];
 #pragma unroll
         for (int by = kQuads / 2; by > 0; by /= 2) y += __shfl_xor_sync(kFullMask, y, by);
-        if (!valid || first + r >= p.batch) continue;
-        store_state(reinterpret_cast<float4*>(p.last) + row * kQuads + quad, h[r]);
-        if (quad != 0) continue;
-        y = fmaf(skip, u, y);
-        if (p.z) y *= silu(widen(p.z[row]));
-        narrow(y, p.out[row]);
+        y = fmaf(skip, widen(u[r]), y);
+        if (p.z) y *= silu(widen(z[r]));
+        if (stored && quad == 0) narrow(y, p.out[row]);
     }
 }

@@ -48,7 +48,7 @@ BUSY_THREADS = 200
 MOST_SHARE = 16
 """States of a lane: A, h and their B and C stay in registers."""
 
-STEP_THREADS, STEP_ROWS = 256, 4
+STEP_THREADS, STEP_ROWS = 256, 2
 """Of the decode step: threads of a block, sequences of a thread (step.cu: ROWS)."""
 
 SEGMENT_TOKENS = 512
@@ -246,8 +246,8 @@ def unit_shared_bytes(states: int, turns: int) -> int:
     """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
     stride = 24 if turns == 1 else 8
     raw = 2 * (3 * UNIT + 2 * states) * stride * 2
-    handed = 512 * (1 if turns == 1 else states // 8)
-    return UNIT_WARPS * (raw + 3 * 512 + handed + 16)
+    handed = 2 * 512 * states // 8
+    return UNIT_WARPS * (raw + 3 * 512 + handed + 8 * UNIT + 32)
 
 
 def _fields(
