@@ -1,7 +1,7 @@
 // arch: sm_80 sm_90a
-// registers: 128
+// registers: 255
 // threads: 256
-// dynamic_smem: 163840
+// dynamic_smem: 169216
 // defines: TYPE=2 STATES=16 TURNS=1 POLY=0
 // defines: TYPE=2 STATES=16 TURNS=8 POLY=0
 // defines: TYPE=2 STATES=16 TURNS=1 POLY=2
@@ -53,8 +53,14 @@
 #ifndef TURNS
 #define TURNS 1
 #endif
-#ifndef AHEAD
-#define AHEAD (TURNS > 1)
+#ifndef GATED
+#define GATED 1
+#endif
+#ifndef SOFTPLUS
+#define SOFTPLUS 1
+#endif
+#ifndef PIPED
+#define PIPED (TURNS == 1)
 #endif
 #ifndef POLY
 #define POLY 0
@@ -71,7 +77,8 @@ constexpr int kTile = kVisit * kVisits;     // tokens that a warp loads at once
 constexpr int kColumns = kStates / 8;       // products side by side
 constexpr int kShare = 4 * kColumns;        // states of a lane: 2 columns of 2 channels each
 constexpr int kStages = 2;
-constexpr bool kAhead = AHEAD;  // decays of a visit before its states
+constexpr bool kPiped = PIPED;  // the next visit is prepared and the last one finished within a visit
+constexpr int kBuffers = kPiped ? 2 : 1;
 constexpr int kReads = kVisit / 2;   // tokens read from shared memory at once
 
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
@@ -85,8 +92,9 @@ enum Part { kU = 0, kDelta = kRows, kZ = 2 * kRows, kB = 3 * kRows, kC = 3 * kRo
 
 struct alignas(16) WarpShared {
     Element raw[kStages][kLoadRows][kStride];
-    float4 dt[kWarp], input[2][kWarp];                // dt; dt u in two parts; see slot_of
-    float4 rates[kColumns][kWarp], state[kColumns][kWarp];  // A; the state handed to this warp
+    float4 dt[kBuffers][kWarp], input[kBuffers][2][kWarp];  // dt; dt u in two parts; see slot_of
+    float4 rates[kPiped ? 1 : kColumns][kWarp];              // A
+    float4 state[kTurns > 1 ? kColumns : 1][kWarp];          // the state handed to this warp
     float2 constants[kRows];  // bias and D of a channel
     u32 zeros[4];
     u64 handed, unused;
@@ -132,7 +140,7 @@ __device__ __forceinline__ void each_piece(const Problem& p, const Place& at, co
     if (piece.row < kRows) {
         copy(kU + piece.row, p.u + own + piece.own);
         copy(kDelta + piece.row, p.delta + own + piece.own);
-        if (p.z) copy(kZ + piece.row, p.z + own + piece.own);
+        if (GATED) copy(kZ + piece.row, p.z + own + piece.own);
     }
     const size_t shared = group_row(p, at.batch, at.group, 0) + t;
     if constexpr (kAtOnce > kStates) {  // B and C side by side
@@ -195,30 +203,24 @@ __device__ __forceinline__ Rows rows_of(const Element (&raw)[kLoadRows][kStride]
     return *reinterpret_cast<const Element(*)[kRows][kStride]>(raw + Part);
 }
 
-__device__ __forceinline__ void prepare(const Problem& p, WarpShared& s, const Lane& at,
-                                        const float (&u)[4], const float (&delta)[4], int left) {
-    float dt[4], high[4], low[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) dt[i] = delta[i] + s.constants[at.g + i % 2 * 8].x;
-    if (p.softplus) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) dt[i] = softplus(dt[i]);
-    }
-    if (left < kVisit) {  // beyond the end dt is 0: the state stays as it is
-#pragma unroll
-        for (int i = 0; i < 4; ++i) dt[i] = 2 * at.t + i / 2 < left ? dt[i] : 0.f;
-    }
+__device__ __forceinline__ void prepare(WarpShared& s, const Element (&raw)[kLoadRows][kStride],
+                                        int token, int buffer, const Lane& at, int left) {
+    float u[4], dt[4], high[4], low[4];
+    read_owned(rows_of<kU>(raw), at, token, u);
+    read_owned(rows_of<kDelta>(raw), at, token, dt);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
+        dt[i] += s.constants[at.g + i % 2 * 8].x;
+        if (SOFTPLUS) dt[i] = softplus(dt[i]);
+        dt[i] = 2 * at.t + i / 2 < left ? dt[i] : 0.f;  // beyond the end the state stays as it is
         const float du = dt[i] * u[i];
         high[i] = __uint_as_float(__float_as_uint(du) & 0xffffe000u);
         low[i] = du - high[i];
     }
     const int slot = slot_of(at.g, at.t);
-    s.dt[slot] = make_float4(dt[0], dt[1], dt[2], dt[3]);
-    s.input[0][slot] = make_float4(high[0], high[1], high[2], high[3]);
-    s.input[1][slot] = make_float4(low[0], low[1], low[2], low[3]);
-    __syncwarp();
+    s.dt[buffer][slot] = make_float4(dt[0], dt[1], dt[2], dt[3]);
+    s.input[buffer][0][slot] = make_float4(high[0], high[1], high[2], high[3]);
+    s.input[buffer][1][slot] = make_float4(low[0], low[1], low[2], low[3]);
 }
 
 // ---------------------------------------------------------------- 8 tokens
@@ -274,14 +276,14 @@ struct Operands {
 };
 
 template <int First>
-__device__ __forceinline__ void read_dt(const WarpShared& s, const Lane& at, Operands& x) {
-    read_rows<First>(s.dt, at, x.dt);
+__device__ __forceinline__ void read_dt(const WarpShared& s, int buffer, const Lane& at, Operands& x) {
+    read_rows<First>(s.dt[buffer], at, x.dt);
 }
 
 template <int First>
 __device__ __forceinline__ void read_inputs(const WarpShared& s, const Element (&raw)[kLoadRows][kStride],
-                                            int token, const Lane& at, Operands& x) {
-    read_rows<First>(s.input[at.t & 1], at, x.du);
+                                            int token, int buffer, const Lane& at, Operands& x) {
+    read_rows<First>(s.input[buffer][at.t & 1], at, x.du);
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         // k = 0 and 1 carry dt u, k = 2 and 3 nothing.
@@ -331,24 +333,19 @@ __device__ __forceinline__ void contract(const float (&h)[kShare], const Operand
         y[2 * (Token % 2)] = out[Token % 2], y[2 * (Token % 2) + 1] = out[2 + Token % 2];
 }
 
-// Tokens Token .. 7 by a warp alone: decays as they are needed, 4 tokens read at a time.
-template <int Token>
+// Tokens Token .. End - 1 by a warp alone: decays as they are needed.
+template <int Token, int End>
 struct Walk {
-    static __device__ __forceinline__ void run(const WarpShared& s, const Element (&raw)[kLoadRows][kStride],
-                                               int token, const Lane& at, const float (&a)[kShare],
-                                               float (&h)[kShare], Operands& x, float (&y)[4]) {
-        if constexpr (Token < kVisit) {
-            if constexpr (Token % kReads == 0) {
-                if (Token > 0) __syncwarp();  // keeps the reads here: registers are scarce
-                read_dt<Token>(s, at, x), read_inputs<Token>(s, raw, token, at, x);
-            }
+    static __device__ __forceinline__ void run(const float (&a)[kShare], const Operands& x, int quarter,
+                                               float (&h)[kShare], float (&y)[4]) {
+        if constexpr (Token < End) {
             float w[kShare];
             Decays<0>::template run<Token>(w, a, x.dt);
             advance<Token>(h, w, x);
-            contract<Token>(w, x, at.t, y);
+            contract<Token>(w, x, quarter, y);
 #pragma unroll
             for (int i = 0; i < kShare; ++i) h[i] = w[i];
-            Walk<Token + 1>::run(s, raw, token, at, a, h, x, y);
+            Walk<Token + 1, End>::run(a, x, quarter, h, y);
         }
     }
 };
@@ -370,30 +367,51 @@ struct Follow {
 
 // ---------------------------------------------------------------- after: skip, gate, store
 
-__device__ __forceinline__ void finish(const Problem& p, const Place& at, const WarpShared& s, Rows z, int token,
-                                       const Lane& lane, const float (&u)[4],
-                                       const float (&y)[4], int t0, int left) {
-    float value[4];
+// Of a visit whose states are done: what its outputs still need.
+struct Pending {
+    float y[4];
+    u32 u[2], z[2];  // pairs of tokens, as loaded
+};
+
+__device__ __forceinline__ void keep(const Element (&raw)[kLoadRows][kStride], int token, const Lane& at,
+                                     Pending& x) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) value[i] = fmaf(s.constants[lane.g + i % 2 * 8].y, u[i], y[i]);
-    if (p.z) {
-        float gates[4];
-        read_owned(z, lane, token, gates);
-        silu_pair(gates[0], gates[2]), silu_pair(gates[1], gates[3]);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) value[i] *= gates[i];
+    for (int r = 0; r < 2; ++r) {
+        const int row = at.g + 8 * r, column = token + 2 * at.t;
+        x.u[r] = *reinterpret_cast<const u32*>(&raw[kU + row][column]);
+        if (GATED) x.z[r] = *reinterpret_cast<const u32*>(&raw[kZ + row][column]);
     }
-    Element* to = p.out + row_of(p, at.batch, at.channel + opaque(lane.g)) + t0 + 2 * lane.t;
-    const size_t below = static_cast<size_t>(8) * p.length;
+}
+
+// out[r]: the two outputs of channel g + 8 r.
+__device__ __forceinline__ void finish(const WarpShared& s, const Lane& at, const Pending& x,
+                                       u32 (&out)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const float skip = s.constants[at.g + 8 * r].y;
+        float low = fmaf(skip, widen_low(x.u[r]), x.y[r]), high = fmaf(skip, widen_high(x.u[r]), x.y[2 + r]);
+        if (GATED) {
+            float first = widen_low(x.z[r]), second = widen_high(x.z[r]);
+            silu_pair(first, second);
+            low *= first, high *= second;
+        }
+        out[r] = narrow_pair(low, high);
+    }
+}
+
+__device__ __forceinline__ void store(const Problem& p, const Place& at, const Lane& lane, int t0,
+                                      int left, const u32 (&out)[2]) {
+    Element* to = p.out + row_of(p, at.batch, at.channel) + t0 + (lane.g * p.length + 2 * lane.t);
+    const int below = 8 * p.length;
     if (left >= kVisit && at.rows == kRows && p.length % 2 == 0) {
-        *reinterpret_cast<u32*>(to) = narrow_pair(value[0], value[2]);
-        *reinterpret_cast<u32*>(to + below) = narrow_pair(value[1], value[3]);
+        *reinterpret_cast<u32*>(to) = out[0];
+        *reinterpret_cast<u32*>(to + below) = out[1];
         return;
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i)
         if (lane.g + 8 * (i % 2) < at.rows && 2 * lane.t + i / 2 < left)
-            narrow(value[i], to[i % 2 * below + i / 2]);
+            to[i % 2 * below + i / 2] = static_cast<Element>(out[i % 2] >> 16 * (i / 2));
 }
 
 // ---------------------------------------------------------------- states and their hand-over
@@ -427,13 +445,15 @@ __device__ __forceinline__ void last_state(const Problem& p, const Place& at, co
 }
 
 // A lane's registers in shared memory.
-__device__ __forceinline__ void put(float4 (&to)[kColumns][kWarp], const float (&h)[kShare]) {
+template <int Columns>
+__device__ __forceinline__ void put(float4 (&to)[Columns][kWarp], const float (&h)[kShare]) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n)
         to[n][lane_index()] = make_float4(h[4 * n], h[4 * n + 1], h[4 * n + 2], h[4 * n + 3]);
 }
 
-__device__ __forceinline__ void get(const float4 (&from)[kColumns][kWarp], float (&h)[kShare]) {
+template <int Columns>
+__device__ __forceinline__ void get(const float4 (&from)[Columns][kWarp], float (&h)[kShare]) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         const float4 x = from[n][lane_index()];
@@ -476,6 +496,103 @@ __device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none,
     get(s.state, h);
 }
 
+// ---------------------------------------------------------------- a segment of the sequence
+
+// Warps in turns: the next visit's state comes from the warp before.
+__device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at, const Lane& lane,
+                                              const Pieces& piece, WarpShared* all, int start, int end,
+                                              float (&a)[kShare], float (&h)[kShare]) {
+    WarpShared& s = all[at.warp];
+    u32 parity = 0;
+    int stage = 0, t = start + at.turn * kTile;
+    load(p, at, piece, s.raw[0], t, end - t);
+    for (; t < end; t += kTurns * kTile, stage ^= 1) {
+        ptx::copy_async_wait_all();
+        __syncwarp();  // also: everyone has left the other stage, which is filled next
+        const int next = t + kTurns * kTile;
+        load(p, at, piece, s.raw[stage ^ 1], next, end - next);
+        const auto& raw = s.raw[stage];
+#pragma unroll 1
+        for (int token = 0; token < kTile && t + token < end; token += kVisit) {
+            const int left = end - t - token;
+            prepare(s, raw, token, 0, lane, left);
+            __syncwarp();
+            float w[kVisit][kShare];
+            Operands x;
+            get(s.rates, a);
+            read_dt<0>(s, 0, lane, x), read_dt<kReads>(s, 0, lane, x);
+            DecaysAhead<0>::run(w, a, x.dt);
+            read_inputs<0>(s, raw, token, 0, lane, x);
+            if constexpr (kTurns > 1)
+                take_state(s, parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+            read_inputs<kReads>(s, raw, token, 0, lane, x);
+            Follow<0>::states(h, w, x);
+            if constexpr (kTurns > 1) {
+                if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
+                else put(s.state, w[kVisit - 1]);
+            } else {
+#pragma unroll
+                for (int i = 0; i < kShare; ++i) h[i] = w[kVisit - 1][i];
+            }
+            read_c(raw, token, lane, x);
+            Pending done;
+            Follow<0>::outputs(w, x, lane.t, done.y);
+            keep(raw, token, lane, done);
+            u32 out[2];
+            finish(s, lane, done, out);
+            store(p, at, lane, t + token, left, out);
+            __syncwarp();  // dt and dt u are overwritten next
+        }
+    }
+    if constexpr (kTurns > 1) get(s.state, h);
+}
+
+// A warp alone: while it walks a visit, it prepares the next one and finishes the one before, so that
+// one's waits are filled by the others' instructions.
+__device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, const Lane& lane,
+                                           const Pieces& piece, WarpShared& s, int start, int end,
+                                           const float (&a)[kShare], float (&h)[kShare]) {
+    load(p, at, piece, s.raw[0], start, end - start);
+    ptx::copy_async_wait_all();
+    __syncwarp();
+    prepare(s, s.raw[0], 0, 0, lane, end - start);
+    Pending done = {};
+    int stage = 0, token = 0;
+#pragma unroll 1
+    for (int t = start; t < end; t += kVisit) {
+        if (token == 0) {  // everyone has left the other stage
+            __syncwarp();
+            const int next = t + kTile;
+            load(p, at, piece, s.raw[stage ^ 1], next, end - next);
+        }
+        const bool last = token + kVisit == kTile;
+        if (last) ptx::copy_async_wait_all();
+        __syncwarp();
+        const int buffer = token / kVisit % 2;
+        u32 out[2];
+        Operands x;
+        float y[4];
+        const auto& raw = s.raw[stage];
+        read_dt<0>(s, buffer, lane, x), read_inputs<0>(s, raw, token, buffer, lane, x);
+        read_c(raw, token, lane, x);
+        finish(s, lane, done, out);
+        Walk<0, kReads>::run(a, x, lane.t, h, y);
+        read_dt<kReads>(s, buffer, lane, x), read_inputs<kReads>(s, raw, token, buffer, lane, x);
+        prepare(s, s.raw[last ? stage ^ 1 : stage], last ? 0 : token + kVisit, buffer ^ 1, lane,
+                end - t - kVisit);
+        Walk<kReads, kVisit>::run(a, x, lane.t, h, y);
+        if (t > start) store(p, at, lane, t - kVisit, kVisit, out);
+        keep(raw, token, lane, done);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) done.y[i] = y[i];
+        token = last ? 0 : token + kVisit, stage ^= last;
+    }
+    u32 out[2];
+    finish(s, lane, done, out);
+    const int t = start + (end - start - 1) / kVisit * kVisit;
+    store(p, at, lane, t, end - t, out);
+}
+
 // ---------------------------------------------------------------- the kernel
 
 // Grid (units of a group / kUnits * groups, segments, batch).
@@ -501,58 +618,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
         a[i] = p.a[channel_of(at, lane, i) * kStates + state_of(lane, i)] * kLog2e;
-    if (kAhead) put(s.rates, a);
+    if constexpr (!kPiped) put(s.rates, a);
     first_state(p, at, lane, h);
-    if (kTurns > 1 && at.turn == 0) give_state(s, h);
+    if constexpr (kTurns > 1)
+        if (at.turn == 0) give_state(s, h);
 
     const Pieces piece = pieces_of(p, at);
-    u32 parity = 0;
-    int stage = 0, t = start + at.turn * kTile;
-    load(p, at, piece, s.raw[0], t, end - t);
-    for (; t < end; t += kTurns * kTile, stage ^= 1) {
-        ptx::copy_async_wait_all();
-        __syncwarp();  // also: everyone has left the other stage, which is filled next
-        const int next = t + kTurns * kTile;
-        load(p, at, piece, s.raw[stage ^ 1], next, end - next);
-        const auto& raw = s.raw[stage];
-#pragma unroll 1
-        for (int token = 0; token < kTile && t + token < end; token += kVisit) {
-            const int left = end - t - token;
-            float u[4], delta[4], y[4];
-            read_owned(rows_of<kU>(raw), lane, token, u);
-            read_owned(rows_of<kDelta>(raw), lane, token, delta);
-            prepare(p, s, lane, u, delta, left);
-            Operands x;
-            if constexpr (!kAhead) {
-                read_c(raw, token, lane, x);
-                Walk<0>::run(s, raw, token, lane, a, h, x, y);
-            } else {
-                float w[kVisit][kShare];
-                get(s.rates, a);
-                read_dt<0>(s, lane, x), read_dt<kReads>(s, lane, x);
-                DecaysAhead<0>::run(w, a, x.dt);
-                read_inputs<0>(s, raw, token, lane, x);
-                if constexpr (kTurns > 1)
-                    take_state(s, parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
-                read_inputs<kReads>(s, raw, token, lane, x);
-                Follow<0>::states(h, w, x);
-                if constexpr (kTurns > 1) {
-                    if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
-                    else put(s.state, w[kVisit - 1]);
-                } else {
-#pragma unroll
-                    for (int i = 0; i < kShare; ++i) h[i] = w[kVisit - 1][i];
-                }
-                read_c(raw, token, lane, x);
-                Follow<0>::outputs(w, x, lane.t, y);
-            }
-            finish(p, at, s, rows_of<kZ>(raw), token, lane, u, y, t + token, left);
-            __syncwarp();  // dt and dt u are overwritten next
-        }
-    }
-    if constexpr (kTurns > 1) {
-        if ((ceil_div(end - start, kVisit) - 1) % kTurns != at.turn) return;
-        get(s.state, h);
-    }
-    last_state(p, at, lane, h);
+    if constexpr (kPiped)
+        walk_piped(p, at, lane, piece, s, start, end, a, h);
+    else
+        walk_in_turns(p, at, lane, piece, all, start, end, a, h);
+    if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, lane, h);
 }

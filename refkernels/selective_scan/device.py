@@ -210,6 +210,7 @@ def _scan(
     groups, segments = x.b.shape[1], int(fields["segments"])
     if name == RUNGS[3]:
         defines = defines | {"TURNS": turns, "POLY": polynomials}
+        defines |= {"GATED": int(x.z is not None), "SOFTPLUS": int(x.softplus)}
         smem = unit_shared_bytes(states, turns)
         blocks = ceil_div(ceil_div(channels // groups, UNIT), UNIT_WARPS // turns)
     else:
@@ -244,10 +245,10 @@ def _starts(
 
 def unit_shared_bytes(states: int, turns: int) -> int:
     """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
-    stride = 24 if turns == 1 else 8
+    stride, buffers = (24, 2) if turns == 1 else (8, 1)
     raw = 2 * (3 * UNIT + 2 * states) * stride * 2
-    handed = 2 * 512 * states // 8
-    return UNIT_WARPS * (raw + 3 * 512 + handed + 8 * UNIT + 32)
+    lanes = 2 * 512 * (1 if turns == 1 else states // 8)
+    return UNIT_WARPS * (raw + buffers * 3 * 512 + lanes + 8 * UNIT + 32)
 
 
 def _fields(
