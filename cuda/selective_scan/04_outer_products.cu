@@ -434,9 +434,10 @@ __device__ __forceinline__ void first_state(const Problem& p, const Place& at, c
     }
 }
 
-__device__ __forceinline__ void last_state(const Problem& p, const Place& at, const Lane& lane,
-                                           const float (&h)[kShare]) {
+__device__ __forceinline__ void last_state(const Problem& p, const Place& at, const float (&h)[kShare]) {
     if (!p.last || at.segment != p.segments - 1) return;
+    const int own = opaque(lane_index());  // else its addresses are those of the first state, kept all the way
+    const Lane lane = {own / 4, own % 4};
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
         if (lane.g + i % 4 / 2 * 8 < at.rows)
@@ -628,5 +629,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
         walk_piped(p, at, lane, piece, s, start, end, a, h);
     else
         walk_in_turns(p, at, lane, piece, all, start, end, a, h);
-    if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, lane, h);
+    if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, h);
 }
