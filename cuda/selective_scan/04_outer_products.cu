@@ -60,7 +60,7 @@
 #define SOFTPLUS 1
 #endif
 #ifndef PIPED
-#define PIPED (TURNS == 1)
+#define PIPED (TURNS == 1 && GATED)
 #endif
 #ifndef POLY
 #define POLY 0
@@ -127,7 +127,7 @@ struct Pieces {
 constexpr int kAtOnce = kWarp / kChunks;  // rows that a warp copies at once
 
 __device__ __forceinline__ Pieces pieces_of(const Problem& p, const Place& at) {
-    const int row = lane_index() / kChunks, column = lane_index() % kChunks * 8;
+    const int lane = opaque(lane_index()), row = lane / kChunks, column = lane % kChunks * 8;
     return {row, column, static_cast<u32>(least(row % kRows, at.rows - 1) * p.length + column),
             static_cast<u32>(row % kStates * p.length + column)};
 }
@@ -159,8 +159,9 @@ __device__ __forceinline__ void each_piece(const Problem& p, const Place& at, co
 
 // Starts the copies of the tile at token t, of which `left` tokens exist; the others become zero. Rows
 // that are no multiple of 16 bytes are read element by element.
-__device__ __forceinline__ void load(const Problem& p, const Place& at, const Pieces& piece,
+__device__ __forceinline__ void load(const Problem& p, const Place& at,
                                      Element (&to)[kLoadRows][kStride], int t, int left) {
+    const Pieces piece = pieces_of(p, at);  // anew for each tile: registers are scarce
     const int column = piece.column;
     if (left >= kTile && p.length % 8 == 0) {
         each_piece(p, at, piece, t, [&](int row, const Element* from) {
@@ -501,17 +502,17 @@ __device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none,
 
 // Warps in turns: the next visit's state comes from the warp before.
 __device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at, const Lane& lane,
-                                              const Pieces& piece, WarpShared* all, int start, int end,
+                                              WarpShared* all, int start, int end,
                                               float (&a)[kShare], float (&h)[kShare]) {
     WarpShared& s = all[at.warp];
     u32 parity = 0;
     int stage = 0, t = start + at.turn * kTile;
-    load(p, at, piece, s.raw[0], t, end - t);
+    load(p, at, s.raw[0], t, end - t);
     for (; t < end; t += kTurns * kTile, stage ^= 1) {
         ptx::copy_async_wait_all();
         __syncwarp();  // also: everyone has left the other stage, which is filled next
         const int next = t + kTurns * kTile;
-        load(p, at, piece, s.raw[stage ^ 1], next, end - next);
+        load(p, at, s.raw[stage ^ 1], next, end - next);
         const auto& raw = s.raw[stage];
 #pragma unroll 1
         for (int token = 0; token < kTile && t + token < end; token += kVisit) {
@@ -551,9 +552,9 @@ __device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at,
 // A warp alone: while it walks a visit, it prepares the next one and finishes the one before, so that
 // one's waits are filled by the others' instructions.
 __device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, const Lane& lane,
-                                           const Pieces& piece, WarpShared& s, int start, int end,
+                                           WarpShared& s, int start, int end,
                                            const float (&a)[kShare], float (&h)[kShare]) {
-    load(p, at, piece, s.raw[0], start, end - start);
+    load(p, at, s.raw[0], start, end - start);
     ptx::copy_async_wait_all();
     __syncwarp();
     prepare(s, s.raw[0], 0, 0, lane, end - start);
@@ -564,7 +565,7 @@ __device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, co
         if (token == 0) {  // everyone has left the other stage
             __syncwarp();
             const int next = t + kTile;
-            load(p, at, piece, s.raw[stage ^ 1], next, end - next);
+            load(p, at, s.raw[stage ^ 1], next, end - next);
         }
         const bool last = token + kVisit == kTile;
         if (last) ptx::copy_async_wait_all();
@@ -624,10 +625,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
     if constexpr (kTurns > 1)
         if (at.turn == 0) give_state(s, h);
 
-    const Pieces piece = pieces_of(p, at);
     if constexpr (kPiped)
-        walk_piped(p, at, lane, piece, s, start, end, a, h);
+        walk_piped(p, at, lane, s, start, end, a, h);
     else
-        walk_in_turns(p, at, lane, piece, all, start, end, a, h);
+        walk_in_turns(p, at, lane, all, start, end, a, h);
     if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, h);
 }
