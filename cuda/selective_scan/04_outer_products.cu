@@ -60,7 +60,7 @@
 #define SOFTPLUS 1
 #endif
 #ifndef PIPED
-#define PIPED (TURNS == 1 && GATED)
+#define PIPED (TURNS == 1)
 #endif
 #ifndef POLY
 #define POLY 0
@@ -579,6 +579,7 @@ __device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, co
         read_c(raw, token, lane, x);
         finish(s, lane, done, out);
         Walk<0, kReads>::run(a, x, lane.t, h, y);
+        if (!GATED) __syncwarp();  // else more is read ahead than registers hold
         read_dt<kReads>(s, buffer, lane, x), read_inputs<kReads>(s, raw, token, buffer, lane, x);
         prepare(s, s.raw[last ? stage ^ 1 : stage], last ? 0 : token + kVisit, buffer ^ 1, lane,
                 end - t - kVisit);

@@ -211,7 +211,7 @@ def _scan(
     if name == RUNGS[3]:
         defines = defines | {"TURNS": turns, "POLY": polynomials}
         defines |= {"GATED": int(x.z is not None), "SOFTPLUS": int(x.softplus)}
-        smem = unit_shared_bytes(states, turns, gated=x.z is not None)
+        smem = unit_shared_bytes(states, turns)
         blocks = ceil_div(ceil_div(channels // groups, UNIT), UNIT_WARPS // turns)
     else:
         defines = defines | {"LANES": lanes}
@@ -243,13 +243,12 @@ def _starts(
     return (local, carry), fields | {"first": starts}, (starts, sums)
 
 
-def unit_shared_bytes(states: int, turns: int, *, gated: bool) -> int:
+def unit_shared_bytes(states: int, turns: int) -> int:
     """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
-    stride, piped = 24 if turns == 1 else 8, turns == 1 and gated
-    raw = 2 * (3 * UNIT + 2 * states) * stride * 2
-    rates, handed = (1 if unused else states // 8 for unused in (piped, turns == 1))
-    prepared = 3 * (2 if piped else 1)
-    return UNIT_WARPS * (raw + 512 * (prepared + rates + handed) + 8 * UNIT + 32)
+    alone = turns == 1
+    raw = 2 * (3 * UNIT + 2 * states) * (24 if alone else 8) * 2
+    lanes = 2 * (1 if alone else states // 8) + 3 * (2 if alone else 1)
+    return UNIT_WARPS * (raw + 512 * lanes + 8 * UNIT + 32)
 
 
 def _fields(
