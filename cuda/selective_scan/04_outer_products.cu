@@ -1,7 +1,7 @@
 // arch: sm_80 sm_90a
 // registers: 255
 // threads: 256
-// dynamic_smem: 169216
+// dynamic_smem: 124160
 // defines: TYPE=2 STATES=16 TURNS=1 POLY=0
 // defines: TYPE=2 STATES=16 TURNS=8 POLY=0
 // defines: TYPE=2 STATES=16 TURNS=1 POLY=2
@@ -84,9 +84,9 @@ constexpr int kReads = kVisit / 2;   // tokens read from shared memory at once
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
 
 // A warp's tile of u, delta, z, B and C as loaded, a row per channel or state; rows of 48 or 16
-// bytes put the reads of 8 rows into different banks.
+// bytes put the reads of 8 rows into different banks (with 64 states there is no room for 48).
 constexpr int kLoadRows = 3 * kRows + 2 * kStates;
-constexpr int kStride = kVisits == 1 ? kTile : kTile + 8;
+constexpr int kStride = kVisits == 1 || kStates == 64 ? kTile : kTile + 8;
 constexpr int kChunks = kTile / 8;  // 16-byte pieces of a row
 enum Part { kU = 0, kDelta = kRows, kZ = 2 * kRows, kB = 3 * kRows, kC = 3 * kRows + kStates };
 
@@ -579,7 +579,7 @@ __device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, co
         read_c(raw, token, lane, x);
         finish(s, lane, done, out);
         Walk<0, kReads>::run(a, x, lane.t, h, y);
-        if (!GATED) __syncwarp();  // else more is read ahead than registers hold
+        if (!GATED || kStates == 64) __syncwarp();  // else more is read ahead than registers hold
         read_dt<kReads>(s, buffer, lane, x), read_inputs<kReads>(s, raw, token, buffer, lane, x);
         prepare(s, s.raw[last ? stage ^ 1 : stage], last ? 0 : token + kVisit, buffer ^ 1, lane,
                 end - t - kVisit);
@@ -598,8 +598,15 @@ __device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, co
 
 // ---------------------------------------------------------------- the kernel
 
+// Blocks per SM to leave registers for; before sm_90 shared memory holds one.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBlocks = 1;
+#else
+constexpr int kBlocks = kStates <= 16 ? 2 : 1;
+#endif
+
 // Grid (units of a group / kUnits * groups, segments, batch).
-extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     selective_scan(const __grid_constant__ Problem p) {
     const Place at = place_of(p);
     WarpShared* all = reinterpret_cast<WarpShared*>(shared_bytes);

@@ -246,7 +246,8 @@ def _starts(
 def unit_shared_bytes(states: int, turns: int) -> int:
     """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
     alone = turns == 1
-    raw = 2 * (3 * UNIT + 2 * states) * (24 if alone else 8) * 2
+    stride = (16 if states == STATES[-1] else 24) if alone else 8
+    raw = 2 * (3 * UNIT + 2 * states) * stride * 2
     lanes = 2 * (1 if alone else states // 8) + 3 * (2 if alone else 1)
     return UNIT_WARPS * (raw + 512 * lanes + 8 * UNIT + 32)
 
