@@ -240,7 +240,7 @@ __device__ __forceinline__ void read_rows(const float4 (&from)[kWarp], const Lan
 // POLY of 16 decays go to the FMA pipe, spread evenly so that both pipes always have work.
 template <int Index>
 __device__ __forceinline__ float decay(float dt, float a) {
-    if constexpr ((Index % 16) * POLY % 16 < POLY) return exp2_polynomial<kDegree>(dt, a);
+    if constexpr ((Index % 16) * POLY % 16 < POLY) return exp2_polynomial(dt, a);
     return exp2_approx(dt * a);
 }
 
