@@ -59,30 +59,40 @@ def test_scan_rung(monkeypatch, order, rung, lanes, shape):
 
 
 @pytest.mark.parametrize(
-    ("turns", "polynomials", "shape"),
+    ("turns", "shape"),
     [
-        (1, 0, (2, 65, 5, 16, 1, "bf16")),
-        (1, 2, (1, 130, 40, 16, 2, "bf16")),
-        (1, 3, (1, 48, 130, 32, 1, "fp16")),
-        (1, 0, (1, 37, 16, 64, 1, "bf16")),
-        (2, 0, (1, 72, 33, 16, 1, "fp16")),
-        (4, 0, (1, 100, 20, 8, 1, "bf16")),
-        (8, 2, (2, 129, 40, 16, 2, "bf16")),
-        (8, 0, (1, 1, 3, 16, 1, "bf16")),
+        (1, (2, 65, 5, 16, 1, "bf16")),
+        (1, (1, 130, 40, 16, 2, "bf16")),
+        (1, (1, 48, 130, 32, 1, "fp16")),
+        (1, (1, 37, 16, 64, 1, "bf16")),
+        (2, (1, 72, 33, 16, 1, "fp16")),
+        (4, (1, 100, 20, 8, 1, "bf16")),
+        (8, (2, 129, 40, 16, 2, "bf16")),
+        (8, (1, 1, 3, 16, 1, "bf16")),
     ],
 )
 @pytest.mark.parametrize("strong", [False, True])
-def test_scan_by_outer_products(monkeypatch, order, turns, polynomials, shape, strong):
+def test_scan_by_outer_products(monkeypatch, order, turns, shape, strong):
     """Warps alone and in turns, both kinds of rows, ragged channels and lengths."""
     simt.install(monkeypatch, order)
     x = scan_inputs(*shape, strong=strong)
     initial = random_normal(generator(1), scan_device.state_shape(x))
 
-    gate = scan.gate_scan(
-        x, shape[-1], "04_outer_products", initial, turns=turns, polynomials=polynomials
-    )
+    gate = scan.gate_scan(x, shape[-1], "04_outer_products", initial, turns=turns)
 
     assert gate.passed, gate
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+def test_outer_products_without_optional_parts(monkeypatch, turns):
+    """No gate, no skip, no bias, no softplus, no initial state; zero steps keep the state."""
+    simt.install(monkeypatch)
+    full = scan_inputs(1, 40, 12, 16, 1, "fp16", gated=False)
+    delta = np.abs(full.delta) * np.float16(0.1)
+    x = scan.Inputs(u=full.u, delta=delta, a=full.a, b=full.b, c=full.c, softplus=False)
+    x.delta[:, :, 10:] = 0
+
+    assert scan.gate_scan(x, "fp16", "04_outer_products", turns=turns).passed
 
 
 @pytest.mark.parametrize("strong", [False, True])
