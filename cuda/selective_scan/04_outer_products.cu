@@ -418,12 +418,12 @@ __device__ __forceinline__ void last_state(const Problem& p, const Place& at, co
                    state_of(t, i)] = h[i];
 }
 
-// A lane's registers in shared memory.
+// A lane's registers in shared memory, in the order in which products take them.
 template <int Columns>
 __device__ __forceinline__ void put(float4 (&to)[Columns][kWarp], const float (&h)[kShare]) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n)
-        to[n][lane_index()] = make_float4(h[4 * n], h[4 * n + 1], h[4 * n + 2], h[4 * n + 3]);
+        to[n][lane_index()] = make_float4(h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3]);
 }
 
 template <int Columns>
@@ -431,7 +431,7 @@ __device__ __forceinline__ void get(const float4 (&from)[Columns][kWarp], float 
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         const float4 x = from[n][lane_index()];
-        h[4 * n] = x.x, h[4 * n + 1] = x.y, h[4 * n + 2] = x.z, h[4 * n + 3] = x.w;
+        h[4 * n] = x.x, h[4 * n + 2] = x.y, h[4 * n + 1] = x.z, h[4 * n + 3] = x.w;
     }
 }
 
@@ -524,8 +524,10 @@ __device__ __forceinline__ void visit_alone(const Lane& lane, int visit, int nex
     float y[4];
     read_dt<0>(lane, Buffer, x), read_inputs<0>(lane, visit, Buffer, x);
     read_c(lane, visit, x);
-    finish(lane, done, out);
+    if (GATED) finish(lane, done, out);
     Walk<0, kReads>::run(a, x, lane.t, h, y);
+    if (!GATED) finish(lane, done, out);        // little to do: it fits in later
+    if (!GATED || kStates == 64) __syncwarp();  // else more is read ahead than registers hold
     read_dt<kReads>(lane, Buffer, x), read_inputs<kReads>(lane, visit, Buffer, x);
     prepare(lane, next, Buffer ^ 1, left - kVisit);
     Walk<kReads, kVisit>::run(a, x, lane.t, h, y);
