@@ -23,28 +23,28 @@
 //
 // An accumulator's layout is an A operand's up to the order of k, so h moves nowhere, and the
 // contraction adds over the lanes. B and C enter as operands of one value per lane and token, not as
-// 2 N broadcasts. Per (token, channel), N=16: 48 slots (dt A, exponential, multiply-add) + 8 of
-// products, B and the diagonal + 5 of shared reads, against 80 + 8 and shuffles in rung 3.
+// 2 N broadcasts. Per (token, channel), N=16: 48 slots (dt A, exponential, multiply-add) + 16 for
+// products, B and the diagonal, against 80 + 8 and shuffles in rung 3. softplus takes one special
+// function (its logarithm is a polynomial), so that 19 of 20 are left.
 //
-// The other special functions shrink: softplus(x) = max(x, 0) + log1p(e^-|x|) with log1p a polynomial (1
-// instead of 2), and one reciprocal serves the silu of two tokens (1.5 instead of 2): 18.5 of 20.
+// A warp alone (TURNS = 1) walks visits of 8 tokens; in each it also prepares dt and dt u of the next
+// visit and finishes the outputs of the one before, whose waits the exponentials fill.
 //
 // Turns. exp(dt A) needs no state. TURNS warps share 16 channels and take 8 tokens each in turn:
-// each has its 8 * N / 2 decays per lane in registers when the state arrives, walks 8 tokens and
-// hands the state to the next (named barriers, shared memory). No exponential is computed twice,
-// and 4096 channels fill 132 SMs. With TURNS = 1 a warp walks on alone.
+// a warp has its 8 N / 2 decays per lane in registers when the state arrives, walks 8 tokens and hands
+// the state on (an mbarrier and shared memory) before it makes its outputs. No exponential is computed
+// twice, and 4096 channels fill 132 SMs.
 //
 // Limits, B=8 L=2048 D=4096 N=16, z, bf16; 256 channels on the fullest SM (1.98 GHz):
-//   special    18.5 results, 1.16 clocks per (token, channel): 306 us. This binds
-//   issue      about 105 slots, 0.82 clocks
-//   tensor     8 products of 8 clocks or less per warp quarter and 32 channels: 0.5 clocks
+//   special    19 results, 1.19 clocks per (token, channel): 314 us. This binds
+//   issue      108 slots alone, 134 in turns (machine code): 0.84 and 1.05 clocks
+//   tensor     4 products a token, 8 clocks or less each: 0.5 clocks
 //   memory     10 bytes from L2 (B and C once per 16 channels), 8 from memory: 0.54 clocks
-// With POLY of 16 exponentials on the FMA pipe (9 slots instead of 2): special (18.5 - POLY) / 16,
-// issue (105 + 7 POLY) / 128: POLY = 2 is where they meet, 1.03 and 0.93.
-// Predictions: B=8 L=2048: 350 us (special functions at 87 %, 16 warps an SM); POLY = 2: 320 us.
-//   B=1 L=65,536: the special functions' 1.22 ms if the turns (8 tokens in 300 clocks or less) keep
-//   up: 1.4 to 1.6 ms.
-// Registers: 8 states, 8 rates, 64 decays (TURNS > 1), 16 of dt u, 8 of B, 4 of C.
+// What a warp's latency leaves of them: 4 warps a scheduler, in order, reach 75 % of the special
+// functions when a visit takes 1900 clocks beside its 608 of exponentials (closed queue, mean values);
+// the prepared and finished visits within one take that to 1300, 88 %.
+// Predictions: B=8 L=2048: 314 / 0.85 = 370 us. B=1 L=65,536: 1.26 ms / 0.7 = 1.8 ms.
+// Registers: 8 states, 8 rates, 64 decays (in turns), 16 of dt u, 8 of B, 4 of C.
 #include "common/async_copy.cuh"
 #include "common/barrier.cuh"
 #include "common/mma.cuh"
@@ -483,15 +483,15 @@ __device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at,
     Source from = source_of(p, at, end - left);
     Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + end - left + 2 * lane.t;
     load(p, from, s.raw[0], left);
+    ptx::copy_async_wait_all();
+    __syncwarp();
+    prepare(lane, 0, 0, left);
+    from.own += kRound, from.shared += kRound;
+    load(p, from, s.raw[1], left - kRound);
 #pragma unroll 1
     for (; left > 0; left -= kRound, stage ^= 1, to += kRound) {
-        ptx::copy_async_wait_all();
-        __syncwarp();  // also: everyone has left the other stage and dt, which are filled next
-        from.own += kRound, from.shared += kRound;
-        load(p, from, s.raw[stage ^ 1], left - kRound);
         const int visit = stage * kStage;
-        prepare(lane, visit, 0, left);
-        __syncwarp();
+        __syncwarp();  // dt is there
         float w[kVisit][kShare];
         Operands x;
         get(s.rates, a);
@@ -503,10 +503,16 @@ __device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at,
         Follow<0>::states(h, w, x);
         if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
         else put(s.state, w[kVisit - 1]);
-        read_c(lane, visit, x);
         Pending done;
-        Follow<0>::outputs(w, x, lane.t, done.y);
+        read_c(lane, visit, x);
         keep(lane, visit, done);
+        ptx::copy_async_wait_all();
+        __syncwarp();  // everyone has left this stage and dt, which are filled next
+        from.own += kRound, from.shared += kRound;
+        load(p, from, s.raw[stage], left - 2 * kRound);
+        // The next visit's dt beside this one's outputs: each fills the other's waits.
+        prepare(lane, (stage ^ 1) * kStage, 0, left - kRound);
+        Follow<0>::outputs(w, x, lane.t, done.y);
         u32 out[2];
         finish(lane, done, out);
         store(p, at, lane, to, left, out);
