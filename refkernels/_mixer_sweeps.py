@@ -28,7 +28,7 @@ def _length(rng: np.random.Generator, index: int) -> int:
 
 
 def scans() -> Iterator[Case]:
-    """Selective scan: all data types, N, lanes, groups, strong decays, segments."""
+    """Selective scan: data types, N, lanes, turns, groups, strong decays, zero steps, segments."""
     import cupy
 
     sizes, rng = np.random.default_rng(11), generator(11, cupy)
@@ -46,6 +46,8 @@ def scans() -> Iterator[Case]:
             dtype=dtype,
         )
         x = scan.random_inputs(rng, w, cupy, strong=index % 7 == 0)
+        if index % 25 == 13:
+            x = scan.with_zero_steps(x, dtype)
         initial = random_normal(rng, (*x.u.shape[:2], states)) if index % 2 else None
         # Rung 4, which is for 16 bits, gets every other case; the others share the rest.
         rung = RUNGS[3] if index % 2 and dtype != "fp32" else RUNGS[index // 2 % 3]

@@ -17,8 +17,9 @@
 // same buffer.
 //
 // Limits of a step, batch 256, H=16, dk=dv=128: states read and written 2 * 268 MB: 135 us at
-// 4.0 TB/s (copy); 5 FLOP per element: 5 us. A block has 32 KB of loads in flight, 4 blocks an SM.
-// Prediction: 197 us with 32-byte pieces of a row per warp -> 150 us, 90 % of the copy.
+// 4.0 TB/s (copy); 5 FLOP per element: 5 us. A block has 32 KB of loads in flight, 3 blocks an SM.
+// Measured on the way: 32-byte pieces of a row per warp 197 us; streaming hints 139, none 138; 2 blocks
+// an SM 161. Without the loop over tokens the addresses fit in 80 registers: STEP.
 // As a prefill every state element costs 3 FMA slots per token: 262,144 (token, head) of 16,384
 // elements at 110 slots per clock and SM: 0.45 ms and more, on full SMs; and it has few blocks.
 #include "gla/problem.cuh"
@@ -27,7 +28,7 @@
 #define VECTOR 1
 #endif
 #ifndef STEP
-#define STEP 1
+#define STEP 0  // 1: one token
 #endif
 #ifndef SSD
 #define SSD 0

@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 64
+// registers: 48
 // threads: 256
 // defines: TYPE=2 STATES=16
 // defines: TYPE=0 STATES=64
@@ -9,22 +9,16 @@
 //
 // Limits, batch 256, D=4096, N=16: 2 * 67 MB of states and 8 MB of rows: 35 us at 4.0 TB/s; per 4
 // states 4 + 4 special functions per 32 bytes moved: 0.5 clocks against 1.07 of memory.
-// A lane has 4 states (16 bytes) of one channel in ROWS sequences: A, D and the bias are read once for
-// all of them, and ROWS loads of states are in flight before anything else is asked for. N / 4 lanes
-// share a channel; a warp reads 512 contiguous bytes of each sequence. 4 blocks an SM keep 64 KB of
-// states in flight; latency times bandwidth asks for 20 KB, and 40 KB reach the copy kernel's speed.
-// Prediction: 47.3 us with one sequence a lane (32 KB in flight, and behind the loads of u and delta)
-// -> 39 us, 90 % of the copy.
+// A lane has 4 states (16 bytes) of one channel in two sequences: A, D and the bias are read once for
+// both. N / 4 lanes share a channel; a warp reads 512 contiguous bytes of each sequence. A thread lives
+// for one latency of memory, so everything that it reads is asked for before anything is used: what
+// comes late costs that latency again. 5 blocks an SM keep 40 KB of states in flight.
+// Measured on the way: z read where it is used, and the group by a division, 47.3 us; 4 and 8
+// sequences with their rows read one after another, 57 and 58 us.
 #include "selective_scan/problem.cuh"
 
-#ifndef ROWS
-#define ROWS 2
-#endif
-#ifndef BLOCKS
-#define BLOCKS 5
-#endif
 constexpr int kThreads = 256;
-constexpr int kRows = ROWS;             // sequences of a lane
+constexpr int kRows = 2;                // sequences of a lane
 constexpr int kQuads = kStates / 4;     // lanes of a channel
 constexpr int kChannels = kThreads / kQuads;
 
@@ -34,7 +28,7 @@ struct alignas(4 * sizeof(Element)) Quad {
 };
 
 // Grid (channels / kChannels, batch / kRows).
-extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
+extern "C" __global__ void __launch_bounds__(kThreads, 5)
     selective_step(const __grid_constant__ Problem p) {
     const int place = blockIdx.x * kChannels + static_cast<int>(threadIdx.x) / kQuads;
     const int quad = threadIdx.x % kQuads, first = blockIdx.y * kRows;

@@ -46,7 +46,7 @@ MOST_SHARE = 16
 """States of a lane: A, h and their B and C stay in registers."""
 
 STEP_THREADS, STEP_ROWS = 256, 2
-"""Of the decode step: threads of a block, sequences of a thread (step.cu: ROWS)."""
+"""Of the decode step: threads of a block, sequences of a thread."""
 
 SEGMENT_TOKENS = 512
 """Least tokens of a segment: below, the state's traffic and the extra launches show."""
