@@ -12,6 +12,11 @@ def _scans(dtype: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload
     )
 
 
+_SCAN_SHORT = _scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257)))
+_SCAN_HALVES = _scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1))
+_SCAN_UNGATED = SelectiveScan(batch=1, seq_len=70, channels=20, gated=False)
+
+
 def _linear(gate: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
     return tuple(
         LinearAttention(batch=b, seq_len=t, heads=h, key_dim=dk, value_dim=dv, gate=gate)  # type: ignore[arg-type]
@@ -29,12 +34,21 @@ _GLA_SHORT = tuple((1, t, 2, dk, dv) for t in (1, 16, 63, 65) for dk, dv in ((64
 
 MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     "selective_scan": (
+        _scans("bf16", (8, 2048, 4096, 16, 1)),
+        (
+            *_SCAN_SHORT,
+            *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
+            *_SCAN_HALVES,
+            _SCAN_UNGATED,
+        ),
+    ),
+    "selective_scan_16_bits": (
         _scans("bf16", (8, 2048, 4096, 16, 1), (8, 4096, 4096, 16, 1), (1, 65536, 4096, 16, 1)),
         (
-            *_scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257))),
-            *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
-            *_scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1)),
-            SelectiveScan(batch=1, seq_len=70, channels=20, gated=False),
+            *_SCAN_SHORT,
+            *_SCAN_HALVES,
+            _SCAN_UNGATED,
+            *_scans("bf16", (1, 500, 20, 8, 1), (2, 137, 70, 16, 2)),
         ),
     ),
     "selective_scan_step": (
@@ -67,3 +81,24 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     ),
 }
 """Operator -> workloads that are timed, workloads that are checked."""
+
+
+GRIDS: dict[str, tuple[Workload, ...]] = {
+    "selective_scan": (
+        *_scans("bf16", *((16384 // t, t, 4096, 16, 1) for t in (256, 1024, 4096, 8192, 16384))),
+        *_scans("bf16", *((1, t, 4096, 16, 1) for t in (1024, 2048, 4096, 8192, 32768))),
+        *_scans("bf16", *((4, 2048, d, 16, 1) for d in (1024, 1536, 2048, 3072, 5120, 8192))),
+        *_scans("bf16", *((8, 2048, 4096, n, 1) for n in (8, 32, 64)), (2, 4096, 8192, 16, 8)),
+        *_scans("fp16", (8, 2048, 4096, 16, 1), (1, 16384, 4096, 16, 1)),
+        *_scans("fp32", (8, 2048, 4096, 16, 1), (1, 16384, 4096, 16, 1), (4, 2048, 4096, 8, 1)),
+        SelectiveScan(batch=8, seq_len=2048, channels=4096, gated=False),
+        SelectiveScan(batch=1, seq_len=16384, channels=4096, gated=False),
+    ),
+    "selective_scan_step": (
+        *_scans("bf16", *((b, 1, 4096, 16, 1) for b in (1, 8, 32, 64, 128, 512))),
+        *_scans("bf16", (256, 1, 2048, 16, 1), (128, 1, 8192, 16, 1), (64, 1, 4096, 64, 1)),
+        *_scans("fp16", (256, 1, 4096, 16, 1)),
+        *_scans("fp32", (256, 1, 4096, 16, 1)),
+    ),
+}
+"""Operator -> workloads timed shortly, by the rung that the launcher chooses."""
