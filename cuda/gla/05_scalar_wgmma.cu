@@ -74,10 +74,6 @@ struct Maps {
     const TensorMap *q, *k, *v, *out;
 };
 
-struct Range {
-    int start, end;  // tokens
-};
-
 using Ring = ptx::Ring<kStages>;
 
 // Grid (columns of dv / kDv, or 1; segments; batch * heads / kHeads).
@@ -268,7 +264,7 @@ __device__ __forceinline__ void push_values(u32 (&to)[4][4], const u32 (&v)[4][4
         for (int i = 0; i < 4; ++i) {
             const float2 w =
                 *reinterpret_cast<const float2*>(&gates.push[16 * step + i / 2 * 8 + 2 * t]);
-            to[step][i] = pack_bf16(bf16_low(v[step][i]) * w.x, bf16_high(v[step][i]) * w.y);
+            to[step][i] = scaled(v[step][i], w.x, w.y);
         }
 }
 
@@ -359,8 +355,7 @@ template <bool Outputs>
 __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Place at = place_of(p);
-    const int start = at.segment * p.segment_length;
-    const Range tokens = {start, least(start + p.segment_length, p.length)};
+    const Range tokens = segment_of(p, at);
     init_barriers(s, 4 * kStateGroups + (Outputs ? 4 : 0));
     const int role = warpgroup_index();
     if (role == 0) {

@@ -16,12 +16,10 @@
 // 128-byte swizzle writes it from a map of (batch, panels, tokens, 64).
 #pragma once
 #include "common/barrier.cuh"
-#include "common/mma.cuh"
 #include "common/tma.cuh"
 #include "common/wgmma.cuh"
-#include "gla/problem.cuh"
+#include "gla/fragments.cuh"
 
-constexpr int kChunk = 64;
 constexpr int kPanelCols = 64;
 constexpr int kKeyPanels = kDk / kPanelCols;
 constexpr int kStateGroups = kDv / kPanelCols;  // warpgroups that hold the state
@@ -45,6 +43,15 @@ using Output = float[kChunk / 2];  // of O^T: 64 rows of dv, 64 tokens
 struct Place {
     int batch, head, segment, col;
 };
+
+struct Range {
+    int start, end;  // tokens
+};
+
+__device__ __forceinline__ Range segment_of(const Problem& p, const Place& at) {
+    const int start = at.segment * p.segment_length;
+    return {start, least(start + p.segment_length, p.length)};
+}
 
 // A panel's element: 16-byte units of a row are mixed with the row's number.
 __device__ __forceinline__ u16* element(Panel& p, int row, int col) {

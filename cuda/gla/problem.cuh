@@ -33,6 +33,9 @@ struct Problem {
 #ifndef DV
 #define DV 128
 #endif
+constexpr int kChunk = 64;            // tokens worked together by the chunked rungs
+constexpr int kSub = 16;              // tokens of a sub-chunk: an mma tile
+constexpr int kSubs = kChunk / kSub;
 constexpr int kDk = DK;
 constexpr int kDv = DV;  // columns of the state that a block works
 

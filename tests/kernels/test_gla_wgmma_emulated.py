@@ -69,9 +69,12 @@ def arrays(batch, length, heads, dk, dv, kind, gate):
         ((2, 65, 2, 64, 64), "scalar"),
         ((1, 300, 1, 128, 256), "scalar"),
         ((1, 63, 1, 128, 128), "none"),
+        ((2, 65, 2, 64, 64), "vector"),
+        ((1, 300, 1, 128, 128), "vector"),
+        ((1, 130, 1, 64, 192), "vector"),
     ],
 )
-@pytest.mark.parametrize("strength", [0.05, 20.0])
+@pytest.mark.parametrize("strength", [0.05, 1.0, 20.0])
 def test_chunks(on_hopper, shape, kind, strength):
     """From nearly no decay to e^-16 a step, from an initial state, lengths beside a chunk's."""
     batch, length, heads, dk, dv = shape
@@ -82,7 +85,7 @@ def test_chunks(on_hopper, shape, kind, strength):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize("kind", ["scalar"])
+@pytest.mark.parametrize("kind", ["scalar", "vector"])
 @pytest.mark.parametrize("dims", [(64, 64), (128, 128)])
 def test_segments(on_hopper, kind, dims):
     """Segments of one and two chunks, more chunks than stages: the carried states are the walked."""
@@ -109,7 +112,7 @@ def test_ssd(on_hopper, heads, groups, states, length, strong):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize("kind", ["scalar"])
+@pytest.mark.parametrize("kind", ["scalar", "vector"])
 def test_three_calls_are_one(on_hopper, kind):
     """States handed over at chunk boundaries give the one call's bits."""
     drawn = arrays(1, 160, 1, 64, 64, kind, 1.0)

@@ -1,0 +1,410 @@
+// arch: sm_90a
+// registers: 168
+// threads: 544
+// dynamic_smem: 208896
+// defines: DK=128 DV=128
+// defines: DK=64 DV=64
+//
+// Gated linear attention with a gate per key dimension, on Hopper. A chunk of 64 tokens is 4 sub-chunks
+// of 16; G_i is the sum of log2 gates from the start of token i's sub-chunk, L_a the sum of sub-chunk
+// a. Per key dimension, with every exponent a sum of gates, so <= 0:
+//
+//     q^_i = scale q_i 2^(G_i)          q~_i = q^_i 2^(L_0 + .. + L_{a-1})       i in a
+//     k^_j = k_j 2^(L_b - G_j)          k~_j = k^_j 2^(L_{b+1} + .. + L_3)       j in b
+//     A_ij = q^_i . F_ab k^_j           F_ab = 2^(L_{b+1} + .. + L_{a-1}); on the diagonal 2^(-L_a), which
+//                                       vector.cuh tells when to use and what to do instead
+//     O = q~ S + A V                    S = 2^(L_0 + .. + L_3) S + k~^T V
+//
+// Each of q^, q~, k^, k~ is rounded once, from fp32. q^, k^ and q~ take the places of q, k and g; k~ goes
+// to a ring of its own. A is made by mma.sync, whose operands are 16 x 16: a decay between two
+// sub-chunks is no 64-row operand's.
+//
+// Limits, 1 x 8192 x 96 heads, dk=dv=128, bf16 gates, on an H200: 786,432 (token, head).
+//   memory     q, k, v, g, o: 1280 bytes each: 1.0 GB, 252 us at 4.0 TB/s; per chunk 80 KB: 4600 clocks of
+//              an SM's share. This should bind
+//   tensor     per chunk wgmma 2 * (256 + 128 + 256) clocks, mma.sync 160 of 32 FLOP a clock and lane: 1440
+//   special    4 exponentials per token and two dimensions: 16,400 per chunk: 1024 clocks
+//   issue      about 640 instructions a warp to scale (8 warps), 260 to 520 for scores: 2000 clocks a chunk
+// 96 blocks of 128 chunks, one block per SM, 73 % of the SMs. Prediction: 2600 clocks a chunk, 1.5 us, and
+// memory for 64 KB of loads in flight per SM at 1.2 us: 1.5 us; 128 * 1.7 = 220 us + starts: 0.26 ms; 0.30
+// with what does not overlap. B=2 T=8192 H=16: 4 segments, 96 + 128 blocks of 32 chunks: 0.13 ms.
+//
+// Roles: warpgroups 0 and 1 turn a chunk into q~, k~, A and its decay, a chunk ahead of 2 and 3, which
+// hold S^T (hopper.cuh); one more warp loads.
+//
+// Registers: 120 at launch (65,536 / 544); the odd warp keeps them, and 2 * 80 + 2 * 160 = 4 * 120. Shared memory: two stages 131,072, k~ 32,768,
+//   A 16,384, outputs 16,384, decays and strong diagonals 11,600.
+#include "gla/hopper.cuh"
+#include "gla/pairs.cuh"
+
+constexpr int kStages = 2;
+constexpr int kScaling = 2;       // warpgroups that scale and score: two warps a sub-chunk
+constexpr int kScalers = kScaling * kWarpgroup;
+constexpr int kScalerWarps = kScalers / kWarp;
+constexpr int kBarrier = 1 + kStateGroups;  // the named barrier of the scaling warpgroups
+constexpr int kThreads = kWarpgroup * (kScaling + kStateGroups) + kWarp;
+constexpr int kKeyBytes = kChunk * kDk * 2;
+constexpr int kValueBytes = kChunk * kDv * 2;
+static_assert(kScalerWarps == 2 * kSubs, "two warps a sub-chunk");
+
+struct Shared {
+    struct {
+        KeyTile q, k, g;  // then q^, k^, q~
+        ValueTile v;
+    } stage[kStages];
+    KeyTile pushed[kStages];  // k~
+    Panel scores[kStages];
+    Panel out[kStateGroups];
+    float decay[kStages][kDk];  // 2^(L_0 + .. + L_3)
+    float sum[kSubs][kDk];      // L_a
+    float end[kSubs][kDk];      // 2^(L_a)
+    float inverse[kSubs][kDk];  // 2^(-L_a), where safe
+    float pairs[kScalerWarps][kPairs];
+    int strong[kScalerWarps];
+    u64 full[kStages], empty[kStages], scored[kStages];
+};
+static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
+
+struct Maps {
+    const TensorMap *q, *k, *g, *v, *out;
+};
+
+using Ring = ptx::Ring<kStages>;
+
+// Grid (columns of dv / kDv, segments, batch * heads).
+__device__ __forceinline__ Place place_of(const Problem& p) {
+    return {static_cast<int>(blockIdx.z) / p.heads, static_cast<int>(blockIdx.z) % p.heads,
+            static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kDv};
+}
+
+// ---------------------------------------------------------------- loader: one thread
+
+template <bool Outputs>
+__device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const Maps& maps,
+                                            const Place& at, Range tokens) {
+    const int key = at.head * kKeyPanels, value = (at.head * p.dv + at.col) / kPanelCols;
+    Ring ring;
+    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        u64* full = &s.full[ring.stage];
+        auto& to = s.stage[ring.stage];
+        ptx::mbarrier_arrive_expect(full, (Outputs ? 3 : 2) * kKeyBytes + kValueBytes);
+        ptx::tma_load_4d(&to.g, maps.g, full, 0, t, key, at.batch);
+        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
+        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
+        ring.advance();
+    }
+}
+
+// ---------------------------------------------------------------- scaling and scores: two warpgroups
+
+// Where a scaling thread works: two key dimensions of one sub-chunk's 16 tokens.
+struct Part {
+    int sub, dim;
+    u32 offset;   // in a tile, of the sub-chunk's first token, bytes
+    bool active;  // with 64 key dimensions, the second warp of a pair has none
+};
+
+__device__ __forceinline__ Part part_of(int thread) {
+    const int pair = thread % (2 * kWarp), sub = thread / (2 * kWarp);
+    const bool active = pair < kDk / 2;
+    const int dim = active ? 2 * pair : 0;
+    const u32 panel = dim / kPanelCols * sizeof(Panel), row = sub * kSub * kPanelCols * 2;
+    return {sub, dim, panel + row + dim % kPanelCols * 2, active};
+}
+
+// Two dimensions of token i of the part's sub-chunk; `element` with its arithmetic spelled out, so
+// that 8 addresses serve all tokens and tiles.
+__device__ __forceinline__ u32* two(KeyTile& tile, const Part& part, int i) {
+    const u32 at = (part.offset ^ i % 8 * 16) + i * kPanelCols * 2;
+    return reinterpret_cast<u32*>(reinterpret_cast<u8*>(&tile) + at);
+}
+
+__device__ __forceinline__ float2 sum_gates(KeyTile& g, const Part& part) {
+    float2 sum = make_float2(0.f, 0.f);
+#pragma unroll 4
+    for (int i = 0; i < kSub; ++i) {
+        const u32 gate = *two(g, part, i);
+        sum.x += bf16_low(gate), sum.y += bf16_high(gate);
+    }
+    return make_float2(sum.x * kLog2e, sum.y * kLog2e);
+}
+
+// Sums of the sub-chunks before (First = 0) or after the part's own.
+__device__ __forceinline__ float2 sum_of(const Shared& s, int first, int last, int dim) {
+    float2 sum = make_float2(0.f, 0.f);
+    for (int sub = first; sub < last; ++sub) {
+        const float2 x = *reinterpret_cast<const float2*>(&s.sum[sub][dim]);
+        sum.x += x.x, sum.y += x.y;
+    }
+    return sum;
+}
+
+// q, k, g of a sub-chunk into q^, k^, q~ in place, and k~.
+template <bool Outputs>
+__device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& part, float2 sum,
+                                           float scale) {
+    auto& in = s.stage[stage];
+    const float2 before = sum_of(s, 0, part.sub, part.dim);
+    const float2 after = sum_of(s, part.sub + 1, kSubs, part.dim);
+    const float2 carry = make_float2(exp2_approx(before.x), exp2_approx(before.y));
+    const float2 push = make_float2(exp2_approx(after.x), exp2_approx(after.y));
+    float2 run = make_float2(0.f, 0.f);
+#pragma unroll 4
+    for (int i = 0; i < kSub; ++i) {
+        u32 *gate = two(in.g, part, i), *k = two(in.k, part, i);
+        run.x = fmaf(bf16_low(*gate), kLog2e, run.x), run.y = fmaf(bf16_high(*gate), kLog2e, run.y);
+        const float low = bf16_low(*k) * exp2_approx(sum.x - run.x);
+        const float high = bf16_high(*k) * exp2_approx(sum.y - run.y);
+        *two(s.pushed[stage], part, i) = pack_bf16(low * push.x, high * push.y);
+        if (!Outputs) continue;
+        *k = pack_bf16(low, high);
+        u32* q = two(in.q, part, i);
+        const float left = bf16_low(*q) * scale * exp2_approx(run.x);
+        const float right = bf16_high(*q) * scale * exp2_approx(run.y);
+        *q = pack_bf16(left, right);
+        *gate = pack_bf16(left * carry.x, right * carry.y);
+    }
+    if (part.sub == 0)
+        *reinterpret_cast<float2*>(&s.decay[stage][part.dim]) =
+            make_float2(exp2_approx(sum.x + after.x), exp2_approx(sum.y + after.y));
+    if (!Outputs) return;
+    *reinterpret_cast<float2*>(&s.end[part.sub][part.dim]) =
+        make_float2(exp2_approx(sum.x), exp2_approx(sum.y));
+    *reinterpret_cast<float2*>(&s.inverse[part.sub][part.dim]) =
+        make_float2(exp2_approx(-sum.x), exp2_approx(-sum.y));
+}
+
+// F_ab at dimensions d and d + 1.
+__device__ __forceinline__ float2 between(const Shared& s, int sub, int b, int d) {
+    if (b == sub) return *reinterpret_cast<const float2*>(&s.inverse[sub][d]);
+    float2 f = make_float2(1.f, 1.f);
+    for (int c = b + 1; c < sub; ++c) {
+        const float2 e = *reinterpret_cast<const float2*>(&s.end[c][d]);
+        f.x *= e.x, f.y *= e.y;
+    }
+    return f;
+}
+
+// The 16 x 16 tile (sub, b) of A, b < sub or a safe diagonal; 8 columns each in left and right.
+__device__ __forceinline__ void score_tile(Shared& s, int stage, int sub, int b, float (&left)[4],
+                                           float (&right)[4]) {
+    const int lane = lane_index(), t = lane % 4;
+    auto& in = s.stage[stage];
+#pragma unroll 2
+    for (int d = 0; d < kDk; d += 16) {
+        u32 q[4], k[4];
+        const int panel = d / kPanelCols, col = d % kPanelCols;
+        ptx::ldmatrix_x4(q, element(in.q.panel[panel], sub * kSub + lane % 16, col + lane / 16 * 8));
+        ptx::ldmatrix_x4(k, element(in.k.panel[panel], b * kSub + lane / 16 * 8 + lane % 8,
+                                    col + lane / 8 % 2 * 8));
+        if (b + 1 != sub) {
+            const float2 low = between(s, sub, b, d + 2 * t);
+            const float2 high = between(s, sub, b, d + 8 + 2 * t);
+            q[0] = scaled(q[0], low.x, low.y), q[1] = scaled(q[1], low.x, low.y);
+            q[2] = scaled(q[2], high.x, high.y), q[3] = scaled(q[3], high.x, high.y);
+        }
+        multiply(left, right, q, k);
+    }
+}
+
+// One element of a strong diagonal tile, from both warps' shares; above the diagonal 0.
+__device__ __forceinline__ float pair_sum(const Shared& s, int sub, int i, int j) {
+    const int at = i * (i + 1) / 2 + j;
+    return j > i ? 0.f : s.pairs[2 * sub][at] + s.pairs[2 * sub + 1][at];
+}
+
+// A warp's tiles of the lower triangle: those of its sub-chunk's row whose number has its parity. The
+// tiles above the diagonal are zero from the start.
+__device__ __forceinline__ void score_part(Shared& s, int stage, int warp, bool strong) {
+    const int lane = lane_index(), g = lane / 4, t = lane % 4, sub = warp / 2;
+#pragma unroll 1
+    for (int b = warp % 2; b <= sub; b += 2) {
+        float tile[2][4] = {};
+        if (b < sub || !strong) score_tile(s, stage, sub, b, tile[0], tile[1]);
+        u32 a[4];
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {  // columns of 8, x / 2; rows of 8, x % 2
+            const int i = g + x % 2 * 8, j = x / 2 * 8 + 2 * t;
+            float low = tile[x / 2][x % 2 * 2], high = tile[x / 2][x % 2 * 2 + 1];
+            if (b == sub) {
+                if (strong) low = pair_sum(s, sub, i, j), high = pair_sum(s, sub, i, j + 1);
+                low = j <= i ? low : 0.f, high = j + 1 <= i ? high : 0.f;
+            }
+            a[x] = pack_bf16(low, high);
+        }
+        ptx::stmatrix_x4(element(s.scores[stage], sub * kSub + lane % 16,
+                                 b * kSub + lane / 16 * 8), a[0], a[1], a[2], a[3]);
+    }
+}
+
+// Returns the log2 of all chunks' decay at this thread's dimensions (sub-chunk 0's threads).
+template <bool Outputs>
+__device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int thread,
+                                               Range tokens) {
+    const Part part = part_of(thread);
+    const int warp = thread / kWarp;
+    float2 total = make_float2(0.f, 0.f);
+    for (int i = thread; i < kStages * static_cast<int>(sizeof(Panel)) / 4; i += kScalers)
+        reinterpret_cast<u32*>(s.scores)[i] = 0;
+    Ring ring;
+#pragma unroll 1
+    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+        auto& in = s.stage[ring.stage];
+        ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
+        const float2 sum = sum_gates(in.g, part);
+        if (part.active) *reinterpret_cast<float2*>(&s.sum[part.sub][part.dim]) = sum;
+        if (Outputs) {
+            const bool safe = !part.active || fminf(sum.x, sum.y) > -kSafe;
+            const bool all = __all_sync(kFullMask, safe);
+            if (lane_index() == 0) s.strong[warp] = !all;
+        }
+        ptx::named_barrier_sync(kBarrier, kScalers);
+        const bool strong = Outputs && (s.strong[warp] || s.strong[warp ^ 1]);
+        if (strong)
+            add_pairs(s.pairs[warp], part.active, p.scale, [&](int what, int i) {
+                Part here = part;  // opaque: 8 addresses kept in registers would spill
+                here.offset = opaque(part.offset);
+                return *two(what == kQuery ? in.q : what == kKey ? in.k : in.g, here, i);
+            });
+        if (part.active) scale_part<Outputs>(s, ring.stage, part, sum, p.scale);
+        if (part.sub == 0) {
+            const float2 rest = sum_of(s, 1, kSubs, part.dim);
+            total.x += sum.x + rest.x, total.y += sum.y + rest.y;
+        }
+        ptx::named_barrier_sync(kBarrier, kScalers);
+        if (Outputs) score_part(s, ring.stage, warp, strong);
+        ptx::fence_async_shared();
+        arrive_warp(&s.scored[ring.stage]);
+        arrive_warp(&s.empty[ring.stage]);
+        ring.advance();
+    }
+    return total;
+}
+
+// ---------------------------------------------------------------- state: a warpgroup per 64 of dv
+
+__device__ __forceinline__ void decay_state(State& state, const float* decay) {
+    const int t = lane_index() % 4;
+#pragma unroll
+    for (int j = 0; j < kDk / 8; ++j) {
+        const float2 f = *reinterpret_cast<const float2*>(decay + 8 * j + 2 * t);
+        state[4 * j] *= f.x, state[4 * j + 1] *= f.y;
+        state[4 * j + 2] *= f.x, state[4 * j + 3] *= f.y;
+    }
+}
+
+// A stage's k~, A and decay are made after its inputs came and freed with them: one ring for all.
+template <bool Outputs>
+__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
+                                            const Place& at, int group, State& state,
+                                            Range tokens) {
+    const int panel = (at.head * p.dv + at.col) / kPanelCols + group;
+    Ring ring;
+#pragma unroll 1
+    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+        auto& in = s.stage[ring.stage];
+        Output o;
+        u32 rounded[kDk / 16][4], v[4][4];
+        if (Outputs) pack_state(rounded, state);
+        ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
+        ptx::mbarrier_wait(&s.scored[ring.stage], ring.parity);
+        if (Outputs) issue_carried(o, rounded, in.g);
+        decay_state(state, s.decay[ring.stage]);
+        if (Outputs) ptx::wgmma_wait<0>();  // v takes the rounded state's registers
+        load_values(v, in.v.panel[group]);
+        if (Outputs) {
+            ptx::pin(o);
+            issue_scored(o, v, s.scores[ring.stage]);
+        }
+        ptx::pin(state);
+        issue_update(state, v, s.pushed[ring.stage]);
+        if (Outputs) {
+            ptx::wgmma_wait<1>();
+            ptx::pin(o);
+            store_outputs(o, s.out[group], out, group, t, panel, at.batch);
+        }
+        ptx::wgmma_wait<0>();
+        ptx::pin(state);
+        arrive_warp(&s.empty[ring.stage]);
+        ring.advance();
+    }
+    if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
+}
+
+// ---------------------------------------------------------------- roles
+
+__device__ __forceinline__ void init_barriers(Shared& s) {
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < kStages; ++i) {
+            ptx::mbarrier_init(&s.full[i], 1);
+            ptx::mbarrier_init(&s.scored[i], kScalerWarps);
+            ptx::mbarrier_init(&s.empty[i], kScalerWarps + 4 * kStateGroups);
+        }
+        ptx::fence_mbarrier_init();
+    }
+    __syncthreads();
+}
+
+// Each role finds its place itself: values that live across the split would be spilled.
+template <bool Outputs>
+__device__ __forceinline__ void scale_role(Shared& s, const Problem& p) {
+    const Place at = place_of(p);
+    const int thread = threadIdx.x;
+    const float2 total = scale_chunks<Outputs>(s, p, thread, segment_of(p, at));
+    const Part part = part_of(thread);
+    if (Outputs || blockIdx.x > 0 || part.sub > 0 || !part.active) return;
+    const size_t row = state_row(p, at.batch, at.head, at.segment, p.segments);
+    *reinterpret_cast<float2*>(p.decay + row + part.dim) =
+        make_float2(exp2_approx(total.x), exp2_approx(total.y));
+}
+
+template <bool Outputs>
+__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const TensorMap* out,
+                                           int group) {
+    const Place at = place_of(p);
+    const int col = at.col + kPanelCols * group;
+    const size_t row = state_row(p, at.batch, at.head, at.segment, p.segments);
+    State state = {};
+    if (Outputs && p.first)
+        move_state<false>(state, const_cast<float*>(p.first) + row * p.dv + col, p.dv);
+    walk_chunks<Outputs>(s, p, out, at, group, state, segment_of(p, at));
+    const size_t last = state_row(p, at.batch, at.head, 0, 1);
+    if (!Outputs) move_state<true>(state, p.last + row * p.dv + col, p.dv);
+    else if (p.last && at.segment == p.segments - 1)
+        move_state<true>(state, p.last + last * p.dv + col, p.dv);
+}
+
+template <bool Outputs>
+__device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
+    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
+    init_barriers(s);
+    const int role = warpgroup_index();
+    if (role < kScaling) {
+        ptx::registers_shrink<80>();
+        scale_role<Outputs>(s, p);
+    } else if (role < kScaling + kStateGroups) {
+        ptx::registers_grow<160>();
+        state_role<Outputs>(s, p, maps.out, role - kScaling);
+    } else {
+        const Place at = place_of(p);
+        if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, segment_of(p, at));
+        __syncwarp();
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    gla(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
+        const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
+        const __grid_constant__ TensorMap out, const __grid_constant__ TensorMap g) {
+    run<true>(p, {&q, &k, &g, &v, &out});
+}
+
+// Local states of all segments but the last into `last` [batch, heads, segments, dk, dv].
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    segment_states(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
+                   const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
+                   const __grid_constant__ TensorMap out, const __grid_constant__ TensorMap g) {
+    run<false>(p, {&q, &k, &g, &v, &out});
+}
