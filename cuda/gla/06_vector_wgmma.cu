@@ -1,6 +1,6 @@
 // arch: sm_90a
 // registers: 168
-// threads: 544
+// threads: 512
 // dynamic_smem: 208896
 // defines: DK=128 DV=128
 // defines: DK=64 DV=64
@@ -30,9 +30,10 @@
 // with what does not overlap. B=2 T=8192 H=16: 4 segments, 96 + 128 blocks of 32 chunks: 0.13 ms.
 //
 // Roles: warpgroups 0 and 1 turn a chunk into q~, k~, A and its decay, a chunk ahead of 2 and 3, which
-// hold S^T (hopper.cuh); one more warp loads.
+// hold S^T (hopper.cuh). The last of their warps to have read a stage sends for the chunk after next:
+// a warpgroup for loads alone would cost the registers that these need.
 //
-// Registers: 120 at launch (65,536 / 544); the odd warp keeps them, and 2 * 80 + 2 * 160 = 4 * 120. Shared memory: two stages 131,072, k~ 32,768,
+// Registers: 2 * 88 + 2 * 168 = 512 = 65,536 / 128. Shared memory: two stages 131,072, k~ 32,768,
 //   A 16,384, outputs 16,384, decays and strong diagonals 11,600.
 #include "gla/hopper.cuh"
 #include "gla/pairs.cuh"
@@ -42,7 +43,8 @@ constexpr int kScaling = 2;       // warpgroups that scale and score: two warps 
 constexpr int kScalers = kScaling * kWarpgroup;
 constexpr int kScalerWarps = kScalers / kWarp;
 constexpr int kBarrier = 1 + kStateGroups;  // the named barrier of the scaling warpgroups
-constexpr int kThreads = kWarpgroup * (kScaling + kStateGroups) + kWarp;
+constexpr int kStateWarps = 4 * kStateGroups;
+constexpr int kThreads = kWarpgroup * (kScaling + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
 static_assert(kScalerWarps == 2 * kSubs, "two warps a sub-chunk");
@@ -61,7 +63,8 @@ struct Shared {
     float inverse[kSubs][kDk];  // 2^(-L_a), where safe
     float pairs[kScalerWarps][kPairs];
     int strong[kScalerWarps];
-    u64 full[kStages], empty[kStages], scored[kStages];
+    u64 full[kStages], scored[kStages];
+    u32 readers[kStages];  // state warps that have read a stage, ever
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
@@ -77,24 +80,34 @@ __device__ __forceinline__ Place place_of(const Problem& p) {
             static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kDv};
 }
 
-// ---------------------------------------------------------------- loader: one thread
+// ---------------------------------------------------------------- loads: whoever frees a stage
 
+// One thread: the chunk at token t into a stage.
 template <bool Outputs>
-__device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const Maps& maps,
-                                            const Place& at, Range tokens) {
+__device__ __forceinline__ void load_chunk(Shared& s, const Problem& p, const Maps& maps,
+                                           const Place& at, int stage, int t) {
     const int key = at.head * kKeyPanels, value = (at.head * p.dv + at.col) / kPanelCols;
-    Ring ring;
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
-        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        u64* full = &s.full[ring.stage];
-        auto& to = s.stage[ring.stage];
-        ptx::mbarrier_arrive_expect(full, (Outputs ? 3 : 2) * kKeyBytes + kValueBytes);
-        ptx::tma_load_4d(&to.g, maps.g, full, 0, t, key, at.batch);
-        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
-        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
-        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
-        ring.advance();
+    u64* full = &s.full[stage];
+    auto& to = s.stage[stage];
+    ptx::mbarrier_arrive_expect(full, (Outputs ? 3 : 2) * kKeyBytes + kValueBytes);
+    ptx::tma_load_4d(&to.g, maps.g, full, 0, t, key, at.batch);
+    if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
+    ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+    ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
+}
+
+// The last warp to have read a stage refills it. The scaling warps read it before these do.
+template <bool Outputs>
+__device__ __forceinline__ void free_stage(Shared& s, const Problem& p, const Maps& maps,
+                                           const Place& at, int stage, int t, int end) {
+    __syncwarp();
+    if (lane_index() == 0) {
+        __threadfence_block();
+        const bool last = atomicAdd(&s.readers[stage], 1u) % kStateWarps == kStateWarps - 1;
+        const int next = t + kStages * kChunk;
+        if (last && next < end) load_chunk<Outputs>(s, p, maps, at, stage, next);
     }
+    __syncwarp();
 }
 
 // ---------------------------------------------------------------- scaling and scores: two warpgroups
@@ -277,7 +290,6 @@ __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int 
         if (Outputs) score_part(s, ring.stage, warp, strong);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[ring.stage]);
-        arrive_warp(&s.empty[ring.stage]);
         ring.advance();
     }
     return total;
@@ -297,7 +309,7 @@ __device__ __forceinline__ void decay_state(State& state, const float* decay) {
 
 // A stage's k~, A and decay are made after its inputs came and freed with them: one ring for all.
 template <bool Outputs>
-__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
+__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const Maps& maps,
                                             const Place& at, int group, State& state,
                                             Range tokens) {
     const int panel = (at.head * p.dv + at.col) / kPanelCols + group;
@@ -323,11 +335,11 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (Outputs) {
             ptx::wgmma_wait<1>();
             ptx::pin(o);
-            store_outputs(o, s.out[group], out, group, t, panel, at.batch);
+            store_outputs(o, s.out[group], maps.out, group, t, panel, at.batch);
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
-        arrive_warp(&s.empty[ring.stage]);
+        free_stage<Outputs>(s, p, maps, at, ring.stage, t, tokens.end);
         ring.advance();
     }
     if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
@@ -335,14 +347,21 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
 
 // ---------------------------------------------------------------- roles
 
-__device__ __forceinline__ void init_barriers(Shared& s) {
+template <bool Outputs>
+__device__ __forceinline__ void start(Shared& s, const Problem& p, const Maps& maps) {
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
             ptx::mbarrier_init(&s.scored[i], kScalerWarps);
-            ptx::mbarrier_init(&s.empty[i], kScalerWarps + 4 * kStateGroups);
+            s.readers[i] = 0;
         }
         ptx::fence_mbarrier_init();
+        const Place at = place_of(p);
+        const Range tokens = segment_of(p, at);
+        for (int i = 0; i < kStages; ++i) {
+            const int t = tokens.start + i * kChunk;
+            if (t < tokens.end) load_chunk<Outputs>(s, p, maps, at, i, t);
+        }
     }
     __syncthreads();
 }
@@ -361,7 +380,7 @@ __device__ __forceinline__ void scale_role(Shared& s, const Problem& p) {
 }
 
 template <bool Outputs>
-__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const TensorMap* out,
+__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Maps& maps,
                                            int group) {
     const Place at = place_of(p);
     const int col = at.col + kPanelCols * group;
@@ -369,7 +388,7 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Te
     State state = {};
     if (Outputs && p.first)
         move_state<false>(state, const_cast<float*>(p.first) + row * p.dv + col, p.dv);
-    walk_chunks<Outputs>(s, p, out, at, group, state, segment_of(p, at));
+    walk_chunks<Outputs>(s, p, maps, at, group, state, segment_of(p, at));
     const size_t last = state_row(p, at.batch, at.head, 0, 1);
     if (!Outputs) move_state<true>(state, p.last + row * p.dv + col, p.dv);
     else if (p.last && at.segment == p.segments - 1)
@@ -379,18 +398,14 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Te
 template <bool Outputs>
 __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
-    init_barriers(s);
+    start<Outputs>(s, p, maps);
     const int role = warpgroup_index();
     if (role < kScaling) {
-        ptx::registers_shrink<80>();
+        ptx::registers_shrink<88>();
         scale_role<Outputs>(s, p);
-    } else if (role < kScaling + kStateGroups) {
-        ptx::registers_grow<160>();
-        state_role<Outputs>(s, p, maps.out, role - kScaling);
     } else {
-        const Place at = place_of(p);
-        if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, segment_of(p, at));
-        __syncwarp();
+        ptx::registers_grow<168>();
+        state_role<Outputs>(s, p, maps, role - kScaling);
     }
 }
 

@@ -303,7 +303,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
         "maps": tuple(_tile_map(array, cols) for array, cols in tiles),
-        "threads": 128 * (2 + width // PANEL) + 32 * x.vector,
+        "threads": 128 * (2 + width // PANEL),
     }
     fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     launches, keep = [], (x, out, final)

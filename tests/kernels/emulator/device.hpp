@@ -210,6 +210,7 @@ inline void run_block(int threads, const std::function<void()>& body) {
 inline void __syncthreads() { emulator::sync(0, static_cast<int>(emulator::block.threads.size())); }
 inline void __syncwarp() { emulator::meet(nullptr, [] {}); }
 inline void __threadfence() {}
+inline void __threadfence_block() {}
 
 template <typename T>
 T exchange(T value, const std::function<int(int)>& source) {
