@@ -1,7 +1,7 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 201984
+// dynamic_smem: 206848
 // defines: DK=128 DV=128
 // defines: DK=64 DV=64
 // defines: DK=128 DV=128 HEADS=2 SSD=1
@@ -29,7 +29,7 @@
 //
 // Registers: 40 + 88 + 2 * 192 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
-// Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 16,384, gates 6 * 1040.
+// Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 16,384, gates 6 * 1552.
 #include "gla/hopper.cuh"
 
 #ifndef HEADS
@@ -51,6 +51,8 @@ constexpr int kValueBytes = kChunk * kDv * 2;
 struct Gates {
     float sum[kChunk];     // G_i
     float weight[kChunk];  // scale w_j
+    float rise[kChunk];    // scale 2^(G_i - start of its sub-chunk)
+    float fall[kChunk];    // w_j 2^(end of its sub-chunk - G_j)
     float carry[kChunk];   // scale 2^(G_i)
     float push[kChunk];    // w_j 2^(G_C - G_j)
     float decay;           // 2^(G_C)
@@ -147,12 +149,17 @@ __device__ __forceinline__ void write_gates(Gates& to, const Pair& x, float scal
         if (lane >= by) sum += below;
     }
     const float whole = __shfl_sync(kFullMask, sum, kWarp - 1);
+    const float end = __shfl_sync(kFullMask, sum, lane / 8 * 8 + 7);
+    const float before = __shfl_sync(kFullMask, sum, most(lane / 8 * 8 - 1, 0));
+    const float start = lane < 8 ? 0.f : before;
     const float g[2] = {sum - both + x.gate[0], sum};
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
         const int token = 2 * lane + i;
         to.sum[token] = g[i];
         to.weight[token] = scale * x.weight[i];
+        to.rise[token] = scale * exp2_approx(g[i] - start);
+        to.fall[token] = x.weight[i] * exp2_approx(end - g[i]);
         to.carry[token] = scale * exp2_approx(g[i]);
         to.push[token] = x.weight[i] * exp2_approx(whole - g[i]);
     }
@@ -193,36 +200,52 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
     ptx::wgmma_commit();
 }
 
-// 16 columns of this warp's 16 rows of A for one head; the warps above the diagonal have none.
-__device__ __forceinline__ void weigh(u32 (&a)[4], const float* x, const Gates& gates, int block,
-                                      float skip) {
-    const int warp = warp_index() % 4, g = lane_index() / 4, t = lane_index() % 4;
-    const int row = 16 * warp + g;
-    const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
+// A tile (rows of sub-chunk a, this warp's; columns of b < a): three factors of at most 1,
+// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token.
+__device__ __forceinline__ void weigh_past(u32 (&a)[4], const float* x, const Gates& gates,
+                                           int block, float start, const float (&rise)[2]) {
+    const int col = kSub * block + lane_index() % 4 * 2;
+    const float gap = exp2_approx(start - gates.sum[kSub * block + kSub - 1]);
+    const float row[2] = {rise[0] * gap, rise[1] * gap};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // columns of 8, i / 2; rows of 8, i % 2
-        const int col = 16 * block + i / 2 * 8 + 2 * t, at = row + i % 2 * 8;
-        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[col]);
-        const float2 weight = *reinterpret_cast<const float2*>(&gates.weight[col]);
-        // Above the diagonal the exponent would be positive: it is not used.
-        float low = x[i / 2 * 4 + i % 2 * 2] * weight.x * exp2_approx(sum[i % 2] - past.x);
-        float high = x[i / 2 * 4 + i % 2 * 2 + 1] * weight.y * exp2_approx(sum[i % 2] - past.y);
-        if (block == warp) {
-            low = col < at ? low : col == at ? low + skip : 0.f;
-            high = col + 1 < at ? high : col + 1 == at ? high + skip : 0.f;
-        }
+        const float2 w = *reinterpret_cast<const float2*>(&gates.fall[col + i / 2 * 8]);
+        const float* pair = x + i / 2 * 4 + i % 2 * 2;
+        a[i] = pack_bf16(pair[0] * row[i % 2] * w.x, pair[1] * row[i % 2] * w.y);
+    }
+}
+
+// The tile on the diagonal: the difference first, so that no exponent of a used element is positive.
+__device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const float* x, const Gates& gates,
+                                               int block, const float (&sum)[2], float skip) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t, at = kSub * block + col;
+        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[at]);
+        const float2 w = *reinterpret_cast<const float2*>(&gates.weight[at]);
+        const float* pair = x + i / 2 * 4 + i % 2 * 2;
+        float low = pair[0] * w.x * exp2_approx(fminf(sum[i % 2] - past.x, 0.f));
+        float high = pair[1] * w.y * exp2_approx(fminf(sum[i % 2] - past.y, 0.f));
+        low = fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f);
+        high = fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f);
         a[i] = pack_bf16(low, high);
     }
 }
 
+// This warp's 16 rows of A for one head; above the diagonal they are zero.
 __device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk / 2],
                                              const Gates& gates, float skip) {
-    const int warp = warp_index() % 4, lane = lane_index();
+    const int warp = warp_index() % 4, lane = lane_index(), row = kSub * warp + lane / 4;
+    const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
+    const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
+    const float start = warp > 0 ? gates.sum[kSub * warp - 1] : 0.f;
 #pragma unroll
-    for (int block = 0; block < 4; ++block) {
+    for (int block = 0; block < kSubs; ++block) {
         u32 a[4] = {};
-        if (block <= warp) weigh(a, x + 8 * block, gates, block, skip);
-        ptx::stmatrix_x4(element(to, 16 * warp + lane % 16, 16 * block + lane / 16 * 8), a[0],
+        if (block < warp) weigh_past(a, x + 8 * block, gates, block, start, rise);
+        else if (block == warp) weigh_diagonal(a, x + 8 * block, gates, block, sum, skip);
+        ptx::stmatrix_x4(element(to, kSub * warp + lane % 16, kSub * block + lane / 16 * 8), a[0],
                          a[1], a[2], a[3]);
     }
 }

@@ -270,7 +270,7 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         floats = 2 * dk + 3 * 4 * dk + 8 * 136 + 8
         used = 2 * (4 * key + value + panel) + value + 4 * floats + 48
     else:
-        floats = 3 * heads * (4 * CHUNK + 4)
+        floats = 3 * heads * (6 * CHUNK + 4)
         used = 3 * (2 * key + value) + 2 * heads * panel + value + 4 * floats + 104
     return ceil_div(used, 1024) * 1024
 

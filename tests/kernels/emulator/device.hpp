@@ -223,7 +223,16 @@ T exchange(T value, const std::function<int(int)>& source) {
 }
 
 template <typename T>
-T __shfl_sync(unsigned, T value, int from) { return exchange<T>(value, [=](int) { return from; }); }
+T __shfl_sync(unsigned, T value, int from) {
+    struct Trade { T in, out; int from; } mine{value, value, from};
+    emulator::meet(&mine, [] {
+        for (int i = 0; i < 32; ++i) {
+            Trade& t = emulator::slot<Trade>(i);
+            t.out = emulator::slot<Trade>(t.from).in;
+        }
+    });
+    return mine.out;
+}
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
     return exchange<T>(value, [=](int i) { return i ^ mask; });
