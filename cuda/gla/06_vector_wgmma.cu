@@ -49,6 +49,12 @@ constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
 static_assert(kScalerWarps == 2 * kSubs, "two warps a sub-chunk");
 
+// The factors F_ab that are not 1: on the diagonal 2^(-L_a), a = 0..3; then (2, 0), (3, 1), (3, 0).
+constexpr int kFactors = 7;
+__device__ __forceinline__ int factor_of(int sub, int b) { 
+    return sub == b ? sub : sub == 2 ? 4 : 6 - b;
+}
+
 struct Shared {
     struct {
         KeyTile q, k, g;  // then q^, k^, q~
@@ -59,8 +65,7 @@ struct Shared {
     Panel out[kStateGroups];
     float decay[kStages][kDk];  // 2^(L_0 + .. + L_3)
     float sum[kSubs][kDk];      // L_a
-    float end[kSubs][kDk];      // 2^(L_a)
-    float inverse[kSubs][kDk];  // 2^(-L_a), where safe
+    float between[kFactors][kDk];
     float pairs[kScalerWarps][kPairs];
     int strong[kScalerWarps];
     u64 full[kStages], scored[kStages];
@@ -154,6 +159,11 @@ __device__ __forceinline__ float2 sum_of(const Shared& s, int first, int last, i
     return sum;
 }
 
+__device__ __forceinline__ void write_factor(Shared& s, int factor, int dim, float2 sum) {
+    *reinterpret_cast<float2*>(&s.between[factor][dim]) =
+        make_float2(exp2_approx(sum.x), exp2_approx(sum.y));
+}
+
 // q, k, g of a sub-chunk into q^, k^, q~ in place, and k~.
 template <bool Outputs>
 __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& part, float2 sum,
@@ -183,24 +193,14 @@ __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& par
         *reinterpret_cast<float2*>(&s.decay[stage][part.dim]) =
             make_float2(exp2_approx(sum.x + after.x), exp2_approx(sum.y + after.y));
     if (!Outputs) return;
-    *reinterpret_cast<float2*>(&s.end[part.sub][part.dim]) =
-        make_float2(exp2_approx(sum.x), exp2_approx(sum.y));
-    *reinterpret_cast<float2*>(&s.inverse[part.sub][part.dim]) =
-        make_float2(exp2_approx(-sum.x), exp2_approx(-sum.y));
-}
-
-// F_ab at dimensions d and d + 1.
-__device__ __forceinline__ float2 between(const Shared& s, int sub, int b, int d) {
-    if (b == sub) return *reinterpret_cast<const float2*>(&s.inverse[sub][d]);
-    float2 f = make_float2(1.f, 1.f);
-    for (int c = b + 1; c < sub; ++c) {
-        const float2 e = *reinterpret_cast<const float2*>(&s.end[c][d]);
-        f.x *= e.x, f.y *= e.y;
-    }
-    return f;
+    write_factor(s, part.sub, part.dim, make_float2(-sum.x, -sum.y));
+    if (part.sub == 1 || part.sub == 2) write_factor(s, 3 + part.sub, part.dim, sum);
+    if (part.sub == 3) write_factor(s, 6, part.dim, sum_of(s, 1, 3, part.dim));
 }
 
 // The 16 x 16 tile (sub, b) of A, b < sub or a safe diagonal; 8 columns each in left and right.
+// Neighbours (b + 1 = sub) have nothing between them.
+template <bool Scaled>
 __device__ __forceinline__ void score_tile(Shared& s, int stage, int sub, int b, float (&left)[4],
                                            float (&right)[4]) {
     const int lane = lane_index(), t = lane % 4;
@@ -212,9 +212,10 @@ __device__ __forceinline__ void score_tile(Shared& s, int stage, int sub, int b,
         ptx::ldmatrix_x4(q, element(in.q.panel[panel], sub * kSub + lane % 16, col + lane / 16 * 8));
         ptx::ldmatrix_x4(k, element(in.k.panel[panel], b * kSub + lane / 16 * 8 + lane % 8,
                                     col + lane / 8 % 2 * 8));
-        if (b + 1 != sub) {
-            const float2 low = between(s, sub, b, d + 2 * t);
-            const float2 high = between(s, sub, b, d + 8 + 2 * t);
+        if (Scaled) {
+            const float* f = s.between[factor_of(sub, b)] + d + 2 * t;
+            const float2 low = *reinterpret_cast<const float2*>(f);
+            const float2 high = *reinterpret_cast<const float2*>(f + 8);
             q[0] = scaled(q[0], low.x, low.y), q[1] = scaled(q[1], low.x, low.y);
             q[2] = scaled(q[2], high.x, high.y), q[3] = scaled(q[3], high.x, high.y);
         }
@@ -235,7 +236,8 @@ __device__ __forceinline__ void score_part(Shared& s, int stage, int warp, bool 
 #pragma unroll 1
     for (int b = warp % 2; b <= sub; b += 2) {
         float tile[2][4] = {};
-        if (b < sub || !strong) score_tile(s, stage, sub, b, tile[0], tile[1]);
+        if (b + 1 == sub) score_tile<false>(s, stage, sub, b, tile[0], tile[1]);
+        else if (b < sub || !strong) score_tile<true>(s, stage, sub, b, tile[0], tile[1]);
         u32 a[4];
 #pragma unroll
         for (int x = 0; x < 4; ++x) {  // columns of 8, x / 2; rows of 8, x % 2

@@ -267,7 +267,7 @@ def hopper_shared(x: Sequence, dv: int) -> int:
     dk, panel, heads = int(x.q.shape[3]), CHUNK * PANEL * 2, hopper_heads(x)
     key, value = CHUNK * dk * 2, CHUNK * dv * 2
     if x.vector:
-        floats = 2 * dk + 3 * 4 * dk + 8 * 136 + 8
+        floats = (2 + 4 + 7) * dk + 8 * 136 + 8 + 2
         used = 2 * (4 * key + value + panel) + value + 4 * floats + 48
     else:
         floats = 3 * heads * (6 * CHUNK + 4)
