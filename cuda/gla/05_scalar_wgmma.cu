@@ -366,12 +366,22 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
     __syncthreads();
 }
 
-// Where this warpgroup's part of a state lies: 64 columns of one head, or the whole of another.
-__device__ __forceinline__ float* state_of(const float* states, const Problem& p, const Place& at,
-                                           int group, int segment, int segments) {
+// This warpgroup's part of a state: 64 columns of one head, or the whole of another.
+template <bool Outputs>
+__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Maps& maps,
+                                           int group) {
+    const Place at = place_of(p);
     const int head = at.head + (kHeads == 2 ? group : 0);
     const int col = kHeads == 2 ? 0 : at.col + kPanelCols * group;
-    return const_cast<float*>(states) + state_row(p, at.batch, head, segment, segments) * p.dv + col;
+    float* local = p.local + state_row(p, at.batch, head, 0, p.segments) * p.dv + col;
+    const float* decay = p.decay + (static_cast<size_t>(at.batch) * p.heads + head) * p.segments;
+    State state = {};
+    if (Outputs)
+        start_state(state, p, at, local, col, head, [&](int segment, int) {
+            return make_float2(decay[segment], decay[segment]);
+        });
+    walk_chunks<Outputs>(s, p, maps.out, at, group, state, segment_of(p, at));
+    finish_state<Outputs>(state, p, at, local, col, head);
 }
 
 template <bool Outputs>
@@ -398,15 +408,7 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
         if (Outputs) score_chunks(s, p, at, tokens);
     } else {
         ptx::registers_grow<192>();
-        const int group = role - 2;
-        State state = {};
-        if (Outputs && p.first)
-            move_state<false>(state, state_of(p.first, p, at, group, at.segment, p.segments), p.dv);
-        walk_chunks<Outputs>(s, p, maps.out, at, group, state, tokens);
-        if (!Outputs)
-            move_state<true>(state, state_of(p.last, p, at, group, at.segment, p.segments), p.dv);
-        else if (p.last && at.segment == p.segments - 1)
-            move_state<true>(state, state_of(p.last, p, at, group, 0, 1), p.dv);
+        state_role<Outputs>(s, p, maps, role - 2);
     }
 }
 
@@ -417,7 +419,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     run<true>(p, {&q, &k, &v, &out});
 }
 
-// Local states of all segments but the last into `last` [batch, heads, segments, dk, dv].
+// Local states of all segments but the last into `local` [batch, heads, segments, dk, dv].
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     segment_states(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
                    const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,

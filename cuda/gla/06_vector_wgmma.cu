@@ -51,7 +51,7 @@ static_assert(kScalerWarps == 2 * kSubs, "two warps a sub-chunk");
 
 // The factors F_ab that are not 1: on the diagonal 2^(-L_a), a = 0..3; then (2, 0), (3, 1), (3, 0).
 constexpr int kFactors = 7;
-__device__ __forceinline__ int factor_of(int sub, int b) { 
+__device__ __forceinline__ int factor_of(int sub, int b) {
     return sub == b ? sub : sub == 2 ? 4 : 6 - b;
 }
 
@@ -386,15 +386,16 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Ma
                                            int group) {
     const Place at = place_of(p);
     const int col = at.col + kPanelCols * group;
-    const size_t row = state_row(p, at.batch, at.head, at.segment, p.segments);
+    const size_t rows = state_row(p, at.batch, at.head, 0, p.segments);
     State state = {};
-    if (Outputs && p.first)
-        move_state<false>(state, const_cast<float*>(p.first) + row * p.dv + col, p.dv);
+    if (Outputs)
+        start_state(state, p, at, p.local + rows * p.dv + col, col, at.head,
+                    [&](int segment, int j) {
+                        return *reinterpret_cast<const float2*>(
+                            p.decay + rows + segment * kDk + 8 * j + lane_index() % 4 * 2);
+                    });
     walk_chunks<Outputs>(s, p, maps, at, group, state, segment_of(p, at));
-    const size_t last = state_row(p, at.batch, at.head, 0, 1);
-    if (!Outputs) move_state<true>(state, p.last + row * p.dv + col, p.dv);
-    else if (p.last && at.segment == p.segments - 1)
-        move_state<true>(state, p.last + last * p.dv + col, p.dv);
+    finish_state<Outputs>(state, p, at, p.local + rows * p.dv + col, col, at.head);
 }
 
 template <bool Outputs>
@@ -418,7 +419,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     run<true>(p, {&q, &k, &g, &v, &out});
 }
 
-// Local states of all segments but the last into `last` [batch, heads, segments, dk, dv].
+// Local states of all segments but the last into `local` [batch, heads, segments, dk, dv].
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     segment_states(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
                    const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,

@@ -135,6 +135,41 @@ __device__ __forceinline__ void move_state(State& s, float* at, int dv) {
         }
 }
 
+// The state at the start of a segment: the initial one, then past each earlier segment, whose own
+// state from zero is in `local` (its first; segments follow each other): S = decay S + local.
+// `decay(segment, j)` is that of columns 8 j + 2 t, + 1.
+template <typename Decay>
+__device__ __forceinline__ void start_state(State& s, const Problem& p, const Place& at,
+                                            float* local, int col, int head, Decay decay) {
+    if (p.first) {
+        const size_t row = state_row(p, at.batch, head, 0, 1);
+        move_state<false>(s, const_cast<float*>(p.first) + row * p.dv + col, p.dv);
+    }
+#pragma unroll 1
+    for (int segment = 0; segment < at.segment; ++segment) {
+        State x;
+        move_state<false>(x, local + static_cast<size_t>(segment) * kDk * p.dv, p.dv);
+#pragma unroll
+        for (int j = 0; j < kDk / 8; ++j) {
+            const float2 f = decay(segment, j);
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                s[4 * j + i] = fmaf(i % 2 ? f.y : f.x, s[4 * j + i], x[4 * j + i]);
+        }
+    }
+}
+
+// A segment's own state, or the last one's as the sequence's.
+template <bool Outputs>
+__device__ __forceinline__ void finish_state(State& s, const Problem& p, const Place& at,
+                                             float* local, int col, int head) {
+    const size_t row = state_row(p, at.batch, head, 0, 1);
+    if (!Outputs)
+        move_state<true>(s, local + static_cast<size_t>(at.segment) * kDk * p.dv, p.dv);
+    else if (p.last && at.segment == p.segments - 1)
+        move_state<true>(s, p.last + row * p.dv + col, p.dv);
+}
+
 // O^T into the staging panel as [token][column], and from there by TMA, which leaves out tokens
 // beyond the sequence's end. One thread of the warpgroup issues the copies and waits for them.
 __device__ __forceinline__ void store_outputs(const Output& o, Panel& staged, const TensorMap* map,

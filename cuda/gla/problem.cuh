@@ -19,6 +19,7 @@ struct Problem {
     const float* skip;    // D [heads]; null: 0
     const float* first;   // states at the start of each segment [batch, heads, segments, dk, dv]
     float* last;          // after the last token [batch, heads, dk, dv]; null: not wanted
+    float* local;         // of each segment from zero, likewise (Hopper)
     float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
     u16* out;
     float scale;

@@ -308,18 +308,11 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     launches, keep = [], (x, out, final)
     if segments > 1:
-        starts = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
+        local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
         decay = cupy.empty((batch, heads, segments, dk if x.vector else 1), cupy.float32)
-        passed = fields | {"last": starts, "decay": decay}
-        local = passed | {"first": None}
+        fields, keep = fields | {"local": local, "decay": decay}, (*keep, local, decay)  # type: ignore[assignment]
         grid = (columns, segments - 1, others)
-        carry = "gla/03_segments.cu" if x.vector else "gla/04_chunk_scalar.cu"
-        carry_grid = (ceil_div(dk * dv // 4, 256), 1, batch * heads)
-        launches = [
-            bound_launch(source, "segment_states", grid, local, defines, **shape),
-            bound_launch(carry, "carry", carry_grid, passed, {"DK": dk, "DV": 64}),
-        ]
-        fields, keep = fields | {"first": starts}, (*keep, starts, decay)  # type: ignore[assignment]
+        launches = [bound_launch(source, "segment_states", grid, fields, defines, **shape)]
     grid = (columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
@@ -338,6 +331,7 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "skip": x.skip,
         "first": x.initial,
         "last": final,
+        "local": None,
         "decay": None,
         "out": out,
         "scale": x.scale,
