@@ -94,7 +94,8 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
     const int key = at.head / (p.heads / p.key_heads) * kKeyPanels;
     const int value = (at.head * p.dv + at.col) / kPanelCols;
     Ring ring;
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < tokens.chunks(); ++n) {
+        const int t = tokens.token<Outputs>(n);
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
@@ -139,7 +140,8 @@ __device__ __forceinline__ Pair read_gates(const Problem& p, const Place& at, in
     return x;
 }
 
-__device__ __forceinline__ void write_gates(Gates& to, const Pair& x, float scale, float& total) {
+// `later`: the sum of the gates of the chunks after this one, where they come first. Returns G_C.
+__device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float scale, float later) {
     const int lane = lane_index();
     const float both = x.gate[0] + x.gate[1];
     float sum = both;
@@ -161,24 +163,26 @@ __device__ __forceinline__ void write_gates(Gates& to, const Pair& x, float scal
         to.rise[token] = scale * exp2_approx(g[i] - start);
         to.fall[token] = x.weight[i] * exp2_approx(end - g[i]);
         to.carry[token] = scale * exp2_approx(g[i]);
-        to.push[token] = x.weight[i] * exp2_approx(whole - g[i]);
+        to.push[token] = x.weight[i] * exp2_approx(whole - g[i] + later);
     }
     if (lane == 0) to.decay = exp2_approx(whole);
-    total += whole;
+    return whole;
 }
 
-// The next chunk's gates are on their way while this one's are summed.
+// The next chunk's gates are on their way while this one's are summed. Returns the sum of all.
+template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Place& at, int part,
                                            Range tokens) {
-    const int head = at.head + part;
+    const int head = at.head + part, chunks = tokens.chunks();
     float total = 0.f;
-    Pair next = read_gates(p, at, head, tokens.start, tokens.end);
+    Pair next = read_gates(p, at, head, tokens.token<Outputs>(0), tokens.end);
     Ring ring;
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < chunks; ++n) {
         const Pair x = next;
-        next = read_gates(p, at, head, t + kChunk, tokens.end);
+        if (n + 1 < chunks)
+            next = read_gates(p, at, head, tokens.token<Outputs>(n + 1), tokens.end);
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        write_gates(s.gates[ring.stage][part], x, p.scale, total);
+        total += write_gates(s.gates[ring.stage][part], x, p.scale, Outputs ? 0.f : total);
         arrive_warp(&s.gated[ring.stage]);
         ring.advance();
     }
@@ -309,7 +313,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
     Ring ring;
     ptx::Ring<kAhead> turn;
 #pragma unroll 1
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < tokens.chunks(); ++n) {
         auto& in = s.stage[ring.stage];
         const Gates& gates = s.gates[ring.stage][part];
         Output o;
@@ -318,9 +322,11 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         if (Outputs) issue_carried(o, rounded, in.q);
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
-        const float decay = gates.decay;
+        if (Outputs) {
+            const float decay = gates.decay;
 #pragma unroll
-        for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
+            for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
+        }
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
@@ -338,7 +344,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-            store_outputs(o, s.out[group], out, group, t, panel, at.batch);
+            store_outputs(o, s.out[group], out, group, tokens.token<true>(n), panel, at.batch);
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
@@ -398,7 +404,7 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
             if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, tokens);
             __syncwarp();
         } else if (part < kHeads) {
-            const float total = sum_gates(s, p, at, part, tokens);
+            const float total = sum_gates<Outputs>(s, p, at, part, tokens);
             const size_t row = static_cast<size_t>(at.batch) * p.heads + at.head + part;
             if (!Outputs && blockIdx.x == 0 && lane_index() == 0)
                 p.decay[row * p.segments + at.segment] = exp2_approx(total);

@@ -104,13 +104,13 @@ __device__ __forceinline__ void load_chunk(Shared& s, const Problem& p, const Ma
 // The last warp to have read a stage refills it. The scaling warps read it before these do.
 template <bool Outputs>
 __device__ __forceinline__ void free_stage(Shared& s, const Problem& p, const Maps& maps,
-                                           const Place& at, int stage, int t, int end) {
+                                           const Place& at, int stage, Range tokens, int n) {
     __syncwarp();
     if (lane_index() == 0) {
         __threadfence_block();
         const bool last = atomicAdd(&s.readers[stage], 1u) % kStateWarps == kStateWarps - 1;
-        const int next = t + kStages * kChunk;
-        if (last && next < end) load_chunk<Outputs>(s, p, maps, at, stage, next);
+        if (last && n + kStages < tokens.chunks())
+            load_chunk<Outputs>(s, p, maps, at, stage, tokens.token<Outputs>(n + kStages));
     }
     __syncwarp();
 }
@@ -164,15 +164,16 @@ __device__ __forceinline__ void write_factor(Shared& s, int factor, int dim, flo
         make_float2(exp2_approx(sum.x), exp2_approx(sum.y));
 }
 
-// q, k, g of a sub-chunk into q^, k^, q~ in place, and k~.
+// q, k, g of a sub-chunk into q^, k^, q~ in place, and k~; `later` are the gates of chunks after this
+// one that came before it (Outputs: none).
 template <bool Outputs>
 __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& part, float2 sum,
-                                           float scale) {
+                                           float2 later, float scale) {
     auto& in = s.stage[stage];
     const float2 before = sum_of(s, 0, part.sub, part.dim);
     const float2 after = sum_of(s, part.sub + 1, kSubs, part.dim);
     const float2 carry = make_float2(exp2_approx(before.x), exp2_approx(before.y));
-    const float2 push = make_float2(exp2_approx(after.x), exp2_approx(after.y));
+    const float2 push = make_float2(exp2_approx(after.x + later.x), exp2_approx(after.y + later.y));
     float2 run = make_float2(0.f, 0.f);
 #pragma unroll 4
     for (int i = 0; i < kSub; ++i) {
@@ -254,7 +255,7 @@ __device__ __forceinline__ void score_part(Shared& s, int stage, int warp, bool 
     }
 }
 
-// Returns the log2 of all chunks' decay at this thread's dimensions (sub-chunk 0's threads).
+// Returns the log2 of all chunks' decay at this thread's dimensions (for a segment's own state).
 template <bool Outputs>
 __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int thread,
                                                Range tokens) {
@@ -265,7 +266,7 @@ __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int 
         reinterpret_cast<u32*>(s.scores)[i] = 0;
     Ring ring;
 #pragma unroll 1
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < tokens.chunks(); ++n) {
         auto& in = s.stage[ring.stage];
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         const float2 sum = sum_gates(in.g, part);
@@ -283,10 +284,10 @@ __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int 
                 here.offset = opaque(part.offset);
                 return *two(what == kQuery ? in.q : what == kKey ? in.k : in.g, here, i);
             });
-        if (part.active) scale_part<Outputs>(s, ring.stage, part, sum, p.scale);
-        if (part.sub == 0) {
-            const float2 rest = sum_of(s, 1, kSubs, part.dim);
-            total.x += sum.x + rest.x, total.y += sum.y + rest.y;
+        if (part.active) scale_part<Outputs>(s, ring.stage, part, sum, total, p.scale);
+        if (!Outputs) {
+            const float2 chunk = sum_of(s, 0, kSubs, part.dim);
+            total.x += chunk.x, total.y += chunk.y;
         }
         ptx::named_barrier_sync(kBarrier, kScalers);
         if (Outputs) score_part(s, ring.stage, warp, strong);
@@ -317,7 +318,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const M
     const int panel = (at.head * p.dv + at.col) / kPanelCols + group;
     Ring ring;
 #pragma unroll 1
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < tokens.chunks(); ++n) {
         auto& in = s.stage[ring.stage];
         Output o;
         u32 rounded[kDk / 16][4], v[4][4];
@@ -325,7 +326,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const M
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         ptx::mbarrier_wait(&s.scored[ring.stage], ring.parity);
         if (Outputs) issue_carried(o, rounded, in.g);
-        decay_state(state, s.decay[ring.stage]);
+        if (Outputs) decay_state(state, s.decay[ring.stage]);
         if (Outputs) ptx::wgmma_wait<0>();  // v takes the rounded state's registers
         load_values(v, in.v.panel[group]);
         if (Outputs) {
@@ -337,11 +338,12 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const M
         if (Outputs) {
             ptx::wgmma_wait<1>();
             ptx::pin(o);
-            store_outputs(o, s.out[group], maps.out, group, t, panel, at.batch);
+            store_outputs(o, s.out[group], maps.out, group, tokens.token<true>(n), panel,
+                          at.batch);
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
-        free_stage<Outputs>(s, p, maps, at, ring.stage, t, tokens.end);
+        free_stage<Outputs>(s, p, maps, at, ring.stage, tokens, n);
         ring.advance();
     }
     if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
@@ -360,10 +362,8 @@ __device__ __forceinline__ void start(Shared& s, const Problem& p, const Maps& m
         ptx::fence_mbarrier_init();
         const Place at = place_of(p);
         const Range tokens = segment_of(p, at);
-        for (int i = 0; i < kStages; ++i) {
-            const int t = tokens.start + i * kChunk;
-            if (t < tokens.end) load_chunk<Outputs>(s, p, maps, at, i, t);
-        }
+        for (int i = 0; i < least(kStages, tokens.chunks()); ++i)
+            load_chunk<Outputs>(s, p, maps, at, i, tokens.token<Outputs>(i));
     }
     __syncthreads();
 }

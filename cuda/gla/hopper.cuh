@@ -44,8 +44,17 @@ struct Place {
     int batch, head, segment, col;
 };
 
+// A segment's tokens. Outputs need its chunks from the first on; its own state is summed from the last
+// on: then what the blocks of this pass read last is what those of the next read first, from L2.
 struct Range {
-    int start, end;  // tokens
+    int start, end;
+
+    __device__ __forceinline__ int chunks() const { return ceil_div(end - start, kChunk); }
+
+    template <bool Forward>
+    __device__ __forceinline__ int token(int n) const {
+        return start + (Forward ? n : chunks() - 1 - n) * kChunk;
+    }
 };
 
 __device__ __forceinline__ Range segment_of(const Problem& p, const Place& at) {
