@@ -27,6 +27,13 @@ def _length(rng: np.random.Generator, index: int) -> int:
     return int(rng.choice(LENGTHS)) if index % 3 else int(rng.integers(1, 700))
 
 
+def _rung(index: int, length: int, segment: int | None) -> str | None:
+    """The launcher's choice, and Ampere's rungs in every sixth case."""
+    if length < 16 or index % 6 < 5:
+        return None
+    return "03_segments" if segment else "02_chunk"
+
+
 def scans() -> Iterator[Case]:
     """Selective scan: all data types, N, lanes, groups, strong decays, segments."""
     import cupy
@@ -77,7 +84,7 @@ def linears() -> Iterator[Case]:
         batch, length, heads, dk, dv = linear.sizes(w)
         initial = random_normal(rng, (batch, heads, dk, dv)) if index % 2 else None
         segment = 64 * int(sizes.integers(1, 5)) if index % 3 == 0 else None
-        rung = None if length < 16 else "03_segments" if segment else "02_chunk"
+        rung = _rung(index, length, segment)
         gate = linear.gate_gla(arrays, rung, initial=initial, segment=segment)
         yield f"{rung} strength={strength} segment={segment} {w.to_dict()}", gate
 
@@ -99,7 +106,8 @@ def duals() -> Iterator[Case]:
         s = dual.random_inputs(rng, w, cupy, strong=index % 7 == 0)
         batch, _, heads, width, states, _ = dual.sizes(w)
         initial = random_normal(rng, (batch, heads, states, width)) if index % 2 else None
-        yield str(w.to_dict()), dual.gate_ssd(s, None, initial)
+        rung = _rung(index, dual.sizes(w)[1], None)
+        yield f"{rung} {w.to_dict()}", dual.gate_ssd(s, rung, initial)
 
 
 SWEEPS: dict[str, Callable[[], Iterator[Case]]] = {

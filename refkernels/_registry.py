@@ -132,6 +132,8 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
             where="device",
             problem=f"refkernels.{module}:{name}",
             arguments=() if name == "StepProblem" else (rung,),
+            capability=HOPPER if rung.endswith("wgmma") else 80,
+            exact=rung.endswith("wgmma"),
         )
         for rung in rungs
     ]
