@@ -79,7 +79,7 @@ def arrays(batch, length, heads, dk, dv, kind, gate):
 @pytest.mark.parametrize("strength", [0.05, 1.0, 20.0])
 def test_chunks(on_hopper, shape, kind, strength):
     """From nearly no decay to e^-16 a step, from an initial state, lengths beside a chunk's."""
-    batch, length, heads, dk, dv = shape
+    batch, _, heads, dk, dv = shape
     initial = random_normal(generator(1), (batch, heads, dk, dv))
 
     gate = gla.gate_gla(arrays(*shape, kind, strength), RUNG, initial=initial, segment=320)
@@ -90,7 +90,7 @@ def test_chunks(on_hopper, shape, kind, strength):
 @pytest.mark.parametrize("kind", ["scalar", "vector"])
 @pytest.mark.parametrize("dims", [(64, 64), (128, 128)])
 def test_segments(on_hopper, kind, dims):
-    """Segments of one and two chunks, more chunks than stages: the carried states are the walked."""
+    """Segments of one and two chunks: the carried states are the walked ones."""
     drawn = arrays(1, 193, 1, *dims, kind, 0.2)
     initial = random_normal(generator(1), (1, 1, *dims))
 
