@@ -1,7 +1,7 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 206848
+// dynamic_smem: 222208
 // defines: DK=128 DV=128
 // defines: DK=64 DV=64
 // defines: DK=128 DV=128 HEADS=2 SSD=1
@@ -27,9 +27,10 @@
 //   round S, scale S, O and V and store O, 5 waits of about 60: 1200; two of them and the scores
 //   share the tensor cores: 1600 to 1800 clocks.  192 * 1700 / 1.755 GHz = 186 us.
 //
-// Registers: 40 + 88 + 2 * 192 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
+// Registers: 40 + 104 + 2 * 184 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
-// Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 16,384, gates 6 * 1552.
+// Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
+//   gates 6 * 1424.
 #include "gla/hopper.cuh"
 
 #ifndef HEADS
@@ -54,7 +55,7 @@ struct Gates {
     float rise[kChunk];    // scale 2^(G_i - start of its sub-chunk)
     float fall[kChunk];    // w_j 2^(end of its sub-chunk - G_j)
     float carry[kChunk];   // scale 2^(G_i)
-    float push[kChunk];    // w_j 2^(G_C - G_j)
+    u32 push[kChunk / 2];  // w_j 2^(G_C - G_j) of two tokens, bf16
     float decay;           // 2^(G_C)
     float unused[3];
 };
@@ -65,7 +66,7 @@ struct Shared {
         ValueTile v;
     } stage[kStages];
     Panel scores[kAhead][kHeads];
-    Panel out[kStateGroups];
+    Panel out[kStateGroups][2];
     Gates gates[kStages][kHeads];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
@@ -115,27 +116,47 @@ __device__ __forceinline__ float softplus(float x) {
     return x > 20.f ? x : w < 0.03125f ? series : log2_approx(1.f + w) * kLn2;
 }
 
-// Lane's two neighbouring tokens; beyond the end their gate is 0 and their weight too.
+// What turns a head's gates into decays and weights.
+struct HeadGates {
+    const u16* first;  // token 0's; null: no gate
+    int stride, last;  // tokens
+    float a, bias;     // SSD
+    int softplus;
+};
+
+__device__ __forceinline__ HeadGates head_gates(const Problem& p, const Place& at, int head,
+                                                Range tokens) {
+    return {p.g ? p.g + token_row(at.batch, 0, p.length, head, p.heads) : nullptr, p.heads,
+            tokens.end - 1, SSD ? p.a[head] : 1.f, SSD && p.bias ? p.bias[head] : 0.f, p.softplus};
+}
+
+// Lane's two neighbouring tokens as they lie in memory; beyond the end the last one again. Nothing
+// here waits for them: they are used a chunk later.
+struct RawPair {
+    u16 gate[2];
+};
+
+__device__ __forceinline__ RawPair read_gates(const HeadGates& h, int t) {
+    const int token = t + 2 * lane_index();
+    if (!h.first) return {0, 0};
+    return {h.first[static_cast<size_t>(least(token, h.last)) * h.stride],
+            h.first[static_cast<size_t>(least(token + 1, h.last)) * h.stride]};
+}
+
+// In log2; beyond the end the gate is 0 and the weight too.
 struct Pair {
     float gate[2], weight[2];
 };
 
-__device__ __forceinline__ Pair read_gates(const Problem& p, const Place& at, int head, int t,
-                                           int end) {
-    Pair x = {};
+__device__ __forceinline__ Pair weigh_gates(const HeadGates& h, const RawPair& raw, int t) {
+    Pair x;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const int token = t + 2 * lane_index() + i;
-        if (token >= end) continue;
-        const float raw =
-            p.g ? from_bf16(p.g[token_row(at.batch, token, p.length, head, p.heads)]) : 0.f;
-        if (SSD) {
-            const float delta = raw + (p.bias ? p.bias[head] : 0.f);
-            x.weight[i] = p.softplus ? softplus(delta) : delta;
-            x.gate[i] = x.weight[i] * p.a[head] * kLog2e;
-        } else {
-            x.gate[i] = raw * kLog2e, x.weight[i] = 1.f;
-        }
+        const float delta = from_bf16(raw.gate[i]) + h.bias;
+        const float inside = t + 2 * lane_index() + i <= h.last ? 1.f : 0.f;
+        const float step = SSD ? (h.softplus ? softplus(delta) : delta) : 1.f;
+        x.weight[i] = inside * step;
+        x.gate[i] = inside * (SSD ? step * h.a : delta) * kLog2e;
     }
     return x;
 }
@@ -155,6 +176,7 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     const float before = __shfl_sync(kFullMask, sum, most(lane / 8 * 8 - 1, 0));
     const float start = lane < 8 ? 0.f : before;
     const float g[2] = {sum - both + x.gate[0], sum};
+    float push[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
         const int token = 2 * lane + i;
@@ -163,8 +185,9 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
         to.rise[token] = scale * exp2_approx(g[i] - start);
         to.fall[token] = x.weight[i] * exp2_approx(end - g[i]);
         to.carry[token] = scale * exp2_approx(g[i]);
-        to.push[token] = x.weight[i] * exp2_approx(whole - g[i] + later);
+        push[i] = x.weight[i] * exp2_approx(whole - g[i] + later);
     }
+    to.push[lane] = pack_bf16(push[0], push[1]);
     if (lane == 0) to.decay = exp2_approx(whole);
     return whole;
 }
@@ -173,14 +196,15 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Place& at, int part,
                                            Range tokens) {
-    const int head = at.head + part, chunks = tokens.chunks();
+    const HeadGates head = head_gates(p, at, at.head + part, tokens);
+    const int chunks = tokens.chunks();
     float total = 0.f;
-    Pair next = read_gates(p, at, head, tokens.token<Outputs>(0), tokens.end);
+    RawPair next = read_gates(head, tokens.token<Outputs>(0));
     Ring ring;
+#pragma unroll 1
     for (int n = 0; n < chunks; ++n) {
-        const Pair x = next;
-        if (n + 1 < chunks)
-            next = read_gates(p, at, head, tokens.token<Outputs>(n + 1), tokens.end);
+        const Pair x = weigh_gates(head, next, tokens.token<Outputs>(n));
+        next = read_gates(head, tokens.token<Outputs>(least(n + 1, chunks - 1)));
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
         total += write_gates(s.gates[ring.stage][part], x, p.scale, Outputs ? 0.f : total);
         arrive_warp(&s.gated[ring.stage]);
@@ -204,8 +228,12 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
     ptx::wgmma_commit();
 }
 
-// A tile (rows of sub-chunk a, this warp's; columns of b < a): three factors of at most 1,
-// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token.
+// A warp's tile of scores: columns of 8 in x[4 ..], rows of 8 in x[2 ..], two columns a lane.
+using Tile = float[8];
+
+// Tile (a, b) of A, b < a, a this warp's sub-chunk: three factors of at most 1,
+// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token. Tiles
+// that are not past are computed too and never stored: no branch comes between the tiles' loads.
 __device__ __forceinline__ void weigh_past(u32 (&a)[4], const float* x, const Gates& gates,
                                            int block, float start, const float (&rise)[2]) {
     const int col = kSub * block + lane_index() % 4 * 2;
@@ -214,55 +242,71 @@ __device__ __forceinline__ void weigh_past(u32 (&a)[4], const float* x, const Ga
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // columns of 8, i / 2; rows of 8, i % 2
         const float2 w = *reinterpret_cast<const float2*>(&gates.fall[col + i / 2 * 8]);
-        const float* pair = x + i / 2 * 4 + i % 2 * 2;
-        a[i] = pack_bf16(pair[0] * row[i % 2] * w.x, pair[1] * row[i % 2] * w.y);
+        a[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
+                         x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
     }
 }
 
 // The tile on the diagonal: the difference first, so that no exponent of a used element is positive.
-__device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const float* x, const Gates& gates,
-                                               int block, const float (&sum)[2], float skip) {
-    const int g = lane_index() / 4, t = lane_index() % 4;
+__device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const Tile& x, const Gates& gates,
+                                               const float (&sum)[2], float skip) {
+    const int g = lane_index() / 4, t = lane_index() % 4, start = kSub * (warp_index() % 4);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t, at = kSub * block + col;
-        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[at]);
-        const float2 w = *reinterpret_cast<const float2*>(&gates.weight[at]);
+        const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t;
+        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[start + col]);
+        const float2 w = *reinterpret_cast<const float2*>(&gates.weight[start + col]);
         const float* pair = x + i / 2 * 4 + i % 2 * 2;
-        float low = pair[0] * w.x * exp2_approx(fminf(sum[i % 2] - past.x, 0.f));
-        float high = pair[1] * w.y * exp2_approx(fminf(sum[i % 2] - past.y, 0.f));
-        low = fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f);
-        high = fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f);
-        a[i] = pack_bf16(low, high);
+        const float low = pair[0] * w.x * exp2_approx(fminf(sum[i % 2] - past.x, 0.f));
+        const float high = pair[1] * w.y * exp2_approx(fminf(sum[i % 2] - past.y, 0.f));
+        a[i] = pack_bf16(fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f),
+                         fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f));
     }
 }
 
-// This warp's 16 rows of A for one head; above the diagonal they are zero.
+__device__ __forceinline__ void pick_diagonal(Tile& to, const float (&x)[kChunk / 2]) {
+    const int warp = warp_index() % 4;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        to[i] = warp < 2 ? (warp == 0 ? x[i] : x[8 + i]) : (warp == 2 ? x[16 + i] : x[24 + i]);
+}
+
+// This warp's 16 rows of A for one head. The tiles above the diagonal are zero from the start.
 __device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk / 2],
-                                             const Gates& gates, float skip) {
+                                             const Tile& diagonal, const Gates& gates,
+                                             float skip) {
     const int warp = warp_index() % 4, lane = lane_index(), row = kSub * warp + lane / 4;
     const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
     const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
-    const float start = warp > 0 ? gates.sum[kSub * warp - 1] : 0.f;
+    const float start = gates.sum[most(kSub * warp - 1, 0)];
+    u32 past[kSubs - 1][4], last[4];
 #pragma unroll
-    for (int block = 0; block < kSubs; ++block) {
-        u32 a[4] = {};
-        if (block < warp) weigh_past(a, x + 8 * block, gates, block, start, rise);
-        else if (block == warp) weigh_diagonal(a, x + 8 * block, gates, block, sum, skip);
-        ptx::stmatrix_x4(element(to, kSub * warp + lane % 16, kSub * block + lane / 16 * 8), a[0],
-                         a[1], a[2], a[3]);
+    for (int block = 0; block < kSubs - 1; ++block)
+        weigh_past(past[block], x + 8 * block, gates, block, start, rise);
+    weigh_diagonal(last, diagonal, gates, sum, skip);
+#pragma unroll
+    for (int block = 0; block <= kSubs - 1; ++block) {
+        const u32(&a)[4] = block < kSubs - 1 ? past[block] : last;
+        const int col = kSub * (block < kSubs - 1 ? block : warp) + lane / 16 * 8;
+        if (block < warp || block == kSubs - 1)
+            ptx::stmatrix_x4(element(to, kSub * warp + lane % 16, col), a[0], a[1], a[2], a[3]);
     }
 }
 
-__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Place& at,
-                                             Range tokens) {
+__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p) {
+    const Place at = place_of(p);
+    const Range tokens = segment_of(p, at);
     float skip[kHeads] = {};
     if (SSD && p.skip)
         for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[at.head + h];
+    const int thread = threadIdx.x % kWarpgroup;
+    for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
+        reinterpret_cast<u32*>(s.scores)[i] = 0;
+    ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
     Ring ring;
     ptx::Ring<kAhead> turn;
 #pragma unroll 1
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < tokens.chunks(); ++n) {
         float x[kChunk / 2];
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         issue_scores(x, s.stage[ring.stage].q, s.stage[ring.stage].k);
@@ -270,9 +314,12 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
         ptx::wgmma_wait<0>();
         ptx::pin(x);
-#pragma unroll
+        Tile diagonal;
+        pick_diagonal(diagonal, x);
+#pragma unroll 1  // both heads at once take more registers than there are
         for (int h = 0; h < kHeads; ++h)
-            write_scores(s.scores[turn.stage][h], x, s.gates[ring.stage][h], skip[h]);
+            write_scores(s.scores[turn.stage][h], x, diagonal, s.gates[ring.stage][h],
+                         h == 0 ? skip[0] : skip[kHeads - 1]);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
         arrive_warp(&s.empty[ring.stage]);
@@ -286,13 +333,12 @@ __device__ __forceinline__ void push_values(u32 (&to)[4][4], const u32 (&v)[4][4
                                             const Gates& gates) {
     const int t = lane_index() % 4;
 #pragma unroll
-    for (int step = 0; step < 4; ++step)
+    for (int step = 0; step < 4; ++step) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const float2 w =
-                *reinterpret_cast<const float2*>(&gates.push[16 * step + i / 2 * 8 + 2 * t]);
-            to[step][i] = scaled(v[step][i], w.x, w.y);
-        }
+        for (int i = 0; i < 4; ++i)
+            to[step][i] = multiply_bf16(v[step][i], gates.push[8 * step + i / 2 * 4 + t]);
+        ptx::pin(to[step]);  // now, not between the products that follow
+    }
 }
 
 __device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
@@ -326,6 +372,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             const float decay = gates.decay;
 #pragma unroll
             for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
+            ptx::pin(state);
         }
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
@@ -344,7 +391,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-            store_outputs(o, s.out[group], out, group, tokens.token<true>(n), panel, at.batch);
+            store_outputs(o, s.out[group], n, out, group, tokens.token<true>(n), panel, at.batch);
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
@@ -391,29 +438,35 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Ma
 }
 
 template <bool Outputs>
-__device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
-    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
+__device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const Maps& maps) {
     const Place at = place_of(p);
     const Range tokens = segment_of(p, at);
+    const int part = warp_index() - 1;
+    if (part < 0) {
+        if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, tokens);
+        __syncwarp();
+    } else if (part < kHeads) {
+        const float total = sum_gates<Outputs>(s, p, at, part, tokens);
+        const size_t row = static_cast<size_t>(at.batch) * p.heads + at.head + part;
+        if (!Outputs && blockIdx.x == 0 && lane_index() == 0)
+            p.decay[row * p.segments + at.segment] = exp2_approx(total);
+    }
+}
+
+// Each role finds its place itself: values that live across the split would be spilled.
+template <bool Outputs>
+__device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
+    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     init_barriers(s, 4 * kStateGroups + (Outputs ? 4 : 0));
     const int role = warpgroup_index();
     if (role == 0) {
         ptx::registers_shrink<40>();
-        const int part = warp_index() - 1;
-        if (part < 0) {
-            if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, tokens);
-            __syncwarp();
-        } else if (part < kHeads) {
-            const float total = sum_gates<Outputs>(s, p, at, part, tokens);
-            const size_t row = static_cast<size_t>(at.batch) * p.heads + at.head + part;
-            if (!Outputs && blockIdx.x == 0 && lane_index() == 0)
-                p.decay[row * p.segments + at.segment] = exp2_approx(total);
-        }
+        supply_role<Outputs>(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<88>();
-        if (Outputs) score_chunks(s, p, at, tokens);
+        ptx::registers_shrink<104>();
+        if (Outputs) score_chunks(s, p);
     } else {
-        ptx::registers_grow<192>();
+        ptx::registers_grow<184>();
         state_role<Outputs>(s, p, maps, role - 2);
     }
 }

@@ -1,7 +1,7 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 208896
+// dynamic_smem: 225280
 // defines: DK=128 DV=128
 // defines: DK=64 DV=64
 //
@@ -9,9 +9,9 @@
 // of 16; G_i is the sum of log2 gates from the start of token i's sub-chunk, L_a the sum of sub-chunk
 // a. Per key dimension, with every exponent a sum of gates, so <= 0:
 //
-//     q^_i = scale q_i 2^(G_i)          q~_i = q^_i 2^(L_0 + .. + L_{a-1})       i in a
+//     q^_i = q_i 2^(G_i)                q~_i = scale q^_i 2^(L_0 + .. + L_{a-1}) i in a
 //     k^_j = k_j 2^(L_b - G_j)          k~_j = k^_j 2^(L_{b+1} + .. + L_3)       j in b
-//     A_ij = q^_i . F_ab k^_j           F_ab = 2^(L_{b+1} + .. + L_{a-1}); on the diagonal 2^(-L_a), which
+//     A_ij = scale q^_i . F_ab k^_j     F_ab = 2^(L_{b+1} + .. + L_{a-1}); on the diagonal 2^(-L_a), which
 //                                       vector.cuh tells when to use and what to do instead
 //     O = q~ S + A V                    S = 2^(L_0 + .. + L_3) S + k~^T V
 //
@@ -34,7 +34,7 @@
 // a warpgroup for loads alone would cost the registers that these need.
 //
 // Registers: 2 * 88 + 2 * 168 = 512 = 65,536 / 128. Shared memory: two stages 131,072, k~ 32,768,
-//   A 16,384, outputs 16,384, decays and strong diagonals 11,600.
+//   A 16,384, outputs 32,768, decays and strong diagonals 11,600.
 #include "gla/hopper.cuh"
 #include "gla/pairs.cuh"
 
@@ -43,6 +43,7 @@ constexpr int kScaling = 2;       // warpgroups that scale and score: two warps 
 constexpr int kScalers = kScaling * kWarpgroup;
 constexpr int kScalerWarps = kScalers / kWarp;
 constexpr int kBarrier = 1 + kStateGroups;  // the named barrier of the scaling warpgroups
+constexpr int kBatch = 8;         // tokens in flight while scaling; rows of one swizzle
 constexpr int kStateWarps = 4 * kStateGroups;
 constexpr int kThreads = kWarpgroup * (kScaling + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
@@ -62,7 +63,7 @@ struct Shared {
     } stage[kStages];
     KeyTile pushed[kStages];  // k~
     Panel scores[kStages];
-    Panel out[kStateGroups];
+    Panel out[kStateGroups][2];
     float decay[kStages][kDk];  // 2^(L_0 + .. + L_3)
     float sum[kSubs][kDk];      // L_a
     float between[kFactors][kDk];
@@ -141,7 +142,7 @@ __device__ __forceinline__ u32* two(KeyTile& tile, const Part& part, int i) {
 
 __device__ __forceinline__ float2 sum_gates(KeyTile& g, const Part& part) {
     float2 sum = make_float2(0.f, 0.f);
-#pragma unroll 4
+#pragma unroll 8
     for (int i = 0; i < kSub; ++i) {
         const u32 gate = *two(g, part, i);
         sum.x += bf16_low(gate), sum.y += bf16_high(gate);
@@ -149,12 +150,14 @@ __device__ __forceinline__ float2 sum_gates(KeyTile& g, const Part& part) {
     return make_float2(sum.x * kLog2e, sum.y * kLog2e);
 }
 
-// Sums of the sub-chunks before (First = 0) or after the part's own.
-__device__ __forceinline__ float2 sum_of(const Shared& s, int first, int last, int dim) {
+// Sums of gates of sub-chunks 0..3 at two dimensions, weighted 1 where `take(sub)`.
+template <typename Take>
+__device__ __forceinline__ float2 sum_of(const Shared& s, int dim, Take take) {
     float2 sum = make_float2(0.f, 0.f);
-    for (int sub = first; sub < last; ++sub) {
+#pragma unroll
+    for (int sub = 0; sub < kSubs; ++sub) {
         const float2 x = *reinterpret_cast<const float2*>(&s.sum[sub][dim]);
-        sum.x += x.x, sum.y += x.y;
+        sum.x += take(sub) ? x.x : 0.f, sum.y += take(sub) ? x.y : 0.f;
     }
     return sum;
 }
@@ -170,25 +173,36 @@ template <bool Outputs>
 __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& part, float2 sum,
                                            float2 later, float scale) {
     auto& in = s.stage[stage];
-    const float2 before = sum_of(s, 0, part.sub, part.dim);
-    const float2 after = sum_of(s, part.sub + 1, kSubs, part.dim);
-    const float2 carry = make_float2(exp2_approx(before.x), exp2_approx(before.y));
+    const float2 before = sum_of(s, part.dim, [&](int sub) { return sub < part.sub; });
+    const float2 after = sum_of(s, part.dim, [&](int sub) { return sub > part.sub; });
+    const float2 carry =
+        make_float2(scale * exp2_approx(before.x), scale * exp2_approx(before.y));
     const float2 push = make_float2(exp2_approx(after.x + later.x), exp2_approx(after.y + later.y));
     float2 run = make_float2(0.f, 0.f);
-#pragma unroll 4
-    for (int i = 0; i < kSub; ++i) {
-        u32 *gate = two(in.g, part, i), *k = two(in.k, part, i);
-        run.x = fmaf(bf16_low(*gate), kLog2e, run.x), run.y = fmaf(bf16_high(*gate), kLog2e, run.y);
-        const float low = bf16_low(*k) * exp2_approx(sum.x - run.x);
-        const float high = bf16_high(*k) * exp2_approx(sum.y - run.y);
-        *two(s.pushed[stage], part, i) = pack_bf16(low * push.x, high * push.y);
-        if (!Outputs) continue;
-        *k = pack_bf16(low, high);
-        u32* q = two(in.q, part, i);
-        const float left = bf16_low(*q) * scale * exp2_approx(run.x);
-        const float right = bf16_high(*q) * scale * exp2_approx(run.y);
-        *q = pack_bf16(left, right);
-        *gate = pack_bf16(left * carry.x, right * carry.y);
+#pragma unroll 1
+    for (int first = 0; first < kSub; first += kBatch) {
+        Part here = part;
+        here.offset += first * kPanelCols * 2;
+        u32 g[kBatch], k[kBatch], q[kBatch];
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {  // all loads before the first store
+            g[i] = *two(in.g, here, i), k[i] = *two(in.k, here, i);
+            if (Outputs) q[i] = *two(in.q, here, i);
+        }
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+            run.x = fmaf(bf16_low(g[i]), kLog2e, run.x);
+            run.y = fmaf(bf16_high(g[i]), kLog2e, run.y);
+            const float low = bf16_low(k[i]) * exp2_approx(sum.x - run.x);
+            const float high = bf16_high(k[i]) * exp2_approx(sum.y - run.y);
+            *two(s.pushed[stage], here, i) = pack_bf16(low * push.x, high * push.y);
+            if (!Outputs) continue;
+            *two(in.k, here, i) = pack_bf16(low, high);
+            const float left = bf16_low(q[i]) * exp2_approx(run.x);
+            const float right = bf16_high(q[i]) * exp2_approx(run.y);
+            *two(in.q, here, i) = pack_bf16(left, right);
+            *two(in.g, here, i) = pack_bf16(left * carry.x, right * carry.y);
+        }
     }
     if (part.sub == 0)
         *reinterpret_cast<float2*>(&s.decay[stage][part.dim]) =
@@ -196,7 +210,9 @@ __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& par
     if (!Outputs) return;
     write_factor(s, part.sub, part.dim, make_float2(-sum.x, -sum.y));
     if (part.sub == 1 || part.sub == 2) write_factor(s, 3 + part.sub, part.dim, sum);
-    if (part.sub == 3) write_factor(s, 6, part.dim, sum_of(s, 1, 3, part.dim));
+    if (part.sub == 3)
+        write_factor(s, 6, part.dim,
+                     sum_of(s, part.dim, [](int sub) { return sub == 1 || sub == 2; }));
 }
 
 // The 16 x 16 tile (sub, b) of A, b < sub or a safe diagonal; 8 columns each in left and right.
@@ -206,7 +222,7 @@ __device__ __forceinline__ void score_tile(Shared& s, int stage, int sub, int b,
                                            float (&right)[4]) {
     const int lane = lane_index(), t = lane % 4;
     auto& in = s.stage[stage];
-#pragma unroll 2
+#pragma unroll 4
     for (int d = 0; d < kDk; d += 16) {
         u32 q[4], k[4];
         const int panel = d / kPanelCols, col = d % kPanelCols;
@@ -232,7 +248,8 @@ __device__ __forceinline__ float pair_sum(const Shared& s, int sub, int i, int j
 
 // A warp's tiles of the lower triangle: those of its sub-chunk's row whose number has its parity. The
 // tiles above the diagonal are zero from the start.
-__device__ __forceinline__ void score_part(Shared& s, int stage, int warp, bool strong) {
+__device__ __forceinline__ void score_part(Shared& s, int stage, int warp, bool strong,
+                                           float scale) {
     const int lane = lane_index(), g = lane / 4, t = lane % 4, sub = warp / 2;
 #pragma unroll 1
     for (int b = warp % 2; b <= sub; b += 2) {
@@ -248,7 +265,7 @@ __device__ __forceinline__ void score_part(Shared& s, int stage, int warp, bool 
                 if (strong) low = pair_sum(s, sub, i, j), high = pair_sum(s, sub, i, j + 1);
                 low = j <= i ? low : 0.f, high = j + 1 <= i ? high : 0.f;
             }
-            a[x] = pack_bf16(low, high);
+            a[x] = pack_bf16(scale * low, scale * high);
         }
         ptx::stmatrix_x4(element(s.scores[stage], sub * kSub + lane % 16,
                                  b * kSub + lane / 16 * 8), a[0], a[1], a[2], a[3]);
@@ -279,18 +296,18 @@ __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int 
         ptx::named_barrier_sync(kBarrier, kScalers);
         const bool strong = Outputs && (s.strong[warp] || s.strong[warp ^ 1]);
         if (strong)
-            add_pairs(s.pairs[warp], part.active, p.scale, [&](int what, int i) {
+            add_pairs(s.pairs[warp], part.active, 1.f, [&](int what, int i) {
                 Part here = part;  // opaque: 8 addresses kept in registers would spill
                 here.offset = opaque(part.offset);
                 return *two(what == kQuery ? in.q : what == kKey ? in.k : in.g, here, i);
             });
         if (part.active) scale_part<Outputs>(s, ring.stage, part, sum, total, p.scale);
         if (!Outputs) {
-            const float2 chunk = sum_of(s, 0, kSubs, part.dim);
+            const float2 chunk = sum_of(s, part.dim, [](int) { return true; });
             total.x += chunk.x, total.y += chunk.y;
         }
         ptx::named_barrier_sync(kBarrier, kScalers);
-        if (Outputs) score_part(s, ring.stage, warp, strong);
+        if (Outputs) score_part(s, ring.stage, warp, strong, p.scale);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[ring.stage]);
         ring.advance();
@@ -338,7 +355,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const M
         if (Outputs) {
             ptx::wgmma_wait<1>();
             ptx::pin(o);
-            store_outputs(o, s.out[group], maps.out, group, tokens.token<true>(n), panel,
+            store_outputs(o, s.out[group], n, maps.out, group, tokens.token<true>(n), panel,
                           at.batch);
         }
         ptx::wgmma_wait<0>();

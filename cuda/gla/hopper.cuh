@@ -179,25 +179,28 @@ __device__ __forceinline__ void finish_state(State& s, const Problem& p, const P
         move_state<true>(s, p.last + row * p.dv + col, p.dv);
 }
 
-// O^T into the staging panel as [token][column], and from there by TMA, which leaves out tokens
-// beyond the sequence's end. One thread of the warpgroup issues the copies and waits for them.
-__device__ __forceinline__ void store_outputs(const Output& o, Panel& staged, const TensorMap* map,
-                                              int group, int token, int panel, int batch) {
+// O^T of the segment's chunk n into a staging panel as [token][column], and from there by TMA, which
+// leaves out tokens beyond the sequence's end. One thread of the warpgroup issues the copies. Two
+// panels: when all have met over chunk n, the copy of chunk n - 1 has been read, and its panel is
+// free for chunk n + 1.
+__device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
+                                              const TensorMap* map, int group, int token, int panel,
+                                              int batch) {
     const bool issuer = threadIdx.x % kWarpgroup == 0;
     const int row = warp_index() % 4 * 16;
-    if (issuer) ptx::bulk_wait_read<0>();
-    ptx::named_barrier_sync(1 + group, kWarpgroup);
+    Panel& to = staged[n % 2];
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(staged, 16 * c, row),
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
                                     pack_bf16(o[8 * c], o[8 * c + 1]),
                                     pack_bf16(o[8 * c + 2], o[8 * c + 3]),
                                     pack_bf16(o[8 * c + 4], o[8 * c + 5]),
                                     pack_bf16(o[8 * c + 6], o[8 * c + 7]));
     ptx::fence_async_shared();
+    if (issuer) ptx::bulk_wait_read<0>();
     ptx::named_barrier_sync(1 + group, kWarpgroup);
     if (issuer) {
-        ptx::tma_store_4d(map, &staged, 0, token, panel, batch);
+        ptx::tma_store_4d(map, &to, 0, token, panel, batch);
         ptx::bulk_commit();
     }
 }

@@ -268,10 +268,10 @@ def hopper_shared(x: Sequence, dv: int) -> int:
     key, value = CHUNK * dk * 2, CHUNK * dv * 2
     if x.vector:
         floats = (2 + 4 + 7) * dk + 8 * 136 + 8 + 2
-        used = 2 * (4 * key + value + panel) + value + 4 * floats + 48
+        used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
-        floats = 3 * heads * (6 * CHUNK + 4)
-        used = 3 * (2 * key + value) + 2 * heads * panel + value + 4 * floats + 104
+        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
+        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
     return ceil_div(used, 1024) * 1024
 
 
