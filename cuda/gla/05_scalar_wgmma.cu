@@ -79,22 +79,54 @@ struct Maps {
 
 using Ring = ptx::Ring<kStages>;
 
-// Grid (columns of dv / kDv, or 1; segments; batch * heads / kHeads).
-__device__ __forceinline__ Place place_of(const Problem& p) {
-    const int per_batch = p.heads / kHeads;
-    const int head = static_cast<int>(blockIdx.z) % per_batch * kHeads;
-    return {static_cast<int>(blockIdx.z) / per_batch, head,
-            static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kDv};
-}
+// A run of chunks of one place: a whole sequence, a segment of one, or a piece that another block
+// begins (`taken`) or ends (`handed`).
+struct Part {
+    Place at;
+    Range tokens;
+    bool taken, handed;
+};
+
+// The parts of a block. Where there are more sequences (of columns of heads) than SMs, as many blocks
+// as SMs share all their chunks evenly: block x has chunks [first, last) of the sequences laid end to
+// end. It works them from the last sequence to the first: the beginning of a sequence, which the next
+// block ends, comes first, and the end of one, which the block before begins, comes last; nobody has
+// to wait for the state in between. A block has at least one sequence's chunks.
+// Grid (blocks, segments).
+struct Share {
+    int chunks, first, last;
+
+    __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
+        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kHeads * p.batch * chunks;
+        first = static_cast<int>(total * blockIdx.x / gridDim.x);
+        last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
+    }
+
+    __device__ __forceinline__ int parts() const {
+        return ceil_div(last, chunks) - first / chunks;
+    }
+
+    __device__ __forceinline__ Part part(const Problem& p, int i) const {
+        const int sequence = ceil_div(last, chunks) - 1 - i, from = sequence * chunks;
+        const int start = most(first - from, 0), end = least(last - from, chunks);
+        const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
+        const int group = sequence / columns;
+        const Place at = {group / groups, group % groups * kHeads, static_cast<int>(blockIdx.y),
+                          sequence % columns * kDv};
+        if (p.segments > 1) return {at, segment_of(p, at), false, false};
+        return {at, {start * kChunk, least(end * kChunk, p.length)}, start > 0, end < chunks};
+    }
+};
 
 // ---------------------------------------------------------------- loader: one thread
 
 template <bool Outputs>
 __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const Maps& maps,
-                                            const Place& at, Range tokens) {
+                                            const Part& part, Ring& ring) {
+    const Place at = part.at;
+    const Range tokens = part.tokens;
     const int key = at.head / (p.heads / p.key_heads) * kKeyPanels;
     const int value = (at.head * p.dv + at.col) / kPanelCols;
-    Ring ring;
     for (int n = 0; n < tokens.chunks(); ++n) {
         const int t = tokens.token<Outputs>(n);
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
@@ -194,19 +226,19 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
 
 // The next chunk's gates are on their way while this one's are summed. Returns the sum of all.
 template <bool Outputs>
-__device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Place& at, int part,
-                                           Range tokens) {
-    const HeadGates head = head_gates(p, at, at.head + part, tokens);
+__device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
+                                           Ring& ring) {
+    const Range tokens = part.tokens;
+    const HeadGates head = head_gates(p, part.at, part.at.head + nth, tokens);
     const int chunks = tokens.chunks();
     float total = 0.f;
     RawPair next = read_gates(head, tokens.token<Outputs>(0));
-    Ring ring;
 #pragma unroll 1
     for (int n = 0; n < chunks; ++n) {
         const Pair x = weigh_gates(head, next, tokens.token<Outputs>(n));
         next = read_gates(head, tokens.token<Outputs>(least(n + 1, chunks - 1)));
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        total += write_gates(s.gates[ring.stage][part], x, p.scale, Outputs ? 0.f : total);
+        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
         arrive_warp(&s.gated[ring.stage]);
         ring.advance();
     }
@@ -293,20 +325,13 @@ __device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk 
     }
 }
 
-__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p) {
-    const Place at = place_of(p);
-    const Range tokens = segment_of(p, at);
+__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
+                                             Ring& ring, ptx::Ring<kAhead>& turn) {
     float skip[kHeads] = {};
     if (SSD && p.skip)
-        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[at.head + h];
-    const int thread = threadIdx.x % kWarpgroup;
-    for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
-        reinterpret_cast<u32*>(s.scores)[i] = 0;
-    ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
-    Ring ring;
-    ptx::Ring<kAhead> turn;
+        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
 #pragma unroll 1
-    for (int n = 0; n < tokens.chunks(); ++n) {
+    for (int n = 0; n < part.tokens.chunks(); ++n) {
         float x[kChunk / 2];
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         issue_scores(x, s.stage[ring.stage].q, s.stage[ring.stage].k);
@@ -350,18 +375,24 @@ __device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
     }
 }
 
-template <bool Outputs>
-__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
-                                            const Place& at, int group, State& state,
-                                            Range tokens) {
-    const int part = kHeads == 2 ? group : 0;
-    const int panel = (at.head * p.dv + at.col) / kPanelCols + group;
+// Where a state warpgroup is, from part to part.
+struct Walk {
     Ring ring;
     ptx::Ring<kAhead> turn;
+    int stored = 0;
+};
+
+template <bool Outputs>
+__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
+                                            const Part& part, int group, State& state, Walk& walk) {
+    const int head = kHeads == 2 ? group : 0;
+    const int panel = (part.at.head * p.dv + part.at.col) / kPanelCols + group;
+    Ring& ring = walk.ring;
+    auto& turn = walk.turn;
 #pragma unroll 1
-    for (int n = 0; n < tokens.chunks(); ++n) {
+    for (int n = 0; n < part.tokens.chunks(); ++n) {
         auto& in = s.stage[ring.stage];
-        const Gates& gates = s.gates[ring.stage][part];
+        const Gates& gates = s.gates[ring.stage][head];
         Output o;
         u32 rounded[kDk / 16][4];
         if (Outputs) pack_state(rounded, state);
@@ -383,7 +414,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             scale_outputs(o, gates);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
-            issue_scored(o, v, s.scores[turn.stage][part]);
+            issue_scored(o, v, s.scores[turn.stage][head]);
         }
         ptx::pin(state);
         issue_update(state, pushed, in.k);
@@ -391,14 +422,14 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-            store_outputs(o, s.out[group], n, out, group, tokens.token<true>(n), panel, at.batch);
+            store_outputs(o, s.out[group], walk.stored++, out, group,
+                          part.tokens.token<true>(n), panel, part.at.batch);
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
         arrive_warp(&s.empty[ring.stage]);
         ring.advance(), turn.advance();
     }
-    if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
 }
 
 // ---------------------------------------------------------------- roles
@@ -419,38 +450,90 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
     __syncthreads();
 }
 
+// A state on its way from the block that begins a sequence to the one that ends it, in the order of
+// registers.
+template <bool Write>
+__device__ __forceinline__ void pass_state(State& s, const Problem& p, int block, int group) {
+    const int thread = threadIdx.x % kWarpgroup, slot = block * kStateGroups + group;
+    float* at = p.passed + static_cast<size_t>(slot) * kStateRegisters * kWarpgroup + thread;
+    if (!Write) {
+        if (thread == 0) ptx::await(p.handed + slot);
+        ptx::named_barrier_sync(1 + group, kWarpgroup);
+    }
+#pragma unroll
+    for (int i = 0; i < kStateRegisters; ++i) {
+        if (Write) at[i * kWarpgroup] = s[i];
+        else s[i] = __ldcg(at + i * kWarpgroup);
+    }
+    if (Write) {
+        ptx::named_barrier_sync(1 + group, kWarpgroup);
+        if (thread == 0) ptx::signal(p.handed + slot);
+    }
+}
+
 // This warpgroup's part of a state: 64 columns of one head, or the whole of another.
 template <bool Outputs>
-__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Maps& maps,
-                                           int group) {
-    const Place at = place_of(p);
-    const int head = at.head + (kHeads == 2 ? group : 0);
+__device__ __forceinline__ void work_state(Shared& s, const Problem& p, const Maps& maps,
+                                           const Part& part, int group, Walk& walk) {
+    const Place at = part.at;
+    const int head = at.head + (kHeads == 2 ? group : 0), block = blockIdx.x;
     const int col = kHeads == 2 ? 0 : at.col + kPanelCols * group;
     float* local = p.local + state_row(p, at.batch, head, 0, p.segments) * p.dv + col;
     const float* decay = p.decay + (static_cast<size_t>(at.batch) * p.heads + head) * p.segments;
     State state = {};
-    if (Outputs)
+    if (part.taken)
+        pass_state<false>(state, p, block - 1, group);
+    else if (Outputs)
         start_state(state, p, at, local, col, head, [&](int segment, int) {
             return make_float2(decay[segment], decay[segment]);
         });
-    walk_chunks<Outputs>(s, p, maps.out, at, group, state, segment_of(p, at));
-    finish_state<Outputs>(state, p, at, local, col, head);
+    walk_chunks<Outputs>(s, p, maps.out, part, group, state, walk);
+    if (part.handed) pass_state<true>(state, p, block, group);
+    else finish_state<Outputs>(state, p, at, local, col, head);
+}
+
+template <bool Outputs>
+__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Maps& maps,
+                                           int group) {
+    const Share share(p);
+    Walk walk;
+#pragma unroll 1
+    for (int i = 0; i < share.parts(); ++i)
+        work_state<Outputs>(s, p, maps, share.part(p, i), group, walk);
+    if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
 }
 
 template <bool Outputs>
 __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const Maps& maps) {
-    const Place at = place_of(p);
-    const Range tokens = segment_of(p, at);
-    const int part = warp_index() - 1;
-    if (part < 0) {
-        if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, tokens);
+    const Share share(p);
+    const int nth = warp_index() - 1;
+    Ring ring;
+    if (nth < 0) {
+        if (ptx::elect_one())
+            for (int i = 0; i < share.parts(); ++i)
+                load_chunks<Outputs>(s, p, maps, share.part(p, i), ring);
         __syncwarp();
-    } else if (part < kHeads) {
-        const float total = sum_gates<Outputs>(s, p, at, part, tokens);
-        const size_t row = static_cast<size_t>(at.batch) * p.heads + at.head + part;
-        if (!Outputs && blockIdx.x == 0 && lane_index() == 0)
-            p.decay[row * p.segments + at.segment] = exp2_approx(total);
+    } else if (nth < kHeads) {
+        for (int i = 0; i < share.parts(); ++i) {
+            const Part part = share.part(p, i);
+            const float total = sum_gates<Outputs>(s, p, part, nth, ring);
+            const size_t row = static_cast<size_t>(part.at.batch) * p.heads + part.at.head + nth;
+            if (!Outputs && part.at.col == 0 && lane_index() == 0)
+                p.decay[row * p.segments + part.at.segment] = exp2_approx(total);
+        }
     }
+}
+
+__device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
+    const int thread = threadIdx.x % kWarpgroup;
+    for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
+        reinterpret_cast<u32*>(s.scores)[i] = 0;
+    ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
+    const Share share(p);
+    Ring ring;
+    ptx::Ring<kAhead> turn;
+#pragma unroll 1
+    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), ring, turn);
 }
 
 // Each role finds its place itself: values that live across the split would be spilled.
@@ -464,7 +547,7 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
         supply_role<Outputs>(s, p, maps);
     } else if (role == 1) {
         ptx::registers_shrink<104>();
-        if (Outputs) score_chunks(s, p);
+        if (Outputs) score_role(s, p);
     } else {
         ptx::registers_grow<184>();
         state_role<Outputs>(s, p, maps, role - 2);

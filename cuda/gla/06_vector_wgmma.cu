@@ -33,7 +33,7 @@
 // hold S^T (hopper.cuh). The last of their warps to have read a stage sends for the chunk after next:
 // a warpgroup for loads alone would cost the registers that these need.
 //
-// Registers: 2 * 88 + 2 * 168 = 512 = 65,536 / 128. Shared memory: two stages 131,072, k~ 32,768,
+// Registers: 2 * 96 + 2 * 160 = 512 = 65,536 / 128. Shared memory: two stages 131,072, k~ 32,768,
 //   A 16,384, outputs 32,768, decays and strong diagonals 11,600.
 #include "gla/hopper.cuh"
 #include "gla/pairs.cuh"
@@ -421,10 +421,10 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
     start<Outputs>(s, p, maps);
     const int role = warpgroup_index();
     if (role < kScaling) {
-        ptx::registers_shrink<88>();
+        ptx::registers_shrink<96>();
         scale_role<Outputs>(s, p);
     } else {
-        ptx::registers_grow<168>();
+        ptx::registers_grow<160>();
         state_role<Outputs>(s, p, maps, role - kScaling);
     }
 }

@@ -21,6 +21,8 @@ struct Problem {
     float* last;          // after the last token [batch, heads, dk, dv]; null: not wanted
     float* local;         // of each segment from zero, likewise (Hopper)
     float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
+    float* passed;        // states handed from block to block, one of a block's each
+    u32* handed;          // a flag for each, 0 between launches
     u16* out;
     float scale;
     int softplus;

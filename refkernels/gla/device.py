@@ -311,11 +311,21 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
         local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
         decay = cupy.empty((batch, heads, segments, dk if x.vector else 1), cupy.float32)
         fields, keep = fields | {"local": local, "decay": decay}, (*keep, local, decay)  # type: ignore[assignment]
-        grid = (columns, segments - 1, others)
+        grid = _grid(x, columns, segments - 1, others)
         launches = [bound_launch(source, "segment_states", grid, fields, defines, **shape)]
-    grid = (columns, segments, others)
+    elif not x.vector and columns * others > sm_count():
+        blocks, columns, others = sm_count(), sm_count(), 1
+        passed = cupy.empty((blocks, dk, width), cupy.float32)
+        handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
+        fields, keep = fields | {"passed": passed, "handed": handed}, (*keep, passed, handed)  # type: ignore[assignment]
+    grid = _grid(x, columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+def _grid(x: Sequence, columns: int, segments: int, others: int) -> tuple[int, int, int]:
+    """06_vector_wgmma.cu finds its place by three dimensions, 05_scalar_wgmma.cu by two."""
+    return (columns, segments, others) if x.vector else (columns * others, segments, 1)
 
 
 def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
@@ -333,6 +343,8 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "last": final,
         "local": None,
         "decay": None,
+        "passed": None,
+        "handed": None,
         "out": out,
         "scale": x.scale,
         "softplus": int(x.softplus),

@@ -128,3 +128,26 @@ def test_three_calls_are_one(on_hopper, kind):
 
     assert (np.concatenate(parts, axis=1) == whole).all()
     assert (state == last).all()
+
+
+def test_blocks_share_the_chunks_of_more_heads_than_there_are(on_hopper):
+    """6 pairs of heads, 6 chunks each, on 4 blocks of 9: sequences begun by one, ended by the next."""
+    w = Ssd(batch=1, seq_len=330, heads=12, state=64)
+    s = ssd.random_inputs(generator(2), w)
+    initial = random_normal(generator(1), (1, 12, 64, 64))
+
+    gate = ssd.gate_ssd(s, RUNG, initial)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize(("length", "heads"), [(300, 6), (65, 9), (64, 5)])
+def test_shares_of_scalar_gates(on_hopper, monkeypatch, length, heads):
+    """Shares that split sequences at a chunk, in the middle, or not at all."""
+    monkeypatch.setattr(gla, "CHECKED_HEADS", heads)
+    initial = random_normal(generator(1), (1, heads, 64, 64))
+    drawn = arrays(1, length, heads, 64, 64, "scalar", 0.1)
+
+    gate = gla.gate_gla(drawn, RUNG, initial=initial)
+
+    assert gate.passed, gate
