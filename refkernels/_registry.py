@@ -132,8 +132,8 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
             where="device",
             problem=f"refkernels.{module}:{name}",
             arguments=() if name == "StepProblem" else (rung,),
-            capability=HOPPER if rung.endswith("wgmma") else 80,
-            exact=rung.endswith("wgmma"),
+            capability=HOPPER if "wgmma" in rung else 80,
+            exact="wgmma" in rung,
         )
         for rung in rungs
     ]
