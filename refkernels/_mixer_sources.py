@@ -10,7 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from refkernels._compile import compile_kernel, device_capability, runs_on
 from refkernels._sources import kernel_source, read_spec
 from refkernels.gla.device import KEY_DIMS
-from refkernels.selective_scan.device import MOST_SHARE, POLYNOMIALS, STATES, TYPES
+from refkernels.selective_scan.device import (
+    MOST_SHARE,
+    MOST_TURN_STATES,
+    POLYNOMIALS,
+    STATES,
+    TYPES,
+)
 
 Job = tuple[str, dict[str, int]]
 
@@ -29,8 +35,11 @@ def scan_variants() -> Iterator[Job]:
                 yield "selective_scan/02_shared_groups.cu", split
             if max(1, states // MOST_SHARE) <= lanes <= states // 2:
                 yield "selective_scan/03_state_lanes.cu", split
-                yield "selective_scan/04_polynomial.cu", split | {"POLY": POLYNOMIALS}
                 yield "selective_scan/segments.cu", split
+        if kind != TYPES["fp32"]:
+            for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
+                shared = plain | {"TURNS": turns, "POLY": POLYNOMIALS}
+                yield "selective_scan/04_outer_products.cu", shared
 
 
 def linear_variants() -> Iterator[Job]:

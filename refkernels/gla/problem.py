@@ -9,7 +9,7 @@ import numpy as np
 
 from perfmodel.workload import LinearAttention
 from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
-from refkernels.gla import naive
+from refkernels.gla import naive, oracle
 
 CHECKED_HEADS = 4
 """Heads that a gate compares: they are independent, and the oracle walks every token."""
@@ -57,7 +57,7 @@ def gate_gla(
     device.prepare(x, out, final=final, rung=rung, segment=segment)()
     heads = CHECKED_HEADS
     start = None if initial is None else initial[:, :heads]
-    o, state = naive.gla(**head_slice(arrays, heads), initial=start, xp=cupy)
+    o, state = oracle.gla(**head_slice(arrays, heads), initial=start, xp=cupy)
     worst = worse("gla", widen(out, "bf16")[:, :, :heads], o, final[:, :heads], state)
     written = not bool(cupy.isnan(widen(out, "bf16")).any())
     return worst if written else replace(worst, passed=False, error=float("inf"))

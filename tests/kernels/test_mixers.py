@@ -11,8 +11,11 @@ from perfmodel.workload import Gemm, LinearAttention, SelectiveScan, Ssd
 from refkernels._mixer_work import work
 from refkernels.gla import device as gla_device
 from refkernels.gla import naive as gla
+from refkernels.gla import oracle as gla_oracle
 from refkernels.selective_scan import device as scan_device
 from refkernels.selective_scan import naive as scan
+from refkernels.selective_scan import oracle
+from refkernels.selective_scan.problem import random_inputs, widened
 from refkernels.ssd import naive as ssd
 
 
@@ -51,6 +54,21 @@ def test_zero_steps_keep_the_state():
     assert h.ravel() == [4.0]
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_compiled_oracle_is_the_naive_one(dtype):
+    """Groups, a gate, an initial state, some of the channels: equal to rounding in float64."""
+    w = SelectiveScan(batch=2, seq_len=33, channels=6, state=4, groups=2, dtype=dtype)
+    x = random_inputs(np.random.default_rng(0), w)
+    initial = np.random.default_rng(1).normal(size=(2, 6, 4))
+    some = np.array([0, 2, 3, 5])
+
+    out, h = oracle.selective_scan(x, some, initial, dtype)
+    y, state = scan.selective_scan(widened(x, dtype), initial)
+
+    assert out == pytest.approx(y[:, some], rel=1e-12)
+    assert h == pytest.approx(state[:, some], rel=1e-12)
+
+
 def test_linear_attention_by_hand():
     """dk = dv = 1, gate ln 0.5: S = 2, then 1 + 2 = 3; o = scale q S = 0.5 * 4 * S."""
     ones = np.ones((1, 2, 1, 1))
@@ -69,6 +87,37 @@ def test_a_scalar_gate_is_a_vector_of_equal_gates():
 
     assert gla.gla(q, k, v, g)[0] == pytest.approx(gla.gla(q, k, v, wide)[0])
     assert gla.gla(q, k, v)[0] == pytest.approx(gla.gla(q, k, v, 0 * g)[0])
+
+
+@pytest.mark.parametrize("gate", ["vector", "scalar", "none"])
+@pytest.mark.parametrize("length", [1, 32, 75])
+def test_chunks_in_float64_are_the_recurrence(gate, length):
+    """The oracle of long sequences equals the definition, for slow and for strong decays."""
+    rng = np.random.default_rng(2)
+    q, k = rng.normal(size=(2, 2, length, 3, 8))
+    v, initial = rng.normal(size=(2, length, 3, 4)), rng.normal(size=(2, 3, 8, 4))
+    for strength in (0.01, 1.0, 30.0):
+        g = -strength * rng.uniform(size=q.shape)
+        gates = {"vector": g, "scalar": g[..., 0], "none": None}[gate]
+        o, state = gla_oracle.gla(q, k, v, gates, initial=initial)
+        exact, last = gla.gla(q, k, v, gates, initial=initial)
+        assert o == pytest.approx(exact, rel=1e-9, abs=1e-12)
+        assert state == pytest.approx(last, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("batch", "heads", "length", "segments"),
+    [(2, 16, 8192, 4), (1, 16, 16384, 8), (1, 96, 8192, 1), (1, 1, 1024, 2), (1, 200, 64, 1)],
+)
+def test_segments_fill_one_turn_of_the_chip(batch, heads, length, segments):
+    """As many segments as 132 SMs hold blocks of all heads, none shorter than 512 tokens."""
+    empty = np.empty((batch, length, heads, 128), np.uint16)
+    x = gla_device.Sequence(q=empty, k=empty, v=empty, g=empty, scale=1.0)
+
+    tokens = gla_device.hopper_segment(x, 132)
+
+    assert tokens % gla_device.CHUNK == 0
+    assert -(-length // tokens) == segments
 
 
 def test_ssd_is_a_scan_whose_channels_share_their_decay():
@@ -120,8 +169,8 @@ def test_lanes_fill_the_chip_and_no_more(batch, channels, states, lanes):
 
 def test_the_sequence_is_split_last():
     """4096 channels on 8 lanes fill 132 SMs: one segment; 256 channels do not: 13 of them."""
-    assert scan_device.segment_tokens(1, 4096, 65536, 8, 132) == 65536
-    tokens = scan_device.segment_tokens(1, 256, 65536, 8, 132)
+    assert scan_device.segment_tokens(4096 * 8, 65536, 132) == 65536
+    tokens = scan_device.segment_tokens(256 * 8, 65536, 132)
     assert tokens % 64 == 0
     assert -(-65536 // tokens) == 13
 
