@@ -131,7 +131,7 @@ def test_three_calls_are_one(on_hopper, kind):
 
 
 def test_blocks_share_the_chunks_of_more_heads_than_there_are(on_hopper):
-    """6 pairs of heads, 6 chunks each, on 4 blocks of 9: sequences that one begins, the next ends."""
+    """6 pairs of heads, 6 chunks each, on 4 blocks of 9: what one begins, the next block ends."""
     w = Ssd(batch=1, seq_len=330, heads=12, state=64)
     s = ssd.random_inputs(generator(2), w)
     initial = random_normal(generator(1), (1, 12, 64, 64))
