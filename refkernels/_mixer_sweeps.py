@@ -8,7 +8,9 @@ import numpy as np
 
 from perfmodel.workload import LinearAttention, SelectiveScan, Ssd
 from refkernels._check import Gate, generator, random_normal
+from refkernels._compile import device_capability
 from refkernels.gla import problem as linear
+from refkernels.gla.device import RUNGS as LINEAR_RUNGS
 from refkernels.selective_scan import problem as scan
 from refkernels.selective_scan.device import RUNGS
 from refkernels.ssd import problem as dual
@@ -25,6 +27,11 @@ def _length(rng: np.random.Generator, index: int) -> int:
     if index % 50 == 49:
         return LONG
     return int(rng.choice(LENGTHS)) if index % 3 else int(rng.integers(1, 700))
+
+
+def _heads(rng: np.random.Generator, index: int) -> int:
+    """A few, and in some short cases more than there are multiprocessors."""
+    return int(rng.integers(140, 300)) if index % 21 == 10 else int(rng.integers(1, 6))
 
 
 def _rung(index: int, length: int, segment: int | None) -> str | None:
@@ -76,7 +83,7 @@ def linears() -> Iterator[Case]:
         w = LinearAttention(
             batch=int(sizes.integers(1, 4)),
             seq_len=_length(sizes, index),
-            heads=int(sizes.integers(1, 6)),
+            heads=_heads(sizes, index),
             key_dim=int(sizes.choice((64, 128))),
             value_dim=int(sizes.choice((64, 128, 192, 256))),
             gate=("vector", "scalar", "vector", "none")[index % 4],
@@ -89,6 +96,9 @@ def linears() -> Iterator[Case]:
         rung = _rung(index, length, segment)
         gate = linear.gate_gla(arrays, rung, initial=initial, segment=segment)
         yield f"{rung} strength={strength} segment={segment} {w.to_dict()}", gate
+        if index % 10 == 9 and length > 128:
+            last = LINEAR_RUNGS[-1] if device_capability() == "90" else LINEAR_RUNGS[1]
+            yield f"three calls, {w.to_dict()}", linear.gate_three_calls(arrays, last)
 
 
 def duals() -> Iterator[Case]:
@@ -101,7 +111,7 @@ def duals() -> Iterator[Case]:
         w = Ssd(
             batch=int(sizes.integers(1, 4)),
             seq_len=_length(sizes, index),
-            heads=groups * int(sizes.integers(1, 6)),
+            heads=groups * _heads(sizes, index),
             state=int(sizes.choice((64, 128))),
             groups=groups,
         )
