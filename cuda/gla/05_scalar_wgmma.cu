@@ -27,7 +27,7 @@
 //   round S, scale S, O and V and store O, 5 waits of about 60: 1200; two of them and the scores
 //   share the tensor cores: 1600 to 1800 clocks.  192 * 1700 / 1.755 GHz = 186 us.
 //
-// Registers: 40 + 104 + 2 * 184 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
+// Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
 // Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
 //   gates 6 * 1424.
@@ -312,26 +312,35 @@ __device__ __forceinline__ void pick_diagonal(Tile& to, const float (&x)[kChunk 
         to[i] = warp < 2 ? (warp == 0 ? x[i] : x[8 + i]) : (warp == 2 ? x[16 + i] : x[24 + i]);
 }
 
-// This warp's 16 rows of A for one head. The tiles above the diagonal are zero from the start.
-__device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk / 2],
-                                             const Tile& diagonal, const Gates& gates,
-                                             float skip) {
-    const int warp = warp_index() % 4, lane = lane_index(), row = kSub * warp + lane / 4;
+// This warp's 16 rows of A for one head: the tiles before the diagonal and the one on it.
+struct Rows {
+    u32 past[kSubs - 1][4], last[4];
+};
+
+__device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2],
+                                           const Tile& diagonal, const Gates& gates, float skip) {
+    const int warp = warp_index() % 4, row = kSub * warp + lane_index() / 4;
     const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
     const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
     const float start = gates.sum[most(kSub * warp - 1, 0)];
-    u32 past[kSubs - 1][4], last[4];
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        weigh_past(past[block], x + 8 * block, gates, block, start, rise);
-    weigh_diagonal(last, diagonal, gates, sum, skip);
+        weigh_past(to.past[block], x + 8 * block, gates, block, start, rise);
+    weigh_diagonal(to.last, diagonal, gates, sum, skip);
+}
+
+// The tiles above the diagonal are zero from the start.
+__device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
+    const int warp = warp_index() % 4, lane = lane_index();
+    const int row = kSub * warp + lane % 16, col = lane / 16 * 8;
 #pragma unroll
-    for (int block = 0; block <= kSubs - 1; ++block) {
-        const u32(&a)[4] = block < kSubs - 1 ? past[block] : last;
-        const int col = kSub * (block < kSubs - 1 ? block : warp) + lane / 16 * 8;
-        if (block < warp || block == kSubs - 1)
-            ptx::stmatrix_x4(element(to, kSub * warp + lane % 16, col), a[0], a[1], a[2], a[3]);
+    for (int block = 0; block < kSubs - 1; ++block) {
+        const u32(&a)[4] = rows.past[block];
+        if (block < warp)
+            ptx::stmatrix_x4(element(to, row, kSub * block + col), a[0], a[1], a[2], a[3]);
     }
+    const u32(&a)[4] = rows.last;
+    ptx::stmatrix_x4(element(to, row, kSub * warp + col), a[0], a[1], a[2], a[3]);
 }
 
 __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
@@ -350,10 +359,12 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         ptx::pin(x);
         Tile diagonal;
         pick_diagonal(diagonal, x);
-#pragma unroll 1  // both heads at once take more registers than there are
+        Rows rows[kHeads];  // all heads' loads before the first store
+#pragma unroll
         for (int h = 0; h < kHeads; ++h)
-            write_scores(s.scores[turn.stage][h], x, diagonal, s.gates[ring.stage][h],
-                         h == 0 ? skip[0] : skip[kHeads - 1]);
+            weigh_rows(rows[h], x, diagonal, s.gates[ring.stage][h], skip[h]);
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) write_rows(s.scores[turn.stage][h], rows[h]);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
         arrive_warp(&s.empty[ring.stage]);
@@ -555,10 +566,10 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
         ptx::registers_shrink<40>();
         supply_role<Outputs>(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<104>();
+        ptx::registers_shrink<120>();
         if (Outputs) score_role(s, p);
     } else {
-        ptx::registers_grow<184>();
+        ptx::registers_grow<176>();
         state_role<Outputs>(s, p, maps, role - 2);
     }
 }
