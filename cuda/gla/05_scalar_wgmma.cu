@@ -13,19 +13,21 @@
 //     O    = scale 2^(G_i) Q S + A V            S = 2^(G_C) S + (w_j 2^(G_C - G_j) V_j)^T K, transposed
 //
 // Limits, SSD at B=8 L=4096, 80 heads of P=64, N=128, one group, on an H200: a block works two heads,
-// whose x lie side by side, with one q k^T; 320 blocks of 64 chunks, one block per SM.
-//   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s. This should bind
+// whose x lie side by side, with one q k^T: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs.
+//   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s; 32 KB a chunk
 //   tensor  per chunk of two heads: scores 256 clocks (m64n64, 8 steps), per head 256 + 128 for O^T and
-//           256 for S^T: 1536: 20,480 chunks on 132 SMs: 135 us at 1.755 GHz
-//   L2      B and C once per block and chunk, x: 48 KB: 983 MB beside 336 MB of stores
-//   waves   320 blocks on 132 SMs are 3 turns of 2.42: 64 chunks * 3 * t
-// One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v again in the states' pass 34.
+//           256 for S^T: 1536 clocks, 135 us at 1.755 GHz
+//   issue   warp-instructions a chunk: state 8 * 400, scores 4 * 550, gates 2 * 300: 6000 of 4 a clock:
+//           1500 clocks
+//   L2      B and C once per pair and chunk, x: 48 KB: 983 MB beside 336 MB of stores
+// All three pipes near 1500 clocks, so what shows is latency: the longest chain of a role. A state
+// warpgroup's chunk is 640 clocks of products beside the other's, then rounding, scaling, storing and
+// five waits: 2300; the scores' about as much. 155 chunks an SM * 2300 = 204 us at 1.755 GHz.
+// One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v of 3 of 4 segments again, 25 us.
 //
 // Schedule: 4 roles. Warpgroup 0: one thread loads q, k, v (3 stages of 48 KB: 96 KB in flight), a warp
-// per head sums its gates. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
-//   chunk time of a state warpgroup alone: 640 clocks of products, about 250 instructions a warp to
-//   round S, scale S, O and V and store O, 5 waits of about 60: 1200; two of them and the scores
-//   share the tensor cores: 1600 to 1800 clocks.  192 * 1700 / 1.755 GHz = 186 us.
+// per head sums its gates, which it reads two chunks ahead: as 2-byte loads under full memory load they
+// take longer than a chunk. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
 //
 // Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
