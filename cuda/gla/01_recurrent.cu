@@ -1,10 +1,11 @@
 // arch: sm_80 sm_90a
-// registers: 85
+// registers: 96
 // threads: 256
 // dynamic_smem: 4160
-// defines: DK=128 VECTOR=1
-// defines: DK=128 VECTOR=0
-// defines: DK=64 VECTOR=0 SSD=1
+// defines: DK=128 VECTOR=1 STEP=1
+// defines: DK=128 VECTOR=0 STEP=0
+// defines: DK=128 VECTOR=0 SSD=1 STEP=1
+// defines: DK=64 VECTOR=0 SSD=1 STEP=0
 //
 // Gated linear attention, rung 1: token by token on the fp32 pipe, as the recurrence is written. Also
 // the decode step (length 1), and the path of sequences too short for a chunk to pay.
@@ -25,14 +26,11 @@
 #ifndef VECTOR
 #define VECTOR 1
 #endif
+#ifndef STEP
+#define STEP 1
+#endif
 #ifndef SSD
 #define SSD 0
-#endif
-#ifndef STREAM
-#define STREAM 1
-#endif
-#ifndef BLOCKS
-#define BLOCKS 3
 #endif
 constexpr int kThreads = 256;
 constexpr int kColumns = 64;                      // of a block
@@ -40,12 +38,6 @@ constexpr int kLanes = kColumns / 4;              // threads of a row
 constexpr int kTeams = kThreads / kLanes;         // rows that a block works at once
 constexpr int kRows = kDk / kTeams;               // of a thread
 constexpr int kWarps = kThreads / kWarp;
-
-__device__ __forceinline__ float4 load_state(const float4* p) { return STREAM ? __ldcs(p) : *p; }
-__device__ __forceinline__ void store_state(float4* p, float4 x) {
-    if (STREAM) __stcs(p, x);
-    else *p = x;
-}
 
 struct Shared {
     float4 row[kDk];                // k, q, decay of each row
@@ -79,7 +71,7 @@ __device__ __forceinline__ float4 row_factors(const Problem& p, size_t token, si
 }
 
 // Grid (columns of dv / kColumns, 1, batch * heads).
-extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
+extern "C" __global__ void __launch_bounds__(kThreads, STEP ? 3 : 2)
     gla(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const int batch = blockIdx.z / p.heads, head = blockIdx.z % p.heads;
@@ -90,13 +82,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
     float4 h[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-        h[r] = p.first ? load_state(reinterpret_cast<const float4*>(p.first + (base + r * kTeams) * p.dv + col))
+        h[r] = p.first ? *reinterpret_cast<const float4*>(p.first + (base + r * kTeams) * p.dv + col)
                        : make_float4(0.f, 0.f, 0.f, 0.f);
-    const float skip = SSD && p.skip ? p.skip[head] : 0.f;
 #pragma unroll 1
-    for (int t = 0; t < p.length; ++t) {
-        const size_t token = token_row(batch, t, p.length, head, p.heads);
-        const size_t keys = token_row(batch, t, p.length, key_head, p.key_heads);
+    for (int t = 0; t < (STEP ? 1 : p.length); ++t) {
+        const size_t token = token_row(batch, t, STEP ? 1 : p.length, head, p.heads);
+        const size_t keys = token_row(batch, t, STEP ? 1 : p.length, key_head, p.key_heads);
         if (thread < kDk) s.row[thread] = row_factors(p, token, keys, head, thread);
         const uint2 raw = *reinterpret_cast<const uint2*>(p.v + token * p.dv + col);
         const float4 v =
@@ -121,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
 #pragma unroll
             for (int w = 0; w < kWarps; ++w) sum += s.sums[w][thread];
             const size_t at = token * p.dv + blockIdx.x * kColumns + thread;
-            if (SSD) sum = fmaf(skip, from_bf16(p.v[at]), sum);
+            if (SSD && p.skip) sum = fmaf(p.skip[head], from_bf16(p.v[at]), sum);
             p.out[at] = to_bf16(sum);
         }
     }
@@ -129,5 +120,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
     base = state_row(p, opaque(batch), head, 0, 1) + team;  // addresses need not outlive the loop
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-        store_state(reinterpret_cast<float4*>(p.last + (base + r * kTeams) * p.dv + col), h[r]);
+        *reinterpret_cast<float4*>(p.last + (base + r * kTeams) * p.dv + col) = h[r];
 }
