@@ -7,17 +7,19 @@
 //
 // Gated linear attention with a gate per key dimension, on Hopper. A chunk of 64 tokens is 4 sub-chunks
 // of 16; G_i is the sum of log2 gates from the start of token i's sub-chunk, L_a the sum of sub-chunk
-// a. Per key dimension, with every exponent a sum of gates, so <= 0:
+// a. Per key dimension,
+// with P_a = L_0 + .. + L_{a-1} and the anchor E_a = P_a rounded to an integer:
 //
-//     q^_i = q_i 2^(G_i)                q~_i = scale q^_i 2^(L_0 + .. + L_{a-1}) i in a
-//     k^_j = k_j 2^(L_b - G_j)          k~_j = k^_j 2^(L_{b+1} + .. + L_3)       j in b
-//     A_ij = scale q^_i . F_ab k^_j     F_ab = 2^(L_{b+1} + .. + L_{a-1}); on the diagonal 2^(-L_a), which
-//                                       vector.cuh tells when to use and what to do instead
-//     O = q~ S + A V                    S = 2^(L_0 + .. + L_3) S + k~^T V
+//     q^_i = q_i 2^(P_a + G_i - E_a)        q~_i = scale q_i 2^(P_a + G_i)       i in a
+//     k^_j = k_j 2^(E_{b+1} - P_b - G_j)    k~_j = k_j 2^(P_4 - P_b - G_j)       j in b
+//     A_ij = scale q^_i . F_ab k^_j         F_ab = 2^(E_a - E_{b+1})
+//     O = q~ S + A V                        S = 2^(P_4) S + k~^T V
 //
-// Each of q^, q~, k^, k~ is rounded once, from fp32. q^, k^ and q~ take the places of q, k and g; k~ goes
-// to a ring of its own. A is made by mma.sync, whose operands are 16 x 16: a decay between two
-// sub-chunks is no 64-row operand's.
+// A power of two of an integer scales bf16 exactly: between sub-chunks F_ab <= 1 costs no rounding and
+// one instruction for two elements. On the diagonal F_aa >= 1; vector.cuh tells how far that is used and
+// what is done beyond. Exponents are at most 1/2. q^, q~, k^, k~ are rounded once, from fp32. q^, k^ and
+// q~ take the places of q, k and g; k~ goes to a ring of its own. A is made by mma.sync, whose operands
+// are 16 x 16: a decay between two sub-chunks is no 64-row operand's.
 //
 // Limits, 1 x 8192 x 96 heads, dk=dv=128, bf16 gates, on an H200: 786,432 (token, head).
 //   memory     q, k, v, g, o: 1280 bytes each: 1.0 GB, 252 us at 4.0 TB/s; per chunk 80 KB: 4600 clocks of
@@ -51,7 +53,7 @@ constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
 static_assert(kScalerWarps == 2 * kSubs, "two warps a sub-chunk");
 
-// The factors F_ab that are not 1: on the diagonal 2^(-L_a), a = 0..3; then (2, 0), (3, 1), (3, 0).
+// The factors F_ab that are not 1: on the diagonal, a = 0..3; then (2, 0), (3, 1), (3, 0).
 constexpr int kFactors = 7;
 __device__ __forceinline__ int factor_of(int sub, int b) {
     return sub == b ? sub : sub == 2 ? 4 : 6 - b;
@@ -67,7 +69,7 @@ struct Shared {
     Panel out[kStateGroups][2];
     float decay[kStages][kDk];  // 2^(L_0 + .. + L_3)
     float sum[kSubs][kDk];      // L_a
-    float between[kFactors][kDk];
+    u32 between[kFactors][kDk / 2];  // two dimensions each, bf16
     float pairs[kScalerWarps][kPairs];
     int strong[kScalerWarps];
     u64 full[kStages], scored[kStages];
@@ -163,9 +165,11 @@ __device__ __forceinline__ float2 sum_of(const Shared& s, int dim, Take take) {
     return sum;
 }
 
-__device__ __forceinline__ void write_factor(Shared& s, int factor, int dim, float2 sum) {
-    *reinterpret_cast<float2*>(&s.between[factor][dim]) =
-        make_float2(exp2_approx(sum.x), exp2_approx(sum.y));
+__device__ __forceinline__ float2 anchor(float2 x) { return make_float2(rintf(x.x), rintf(x.y)); }
+
+__device__ __forceinline__ void write_factor(Shared& s, int factor, int dim, float2 from,
+                                             float2 to) {
+    s.between[factor][dim / 2] = pack_bf16(exp2_approx(to.x - from.x), exp2_approx(to.y - from.y));
 }
 
 // q, k, g of a sub-chunk into q^, k^, q~ in place, and k~; `later` are the gates of chunks after this
@@ -175,11 +179,14 @@ __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& par
                                            float2 later, float scale) {
     auto& in = s.stage[stage];
     const float2 before = sum_of(s, part.dim, [&](int sub) { return sub < part.sub; });
-    const float2 after = sum_of(s, part.dim, [&](int sub) { return sub > part.sub; });
-    const float2 carry =
-        make_float2(scale * exp2_approx(before.x), scale * exp2_approx(before.y));
-    const float2 push = make_float2(exp2_approx(after.x + later.x), exp2_approx(after.y + later.y));
-    float2 run = make_float2(0.f, 0.f);
+    const float2 whole = sum_of(s, part.dim, [](int) { return true; });
+    const float2 start = anchor(before);  // E_a, E_{a+1}
+    const float2 end = anchor(make_float2(before.x + sum.x, before.y + sum.y));
+    const float2 carry = make_float2(scale * exp2_approx(start.x), scale * exp2_approx(start.y));
+    const float2 push = make_float2(exp2_approx(whole.x - end.x + later.x),
+                                    exp2_approx(whole.y - end.y + later.y));
+    const float2 span = make_float2(end.x - start.x, end.y - start.y);
+    float2 run = make_float2(before.x - start.x, before.y - start.y);
 #pragma unroll 1
     for (int first = 0; first < kSub; first += kBatch) {
         Part here = part;
@@ -194,8 +201,8 @@ __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& par
         for (int i = 0; i < kBatch; ++i) {
             run.x = fmaf(bf16_low(g[i]), kLog2e, run.x);
             run.y = fmaf(bf16_high(g[i]), kLog2e, run.y);
-            const float low = bf16_low(k[i]) * exp2_approx(sum.x - run.x);
-            const float high = bf16_high(k[i]) * exp2_approx(sum.y - run.y);
+            const float low = bf16_low(k[i]) * exp2_approx(span.x - run.x);
+            const float high = bf16_high(k[i]) * exp2_approx(span.y - run.y);
             *two(s.pushed[stage], here, i) = pack_bf16(low * push.x, high * push.y);
             if (!Outputs) continue;
             *two(in.k, here, i) = pack_bf16(low, high);
@@ -207,13 +214,14 @@ __device__ __forceinline__ void scale_part(Shared& s, int stage, const Part& par
     }
     if (part.sub == 0)
         *reinterpret_cast<float2*>(&s.decay[stage][part.dim]) =
-            make_float2(exp2_approx(sum.x + after.x), exp2_approx(sum.y + after.y));
+            make_float2(exp2_approx(whole.x), exp2_approx(whole.y));
     if (!Outputs) return;
-    write_factor(s, part.sub, part.dim, make_float2(-sum.x, -sum.y));
-    if (part.sub == 1 || part.sub == 2) write_factor(s, 3 + part.sub, part.dim, sum);
-    if (part.sub == 3)
-        write_factor(s, 6, part.dim,
-                     sum_of(s, part.dim, [](int sub) { return sub == 1 || sub == 2; }));
+    write_factor(s, part.sub, part.dim, end, start);
+    if (part.sub == 1 || part.sub == 2) write_factor(s, 3 + part.sub, part.dim, start, end);
+    if (part.sub == 3) {
+        const float2 first = *reinterpret_cast<const float2*>(&s.sum[0][part.dim]);
+        write_factor(s, 6, part.dim, anchor(first), start);
+    }
 }
 
 // The 16 x 16 tile (sub, b) of A, b < sub or a safe diagonal; 8 columns each in left and right.
@@ -231,11 +239,9 @@ __device__ __forceinline__ void score_tile(Shared& s, int stage, int sub, int b,
         ptx::ldmatrix_x4(k, element(in.k.panel[panel], b * kSub + lane / 16 * 8 + lane % 8,
                                     col + lane / 8 % 2 * 8));
         if (Scaled) {
-            const float* f = s.between[factor_of(sub, b)] + d + 2 * t;
-            const float2 low = *reinterpret_cast<const float2*>(f);
-            const float2 high = *reinterpret_cast<const float2*>(f + 8);
-            q[0] = scaled(q[0], low.x, low.y), q[1] = scaled(q[1], low.x, low.y);
-            q[2] = scaled(q[2], high.x, high.y), q[3] = scaled(q[3], high.x, high.y);
+            const u32* f = s.between[factor_of(sub, b)] + d / 2 + t;
+            q[0] = multiply_bf16(q[0], f[0]), q[1] = multiply_bf16(q[1], f[0]);
+            q[2] = multiply_bf16(q[2], f[4]), q[3] = multiply_bf16(q[3], f[4]);
         }
         multiply(left, right, q, k);
     }

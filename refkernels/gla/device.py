@@ -269,7 +269,7 @@ def hopper_shared(x: Sequence, dv: int) -> int:
     dk, panel, heads = int(x.q.shape[3]), CHUNK * PANEL * 2, hopper_heads(x)
     key, value = CHUNK * dk * 2, CHUNK * dv * 2
     if x.vector:
-        floats = (2 + 4 + 7) * dk + 8 * 136 + 8 + 2
+        floats = (2 + 4) * dk + 7 * dk // 2 + 8 * 136 + 8 + 2
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
         floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
