@@ -132,6 +132,8 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
             where="device",
             problem=f"refkernels.{module}:{name}",
             arguments=() if name == "StepProblem" else (rung,),
+            capability=HOPPER if "wgmma" in rung else 80,
+            exact="wgmma" in rung,
         )
         for rung in rungs
     ]
@@ -148,7 +150,7 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
 
 
 _SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes")
-_CHUNK_RUNGS = ("02_chunk", "03_segments")
+_CHUNK_RUNGS = ("02_chunk", "03_segments", "04_wgmma")
 
 
 def _attention_variant(package: str, name: str, capability: int) -> Variant:

@@ -189,6 +189,21 @@ __device__ __forceinline__ void registers_grow() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
+// One thread tells another block's that what its block wrote to global memory before is there.
+__device__ __forceinline__ void signal(u32* flag) {
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(1) : "memory");
+}
+
+// Waits for the signal and takes it down, for the next launch. The block that signals must be one
+// that never waits for this one.
+__device__ __forceinline__ void await(u32* flag) {
+    u32 seen;
+    do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(flag) : "memory");
+    } while (seen == 0);
+    *flag = 0;
+}
+
 // One barrier of all blocks of a cooperative launch. `counter` starts at 0 and only grows, by the
 // number of blocks per use, so it needs no reset between uses within a launch.
 __device__ __forceinline__ void grid_barrier(u32* counter, u32 blocks) {

@@ -30,7 +30,8 @@ struct Dim3 {
 };
 inline Dim3 threadIdx, blockIdx, gridDim, blockDim;
 
-struct float2 { float x, y; };
+struct alignas(8) float2 { float x, y; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
 struct uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
@@ -66,6 +67,8 @@ struct Thread {
     bool done = false;
     std::deque<std::vector<std::function<void()>>> groups;  // asynchronous copies
     std::vector<std::function<void()>> open;
+    std::deque<std::vector<std::function<void()>>> stores;  // by TMA, from shared memory
+    std::vector<std::function<void()>> open_stores;
 };
 
 struct Block {
@@ -198,6 +201,8 @@ inline void run_block(int threads, const std::function<void()>& body) {
         if (alive > 0 && !block.progress) fail("nobody can go on: deadlock");
     }
     if (!block.late.empty()) fail("the block ended before its copies arrived");
+    for (const Thread& t : block.threads)
+        if (!t.stores.empty() || !t.open_stores.empty()) fail("a store that nobody waited for");
 }
 
 }  // namespace emulator
@@ -205,6 +210,7 @@ inline void run_block(int threads, const std::function<void()>& body) {
 inline void __syncthreads() { emulator::sync(0, static_cast<int>(emulator::block.threads.size())); }
 inline void __syncwarp() { emulator::meet(nullptr, [] {}); }
 inline void __threadfence() {}
+inline void __threadfence_block() {}
 
 template <typename T>
 T exchange(T value, const std::function<int(int)>& source) {
@@ -217,7 +223,16 @@ T exchange(T value, const std::function<int(int)>& source) {
 }
 
 template <typename T>
-T __shfl_sync(unsigned, T value, int from) { return exchange<T>(value, [=](int) { return from; }); }
+T __shfl_sync(unsigned, T value, int from) {
+    struct Trade { T in, out; int from; } mine{value, value, from};
+    emulator::meet(&mine, [] {
+        for (int i = 0; i < 32; ++i) {
+            Trade& t = emulator::slot<Trade>(i);
+            t.out = emulator::slot<Trade>(t.from).in;
+        }
+    });
+    return mine.out;
+}
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
     return exchange<T>(value, [=](int i) { return i ^ mask; });
@@ -236,6 +251,7 @@ inline bool __any_sync(unsigned, bool mine) {
     });
     return vote.out;
 }
+inline bool __all_sync(unsigned mask, bool mine) { return !__any_sync(mask, !mine); }
 
 template <typename T>
 T __ldg(const T* p) { return *p; }

@@ -1,4 +1,4 @@
-// Built once per kernel: -DSOURCE="..." -DENTRY=name -DMAPS=0|3; `run` launches it block by block.
+// Built once per kernel: -DSOURCE="..." -DENTRY=name -DMAPS=0|3|4|5; `run` launches it block by block.
 #include "device.hpp"
 #include SOURCE
 
@@ -14,8 +14,12 @@ extern "C" void run(const int* grid, int threads, const void* problem, const Ten
             for (unsigned x = 0; x < gridDim.x; ++x) {
                 blockIdx.x = backwards ? gridDim.x - 1 - x : x;
                 emulator::run_block(threads, [&] {
-#if MAPS
+#if MAPS == 3
                     ENTRY(p, maps[0], maps[1], maps[2]);
+#elif MAPS == 4
+                    ENTRY(p, maps[0], maps[1], maps[2], maps[3]);
+#elif MAPS == 5
+                    ENTRY(p, maps[0], maps[1], maps[2], maps[3], maps[4]);
 #else
                     ENTRY(p);
 #endif

@@ -39,6 +39,12 @@ struct Ring {
     }
 };
 
+inline void signal(u32* flag) { *flag = 1; }
+inline void await(u32* flag) {
+    emulator::wait_until([=] { return *flag != 0; });
+    *flag = 0;
+}
+
 inline void named_barrier_sync(int id, int threads) { emulator::sync(id, threads); }
 inline void named_barrier_arrive(int id, int threads) { emulator::arrive(id, threads); }
 inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
