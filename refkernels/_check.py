@@ -127,7 +127,7 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ),
     **{
         (operator, kind): rule
-        for operator in ("gla", "ssd")
+        for operator in ("delta_rule", "gla", "ssd")
         for kind, rule in {
             "fp32": Tolerance(
                 metric="relative_rms", limit=1e-5, reason="fp32 recurrence, 2**-24 per step"

@@ -1,0 +1,220 @@
+"""Launches the kernels of ``cuda/delta_rule``. Nothing here waits.
+
+:func:`delta_rule` allocates and runs; :func:`bind`, :func:`empty_outputs` and :func:`prepare` give a
+plan to call again and again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from perfmodel.errors import BadValue, UnknownName
+from refkernels._launch import as_device_array, tensor_map
+from refkernels._plan import Launch, Plan, bound_launch, ceil_div
+from refkernels.delta_rule.naive import check_shapes
+
+CHUNK = 64
+PANEL = 64
+KEY_DIMS = (64, 128)
+SHORT = 16
+"""Sequences shorter than this go token by token: most of a chunk would be padding."""
+
+RUNGS = ("01_recurrent", "02_chunk", "03_wgmma")
+"""Token by token; chunks on mma.sync; chunks on wgmma, fed by TMA."""
+
+PREPARED_BYTES = 16896
+"""``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
+
+WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64}
+"""Columns of the state that a block walks with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sequence:
+    """Checked device arrays in bf16 (as uint16 bits): q, k [batch, length, key_heads, dk], v
+    [batch, length, heads, dv], beta, g [batch, length, heads]; states fp32 [batch, heads, dk, dv]."""
+
+    q: Any
+    k: Any
+    v: Any
+    beta: Any
+    g: Any
+    scale: float
+    initial: Any = None
+
+
+def delta_rule(
+    q: Any,
+    k: Any,
+    v: Any,
+    beta: Any,
+    g: Any = None,
+    *,
+    scale: float | None = None,
+    initial: Any = None,
+    rung: str | None = None,
+) -> tuple[Any, Any]:
+    """``(o, final state)``; arrays as in ``naive``, bf16 as uint16 bits, the state fp32.
+
+    Raises:
+        BadValue: an array of the wrong type or shape, head dimensions that are not compiled.
+        UnknownName: no such rung.
+    """
+    x = bind(q, k, v, beta, g, scale=scale, initial=initial)
+    out, final = empty_outputs(x)
+    prepare(x, out, final=final, rung=rung)()
+    return out, final
+
+
+def bind(
+    q: Any,
+    k: Any,
+    v: Any,
+    beta: Any,
+    g: Any = None,
+    *,
+    scale: float | None = None,
+    initial: Any = None,
+) -> Sequence:
+    """Checks the arrays; raises as :func:`delta_rule`."""
+    check_shapes(q, k, v, beta, g)
+    check_dims(q.shape[-1], v.shape[-1])
+    arrays = {"q": q, "k": k, "v": v, "beta": beta} | ({} if g is None else {"g": g})
+    checked = {n: as_device_array(x, n, dtype="bf16", shape=x.shape) for n, x in arrays.items()}
+    if initial is not None:
+        shape = (v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])
+        initial = as_device_array(initial, "initial", dtype="fp32", shape=shape)
+    return Sequence(
+        **({"g": None} | checked),
+        scale=float(q.shape[-1] ** -0.5 if scale is None else scale),
+        initial=initial,
+    )
+
+
+def check_dims(dk: int, dv: int) -> None:
+    """Raises BadValue for head dimensions that the kernels are not written for."""
+    if dk not in KEY_DIMS:
+        msg = f"the kernels are written for key dimensions {KEY_DIMS}, got {dk}"
+        raise BadValue(msg, field="q")
+    if dv % PANEL:
+        msg = f"the value dimension must be a multiple of {PANEL}, got {dv}"
+        raise BadValue(msg, field="v")
+
+
+def empty_outputs(x: Sequence) -> tuple[Any, Any]:
+    """Uninitialised o and final state."""
+    import cupy
+
+    batch, _, heads, dv = x.v.shape
+    return cupy.empty_like(x.v), cupy.empty((batch, heads, x.q.shape[-1], dv), cupy.float32)
+
+
+def default_rung(x: Sequence) -> str:
+    """Token by token for a few tokens; wgmma where the device has it."""
+    import cupy
+
+    if x.v.shape[1] < SHORT:
+        return RUNGS[0]
+    return RUNGS[2] if cupy.cuda.Device().compute_capability == "90" else RUNGS[1]
+
+
+def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:
+    """Bind a rung to a checked sequence; raises UnknownName for a rung that is not there."""
+    import cupy
+
+    name = rung or default_rung(x)
+    if name not in RUNGS:
+        raise UnknownName("rung", name, RUNGS)
+    batch, length, heads, dv = x.v.shape
+    defines = {"DK": int(x.q.shape[3])}
+    if name == RUNGS[0]:
+        grid = (dv // PANEL, heads, batch)
+        fields = _fields(x, out, final, None)
+        step = bound_launch("delta_rule/01_recurrent.cu", "recurrent", grid, fields, defines, 8192)
+        return Plan(launches=(step,), keep=(x, out, final))
+    chunks = ceil_div(length, CHUNK)
+    made = cupy.empty((batch, heads, chunks, PREPARED_BYTES), "uint8")
+    fields = _fields(x, out, final, made)
+    steps = (
+        _prepare(x, fields, defines, chunks),
+        _walk(x, out, name, fields, defines),
+    )
+    return Plan(launches=steps, keep=(x, out, final, made))
+
+
+def _prepare(x: Sequence, fields: dict[str, Any], defines: dict[str, int], chunks: int) -> Launch:
+    batch, _, key_heads, _ = x.q.shape
+    grid = (chunks, key_heads, batch)
+    return bound_launch("delta_rule/02_prepare.cu", "prepare", grid, fields, defines, 53248)
+
+
+def _walk(
+    x: Sequence, out: Any, rung: str, fields: dict[str, Any], defines: dict[str, int]
+) -> Launch:
+    batch, _, heads, dv = x.v.shape
+    grid = (dv // WALK_COLUMNS[rung], heads, batch)
+    hopper = rung != "02_chunk"
+    dk = defines["DK"]
+    return bound_launch(
+        f"delta_rule/{rung}.cu",
+        "walk",
+        grid,
+        fields,
+        defines,
+        walk_bytes(rung, dk),
+        tile_maps(x, out) if hopper else (),
+    )
+
+
+def walk_bytes(rung: str, dk: int) -> int:
+    """Dynamic shared memory of a walk's block: ``Shared`` of its source."""
+    keys = 2 * CHUNK * dk * 2
+    if rung == "02_chunk":
+        return 2 * (keys + PREPARED_BYTES + CHUNK * 40 * 2)
+    return 3 * (keys + PREPARED_BYTES + 512 + CHUNK * PANEL * 2) + 2 * CHUNK * PANEL * 2 + 1024
+
+
+def tile_maps(x: Sequence, out: Any) -> tuple[NDArray[Any], ...]:
+    """Descriptors of q, k, v and o: 64 tokens of a head, in panels of 64 columns."""
+    dk = int(x.q.shape[3])
+    wide = [_tile_map(array, dk // PANEL) for array in (x.q, x.k)]
+    return (*wide, _tile_map(x.v, 1), _tile_map(out, 1))
+
+
+def _tile_map(array: Any, panels: int) -> NDArray[Any]:
+    """Axes (batch, panels of all heads, tokens, 64): rows beyond a sequence are zeros, and are not
+    written, whatever follows in memory."""
+    batch, length, heads, width = array.shape
+    row = heads * width
+    return tensor_map(
+        array,
+        (1, panels, CHUNK, PANEL),
+        shape=(batch, row // PANEL, length, PANEL),
+        strides=(length * row * 2, PANEL * 2, row * 2, 2),
+    )
+
+
+def _fields(x: Sequence, out: Any, final: Any, made: Any) -> dict[str, Any]:
+    """``Problem`` of problem.cuh."""
+    batch, length, heads, dv = x.v.shape
+    return {
+        "q": x.q,
+        "k": x.k,
+        "v": x.v,
+        "g": x.g,
+        "beta": x.beta,
+        "first": x.initial,
+        "last": final,
+        "out": out,
+        "prepared": made,
+        "scale": x.scale,
+        "batch": batch,
+        "length": length,
+        "heads": heads,
+        "key_heads": x.q.shape[2],
+        "dv": dv,
+        "chunks": ceil_div(length, CHUNK),
+    }
