@@ -23,6 +23,8 @@ class Launch:
     threads: int
     smem: int
     params: NDArray[Any]
+    maps: tuple[NDArray[Any], ...] = ()
+    """TMA descriptors, in the order of the kernel's parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Plan:
     def __call__(self) -> None:
         """Enqueue all of them."""
         for step in self.launches:
-            launch(step.kernel, step.grid, (step.threads,), step.params, smem=step.smem)
+            launch(step.kernel, step.grid, (step.threads,), step.params, *step.maps, smem=step.smem)
 
 
 def bound_launch(
@@ -45,16 +47,22 @@ def bound_launch(
     fields: Mapping[str, Any],
     defines: Mapping[str, int],
     smem: int = 0,
+    maps: tuple[NDArray[Any], ...] = (),
+    threads: int | None = None,
 ) -> Launch:
-    """The kernel ``entry`` of ``source`` on a parameter struct of ``fields`` (None: null)."""
+    """The kernel ``entry`` of ``source`` on a parameter struct of ``fields`` (None: null).
+
+    ``threads`` defaults to what the source's header says.
+    """
     path = kernel_source(source)
     null = np.uint64(0)
     return Launch(
         kernel=load_kernel(compile_kernel(path, defines=defines), entry),
         grid=grid,
-        threads=read_spec(path).threads,
+        threads=threads or read_spec(path).threads,
         smem=smem,
         params=params_struct(**{k: null if v is None else v for k, v in fields.items()}),
+        maps=maps,
     )
 
 

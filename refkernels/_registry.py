@@ -148,7 +148,7 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
 
 
 _SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
-_CHUNK_RUNGS = ("02_chunk", "03_segments")
+_CHUNK_RUNGS = ("02_chunk", "03_segments", "04_wgmma")
 
 
 def _attention_variant(package: str, name: str, capability: int) -> Variant:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from perfmodel.errors import BadValue, UnknownName
-from refkernels._launch import as_device_array
+from refkernels._compile import device_capability
+from refkernels._launch import as_device_array, tensor_map
 from refkernels._plan import Plan, bound_launch, ceil_div, sm_count
 from refkernels.gla.naive import check_shapes
 
@@ -24,8 +25,12 @@ SEGMENT_TOKENS = 512
 
 BLOCKS_PER_SM = 2
 
-RUNGS = ("01_recurrent", "02_chunk", "03_segments")
-"""Token by token; chunks in one block per head; chunks with the sequence in segments."""
+PANEL = 64
+"""Columns of a tile that lie side by side in shared memory (128 bytes)."""
+
+RUNGS = ("01_recurrent", "02_chunk", "03_segments", "04_wgmma")
+"""Token by token; chunks in one block per head; chunks with the sequence in segments; both of
+these on Hopper's own products and copies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,6 +125,8 @@ def default_rung(x: Sequence) -> str:
     """Token by token for a few tokens, segments where blocks would leave multiprocessors idle."""
     if x.v.shape[1] < SHORT:
         return RUNGS[0]
+    if device_capability() == "90":
+        return RUNGS[3]
     return RUNGS[1] if segment_tokens(x, sm_count()) >= x.v.shape[1] else RUNGS[2]
 
 
@@ -181,15 +188,17 @@ def prepare(
     name = rung or default_rung(x)
     if name not in RUNGS:
         raise UnknownName("rung", name, RUNGS)
+    if segment and segment % CHUNK:
+        msg = f"must be a multiple of {CHUNK} tokens, got {segment}"
+        raise BadValue(msg, field="segment")
     length = int(x.v.shape[1])
     if name == RUNGS[0]:
         return _recurrent(x, out, final)
+    if name == RUNGS[3]:
+        return _wgmma(x, out, final, segment or hopper_segment(x, sm_count()))
     tokens = ceil_div(length, CHUNK) * CHUNK
     if name == RUNGS[2]:
         tokens = segment or segment_tokens(x, sm_count())
-    if tokens % CHUNK:
-        msg = f"must be a multiple of {CHUNK} tokens, got {tokens}"
-        raise BadValue(msg, field="segment")
     return _chunked(x, out, final, ceil_div(length, tokens), tokens)
 
 
@@ -227,6 +236,83 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
         ]
         fields, keep = fields | {"first": starts}, (*keep, starts, decay)  # type: ignore[assignment]
     launches.append(bound_launch(source, "gla", grid, fields, defines, smem))
+    return Plan(launches=tuple(launches), keep=keep)
+
+
+def hopper_heads(x: Sequence) -> int:
+    """As ``heads_per_block``, for any number of states."""
+    _, _, heads, dv = x.v.shape
+    shared = heads // x.q.shape[2]
+    return 2 if x.a is not None and dv == 64 and shared % 2 == 0 else 1
+
+
+def hopper_blocks(x: Sequence) -> tuple[int, int, int]:
+    """Columns of a block; blocks over columns; blocks over batch and heads."""
+    batch, _, heads, dv = x.v.shape
+    together = hopper_heads(x)
+    columns = 128 if together == 2 or dv % 128 == 0 else 64
+    return columns, ceil_div(dv * together, columns), batch * heads // together
+
+
+def hopper_segment(x: Sequence, sms: int) -> int:
+    """Tokens of a segment, whole chunks: as many segments as one turn of one block per SM holds."""
+    length = int(x.v.shape[1])
+    _, columns, others = hopper_blocks(x)
+    wanted = max(1, min(sms // (columns * others), length // SEGMENT_TOKENS))
+    return ceil_div(ceil_div(length, wanted), CHUNK) * CHUNK
+
+
+def hopper_shared(x: Sequence, dv: int) -> int:
+    """Dynamic shared memory of a block: ``Shared`` of 05_scalar_wgmma.cu."""
+    tile, panel, heads = CHUNK * 2, CHUNK * PANEL * 2, hopper_heads(x)
+    stages = 3 * tile * (2 * int(x.q.shape[3]) + dv)
+    gates = 3 * heads * (4 * CHUNK + 4) * 4
+    return ceil_div(stages + 2 * heads * panel + dv // PANEL * panel + gates + 104, 1024) * 1024
+
+
+def _tile_map(x: Any, width: int) -> Any:
+    """Tiles of a chunk and ``width`` columns, panel by panel with the 128-byte swizzle."""
+    batch, length, heads, wide = x.shape
+    row = 2 * heads * wide
+    return tensor_map(
+        x,
+        (1, width // PANEL, CHUNK, PANEL),
+        shape=(batch, heads * wide // PANEL, length, PANEL),
+        strides=(length * row, 2 * PANEL, row, 2),
+    )
+
+
+def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
+    import cupy
+
+    batch, length, heads, dv = x.v.shape
+    dk, segments = int(x.q.shape[3]), ceil_div(int(length), tokens)
+    width, columns, others = hopper_blocks(x)
+    source, defines = "gla/05_scalar_wgmma.cu", {"DK": dk, "DV": width}
+    defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
+    tiles = ((x.q, dk), (x.k, dk), (x.v, width), (out, PANEL))
+    maps = tuple(_tile_map(array, cols) for array, cols in tiles)
+    shape: dict[str, Any] = {
+        "smem": hopper_shared(x, width),
+        "maps": maps,
+        "threads": 128 * (2 + width // PANEL),
+    }
+    fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
+    launches, keep = [], (x, out, final)
+    if segments > 1:
+        starts = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
+        decay = cupy.empty((batch, heads, segments, 1), cupy.float32)
+        passed = fields | {"last": starts, "decay": decay}
+        local = passed | {"first": None}
+        grid = (columns, segments - 1, others)
+        carry = ("gla/04_chunk_scalar.cu", "carry", (ceil_div(dk * dv // 4, 256), 1, batch * heads))
+        launches = [
+            bound_launch(source, "segment_states", grid, local, defines, **shape),
+            bound_launch(*carry, passed, {"DK": dk, "DV": 64, "HEADS": 1, "SSD": 0}),
+        ]
+        fields, keep = fields | {"first": starts}, (*keep, starts, decay)  # type: ignore[assignment]
+    grid = (columns, segments, others)
+    launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
 
 

@@ -30,7 +30,8 @@ struct Dim3 {
 };
 inline Dim3 threadIdx, blockIdx, gridDim, blockDim;
 
-struct float2 { float x, y; };
+struct alignas(8) float2 { float x, y; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
 struct uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
@@ -66,6 +67,8 @@ struct Thread {
     bool done = false;
     std::deque<std::vector<std::function<void()>>> groups;  // asynchronous copies
     std::vector<std::function<void()>> open;
+    std::deque<std::vector<std::function<void()>>> stores;  // by TMA, from shared memory
+    std::vector<std::function<void()>> open_stores;
 };
 
 struct Block {
@@ -198,6 +201,8 @@ inline void run_block(int threads, const std::function<void()>& body) {
         if (alive > 0 && !block.progress) fail("nobody can go on: deadlock");
     }
     if (!block.late.empty()) fail("the block ended before its copies arrived");
+    for (const Thread& t : block.threads)
+        if (!t.stores.empty() || !t.open_stores.empty()) fail("a store that nobody waited for");
 }
 
 }  // namespace emulator
@@ -236,6 +241,7 @@ inline bool __any_sync(unsigned, bool mine) {
     });
     return vote.out;
 }
+inline bool __all_sync(unsigned mask, bool mine) { return !__any_sync(mask, !mine); }
 
 template <typename T>
 T __ldg(const T* p) { return *p; }

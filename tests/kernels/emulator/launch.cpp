@@ -1,4 +1,4 @@
-// Built once per kernel: -DSOURCE="..." -DENTRY=name -DMAPS=0|3; `run` launches it block by block.
+// Built once per kernel: -DSOURCE="..." -DENTRY=name -DMAPS=0|3|4|5; `run` launches it block by block.
 #include "device.hpp"
 #include SOURCE
 
@@ -12,8 +12,12 @@ extern "C" void run(const int* grid, int threads, const void* problem, const Ten
         for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
             for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x)
                 emulator::run_block(threads, [&] {
-#if MAPS
+#if MAPS == 3
                     ENTRY(p, maps[0], maps[1], maps[2]);
+#elif MAPS == 4
+                    ENTRY(p, maps[0], maps[1], maps[2], maps[3]);
+#elif MAPS == 5
+                    ENTRY(p, maps[0], maps[1], maps[2], maps[3], maps[4]);
 #else
                     ENTRY(p);
 #endif

@@ -105,6 +105,7 @@ def install(monkeypatch, order=0):
             ("bound_launch", Emulated),
             ("as_device_array", checked),
             ("sm_count", lambda: SMS),
+            ("device_capability", lambda: "80"),
         ):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, stand_in)

@@ -41,6 +41,19 @@ inline void stmatrix_x4(void* row, u32 a, u32 b, u32 c, u32 d) {
     });
 }
 
+inline void stmatrix_x4_transposed(void* row, u32 a, u32 b, u32 c, u32 d) {
+    struct Store { u8* row; u32 r[4]; } mine{static_cast<u8*>(row), {a, b, c, d}};
+    emulator::meet(&mine, [] {
+        for (int m = 0; m < 4; ++m)
+            for (int lane = 0; lane < 32; ++lane)
+                for (int i = 0; i < 2; ++i) {
+                    const u16 value = static_cast<u16>(emulator::slot<Store>(lane).r[m] >> 16 * i);
+                    std::memcpy(emulator::slot<Store>(8 * m + lane % 4 * 2 + i).row + lane / 4 * 2,
+                                &value, 2);
+                }
+    });
+}
+
 struct Product {
     float* d;
     const u32 *a, *b;

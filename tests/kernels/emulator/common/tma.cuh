@@ -41,4 +41,47 @@ inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, i
     emulator::block.late.push_back({3, copy});
 }
 
+// A store reads shared memory when it is waited for; elements outside are left as they are.
+inline void tma_store_4d(const TensorMap* map, const void* smem, int x, int y, int z, int w) {
+    const TensorMap m = *map;
+    const int box[4] = {(int)m.opaque[8], (int)m.opaque[9], (int)m.opaque[10], (int)m.opaque[11]};
+    const s64 corner[4] = {x, y, z, w};
+    const u32 base = smem_address(smem);
+    if (base % 1024 || box[0] * 2 > 128) emulator::fail("a swizzled tile is misplaced");
+    emulator::self().open_stores.push_back([=] {
+        for (u32 element = 0; element < 1u * box[0] * box[1] * box[2] * box[3]; ++element) {
+            const s64 at[4] = {corner[0] + element % box[0],
+                               corner[1] + element / box[0] % box[1],
+                               corner[2] + element / (box[0] * box[1]) % box[2],
+                               corner[3] + element / (box[0] * box[1] * box[2])};
+            bool inside = true;
+            for (int i = 0; i < 4; ++i) inside &= at[i] >= 0 && at[i] < (s64)m.opaque[1 + i];
+            if (inside)
+                std::memcpy(reinterpret_cast<u8*>(m.opaque[0]) + at[0] * 2 + at[1] * m.opaque[5] +
+                                at[2] * m.opaque[6] + at[3] * m.opaque[7],
+                            shared_bytes + swizzle_128(base + 2 * element), 2);
+        }
+    });
+}
+
+inline void bulk_commit() {
+    emulator::Thread& t = emulator::self();
+    t.stores.push_back(std::move(t.open_stores));
+    t.open_stores.clear();
+}
+
+template <int Pending>
+void bulk_wait_read() {
+    emulator::Thread& t = emulator::self();
+    while (static_cast<int>(t.stores.size()) > Pending) {
+        for (const auto& store : t.stores.front()) store();
+        t.stores.pop_front();
+    }
+}
+
+template <int Pending>
+void bulk_wait() {
+    bulk_wait_read<Pending>();
+}
+
 }  // namespace ptx

@@ -1,0 +1,125 @@
+"""The Hopper rung of linear attention and SSD, run on the host against the float64 oracles.
+
+``emulator/`` runs its TMA, mbarriers and wgmma as late as they may happen; the launches are the
+launcher's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from perfmodel.workload import LinearAttention, Ssd
+from refkernels._check import generator, random_normal
+from refkernels._launch import params_struct
+from refkernels.gla import device
+from refkernels.gla import problem as gla
+from refkernels.ssd import problem as ssd
+
+from . import simt
+
+RUNG = "04_wgmma"
+
+
+class Launched:
+    """Stands in for ``_plan.Launch`` where a kernel takes TMA descriptors."""
+
+    def __init__(self, emulate, source, entry, grid, fields, defines, smem, maps, threads):
+        addresses = {
+            name: np.uint64(x.ctypes.data) if isinstance(x, np.ndarray) else x or np.uint64(0)
+            for name, x in fields.items()
+            if not isinstance(x, int | float)
+        }
+        self.params = params_struct(**(dict(fields) | addresses))
+        self.kernel = emulate(source, entry, len(maps), defines)
+        self.grid, self.maps = grid, maps
+        assert self.kernel.shared_bytes <= smem <= 232448
+        assert self.kernel.threads == threads
+
+    def __call__(self):
+        self.kernel.run(self.grid, self.params, self.maps)
+
+
+@pytest.fixture
+def on_hopper(monkeypatch, emulate, on_host, tile_map):
+    """Kernels with descriptors go to ``emulator/``, the others to ``simt/``."""
+    simt.install(monkeypatch)
+
+    def bound(*args, maps=(), threads=None, **more):
+        build = partial(Launched, emulate, threads=threads) if maps else simt.Emulated
+        return build(*args, **more, **({"maps": maps} if maps else {}))
+
+    monkeypatch.setattr(device, "bound_launch", bound)
+    monkeypatch.setattr(device, "tensor_map", lambda x, box, **how: tile_map(on_host(x), box, **how))
+    monkeypatch.setattr(device, "SEGMENT_TOKENS", 64)
+
+
+def arrays(batch, length, heads, dk, dv, kind, gate):
+    w = LinearAttention(
+        batch=batch, seq_len=length, heads=heads, key_dim=dk, value_dim=dv, gate=kind
+    )
+    return gla.random_arrays(generator(length + dk), w, gate=gate)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((2, 65, 2, 64, 64), "scalar"),
+        ((1, 300, 1, 128, 256), "scalar"),
+        ((1, 63, 1, 128, 128), "none"),
+    ],
+)
+@pytest.mark.parametrize("strength", [0.05, 20.0])
+def test_chunks(on_hopper, shape, kind, strength):
+    """From nearly no decay to e^-16 a step, from an initial state, lengths beside a chunk's."""
+    batch, length, heads, dk, dv = shape
+    initial = random_normal(generator(1), (batch, heads, dk, dv))
+
+    gate = gla.gate_gla(arrays(*shape, kind, strength), RUNG, initial=initial, segment=320)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize("kind", ["scalar"])
+@pytest.mark.parametrize("dims", [(64, 64), (128, 128)])
+def test_segments(on_hopper, kind, dims):
+    """Segments of one and two chunks, more chunks than stages: the carried states are the walked."""
+    drawn = arrays(1, 193, 1, *dims, kind, 0.2)
+    initial = random_normal(generator(1), (1, 1, *dims))
+
+    for segment in (64, 128):
+        gate = gla.gate_gla(drawn, RUNG, initial=initial, segment=segment)
+        assert gate.passed, gate
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "states", "length"), [(4, 1, 128, 330), (4, 2, 64, 130), (3, 1, 64, 70)]
+)
+@pytest.mark.parametrize("strong", [False, True])
+def test_ssd(on_hopper, heads, groups, states, length, strong):
+    """Two heads a block where they share B and C, one where they do not; strong decays."""
+    w = Ssd(batch=1, seq_len=length, heads=heads, state=states, groups=groups)
+    s = ssd.random_inputs(generator(heads), w, strong=strong)
+    initial = random_normal(generator(1), (1, heads, states, 64))
+
+    gate = ssd.gate_ssd(s, RUNG, initial)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize("kind", ["scalar"])
+def test_three_calls_are_one(on_hopper, kind):
+    """States handed over at chunk boundaries give the one call's bits."""
+    drawn = arrays(1, 160, 1, 64, 64, kind, 1.0)
+    run = partial(device.gla, rung=RUNG)
+    whole, last = run(**drawn)
+    parts, state = [], None
+    for cut in (slice(0, 64), slice(64, 128), slice(128, 160)):
+        piece = {name: x[:, cut].copy() for name, x in drawn.items()}
+        out, state = run(**piece, initial=state)
+        parts.append(out)
+
+    assert (np.concatenate(parts, axis=1) == whole).all()
+    assert (state == last).all()
