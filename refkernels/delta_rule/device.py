@@ -156,17 +156,9 @@ def _walk(
 ) -> Launch:
     batch, _, heads, dv = x.v.shape
     grid = (dv // WALK_COLUMNS[rung], heads, batch)
-    hopper = rung != "02_chunk"
-    dk = defines["DK"]
-    return bound_launch(
-        f"delta_rule/{rung}.cu",
-        "walk",
-        grid,
-        fields,
-        defines,
-        walk_bytes(rung, dk),
-        tile_maps(x, out) if hopper else (),
-    )
+    smem = walk_bytes(rung, defines["DK"])
+    more = {} if rung == "02_chunk" else {"maps": tile_maps(x, out)}
+    return bound_launch(f"delta_rule/{rung}.cu", "walk", grid, fields, defines, smem, **more)
 
 
 def walk_bytes(rung: str, dk: int) -> int:

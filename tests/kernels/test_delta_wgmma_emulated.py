@@ -1,0 +1,73 @@
+"""The Hopper rung of the delta rule, run on the host against the float64 oracle.
+
+``emulator/`` runs its TMA, mbarriers and wgmma as late as they may happen; the launches are the
+launcher's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from perfmodel.workload import DeltaRule
+from refkernels._check import generator, random_normal
+from refkernels.delta_rule import device
+from refkernels.delta_rule import problem as delta
+
+from . import simt
+from .test_gla_wgmma_emulated import Launched
+
+RUNG = "03_wgmma"
+
+
+@pytest.fixture
+def on_hopper(monkeypatch, emulate, on_host, tile_map):
+    """Kernels with descriptors go to ``emulator/``, the others to ``simt/``."""
+    simt.install(monkeypatch)
+
+    def bound(*args, maps=(), **more):
+        build = partial(Launched, emulate, threads=160) if maps else simt.Emulated
+        return build(*args, **more, **({"maps": maps} if maps else {}))
+
+    monkeypatch.setattr(device, "bound_launch", bound)
+    monkeypatch.setattr(device, "tensor_map", lambda x, box, **how: tile_map(on_host(x), box, **how))
+
+
+def arrays(batch, length, key_heads, heads, dk, dv, *, gated=True, gate=1.0):
+    w = DeltaRule(
+        batch=batch, seq_len=length, key_heads=key_heads, value_heads=heads, key_dim=dk,
+        value_dim=dv, gated=gated,
+    )  # fmt: skip
+    return delta.random_arrays(generator(length + dk), w, gate=gate)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 65, 1, 2, 64, 64), (1, 350, 2, 2, 64, 64), (1, 129, 1, 1, 128, 128)],
+)
+@pytest.mark.parametrize("gate", [0.05, 20.0, None])
+def test_chunks(on_hopper, shape, gate):
+    """From no decay to e^-16 a step, from an initial state, more chunks than stages, ragged ends."""
+    batch, _, _, heads, dk, dv = shape
+    drawn = arrays(*shape, gated=gate is not None, gate=gate or 1.0)
+    initial = random_normal(generator(1), (batch, heads, dk, dv))
+
+    gate = delta.gate_delta(drawn, RUNG, initial=initial)
+
+    assert gate.passed, gate
+
+
+def test_three_calls_are_one(on_hopper):
+    """States handed over at chunk boundaries give the one call's bits."""
+    drawn = arrays(1, 160, 1, 1, 64, 64)
+    run = partial(device.delta_rule, rung=RUNG)
+    whole, last = run(**drawn)
+    parts, state = [], None
+    for cut in (slice(0, 64), slice(64, 128), slice(128, 160)):
+        out, state = run(**{n: x[:, cut].copy() for n, x in drawn.items()}, initial=state)
+        parts.append(out)
+
+    assert (np.concatenate(parts, axis=1) == whole).all()
+    assert (state == last).all()
