@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from refkernels._compile import compile_kernel
 from refkernels._sources import kernel_source
+from refkernels.delta_rule import device as delta
 from refkernels.gla.device import KEY_DIMS
 from refkernels.selective_scan.device import MOST_SHARE, POLYNOMIALS, STATES, TYPES
 
@@ -46,9 +47,15 @@ def linear_variants() -> Iterator[Job]:
     yield "gla/04_chunk_scalar.cu", {"DK": 128, "DV": 128, "HEADS": 2, "SSD": 1}
 
 
+def delta_variants() -> Iterator[Job]:
+    """Key dimensions of each launch of the delta rule."""
+    for dk, name in itertools.product(delta.KEY_DIMS, ("02_prepare", *delta.RUNGS)):
+        yield f"delta_rule/{name}.cu", {"DK": dk}
+
+
 def compile_variants(arch: str | None = None) -> Iterator[tuple[Job, int]]:
     """Compile everything on all cores; yields each job with the bytes its kernels spill."""
-    jobs = [*scan_variants(), *linear_variants()]
+    jobs = [*scan_variants(), *linear_variants(), *delta_variants()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = pool.map(
             lambda job: compile_kernel(kernel_source(job[0]), arch=arch, defines=job[1]), jobs

@@ -132,6 +132,8 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
             where="device",
             problem=f"refkernels.{module}:{name}",
             arguments=() if name == "StepProblem" else (rung,),
+            capability=HOPPER if "wgmma" in rung else 80,
+            exact="wgmma" in rung,
         )
         for rung in rungs
     ]
@@ -310,6 +312,14 @@ OPERATORS: tuple[Operator, ...] = (
     _mixer("selective_scan_step", "selective_scan.problem:StepProblem", "step"),
     _mixer("gla", "gla.problem:GlaProblem", *_CHUNK_RUNGS, host="HostGlaProblem"),
     _mixer("gla_step", "gla.problem:GlaProblem", "01_recurrent"),
+    _mixer(
+        "delta_rule",
+        "delta_rule.problem:DeltaProblem",
+        "02_chunk",
+        "03_wgmma",
+        host="HostDeltaProblem",
+    ),
+    _mixer("delta_rule_step", "delta_rule.problem:DeltaProblem", "01_recurrent"),
     _mixer("ssd", "ssd.problem:SsdProblem", *_CHUNK_RUNGS, host="HostSsdProblem"),
     _mixer("ssd_step", "ssd.problem:SsdProblem", "01_recurrent"),
     Operator(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.errors import PerfModelError
-from perfmodel.workload import LinearAttention, SelectiveScan, Ssd, Workload
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
 from refkernels._check import Gate
 from refkernels._mixer_peers import peers
 from refkernels._mixer_sources import compile_variants
@@ -149,7 +149,7 @@ def _peers(workload: Workload) -> Iterator[Row]:
 
 
 def _length(workload: Workload) -> int:
-    assert isinstance(workload, SelectiveScan | LinearAttention | Ssd)
+    assert isinstance(workload, SelectiveScan | LinearAttention | DeltaRule | Ssd)
     return int(np.asarray(workload.seq_len))
 
 
@@ -194,9 +194,11 @@ JOBS: dict[str, Callable[[], Iterator[Row]]] = {
         for name in (
             "selective_scan",
             "gla",
+            "delta_rule",
             "ssd",
             "selective_scan_step",
             "gla_step",
+            "delta_rule_step",
             "ssd_step",
         )
     },

@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue, UnknownName
+from refkernels._compile import device_capability
 from refkernels._launch import as_device_array, tensor_map
 from refkernels._plan import Launch, Plan, bound_launch, ceil_div
 from refkernels.delta_rule.naive import check_shapes
@@ -114,11 +115,9 @@ def empty_outputs(x: Sequence) -> tuple[Any, Any]:
 
 def default_rung(x: Sequence) -> str:
     """Token by token for a few tokens; wgmma where the device has it."""
-    import cupy
-
     if x.v.shape[1] < SHORT:
         return RUNGS[0]
-    return RUNGS[2] if cupy.cuda.Device().compute_capability == "90" else RUNGS[1]
+    return RUNGS[2] if device_capability() == "90" else RUNGS[1]
 
 
 def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:

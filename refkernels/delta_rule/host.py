@@ -39,9 +39,7 @@ def delta_rule(
 
 
 @njit(parallel=True, cache=True, fastmath={"contract", "reassoc"})
-def _recur(
-    q: Any, k: Any, v: Any, beta: Any, decay: Any, scale: Any, state: Any, out: Any
-) -> None:
+def _recur(q: Any, k: Any, v: Any, beta: Any, decay: Any, scale: Any, state: Any, out: Any) -> None:
     batch, length, heads, dv = v.shape
     key_heads, dk = q.shape[2:]
     for row in prange(batch * heads):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,29 @@ def gate_delta(arrays: dict[str, Any], rung: str | None, *, initial: Any = None)
     worst = worse(widen(out, "bf16")[:, :, :heads], o, final[:, :heads], state)
     written = not bool(cupy.isnan(widen(out, "bf16")).any() | cupy.isnan(final).any())
     return worst if written else replace(worst, passed=False, error=float("inf"))
+
+
+def gate_three_calls(arrays: dict[str, Any], rung: str | None, initial: Any = None) -> Gate:
+    """Elements in which three calls that hand over their states at chunk boundaries differ from one
+    call's output and final state."""
+    import cupy
+
+    from refkernels.delta_rule import device
+
+    run = partial(device.delta_rule, rung=rung)
+    whole, last = run(**arrays, initial=initial)
+    length = whole.shape[1]
+    cuts = (0, device.CHUNK, (length - 1) // device.CHUNK * device.CHUNK, length)
+    parts, state = [], initial
+    for start, end in pairwise(cuts):
+        piece = {name: cupy.ascontiguousarray(x[:, start:end]) for name, x in arrays.items()}
+        out, state = run(**piece, initial=state)
+        parts.append(out)
+    gates = [
+        judge("delta_rule", "repeat", cupy.concatenate(parts, axis=1), whole),
+        judge("delta_rule", "repeat", state, last),
+    ]
+    return max(gates, key=lambda gate: gate.error)
 
 
 def worse(out: Any, o: Any, final: Any, state: Any) -> Gate:

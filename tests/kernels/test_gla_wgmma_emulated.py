@@ -52,7 +52,9 @@ def on_hopper(monkeypatch, emulate, on_host, tile_map):
         return build(*args, **more, **({"maps": maps} if maps else {}))
 
     monkeypatch.setattr(device, "bound_launch", bound)
-    monkeypatch.setattr(device, "tensor_map", lambda x, box, **how: tile_map(on_host(x), box, **how))
+    monkeypatch.setattr(
+        device, "tensor_map", lambda x, box, **how: tile_map(on_host(x), box, **how)
+    )
     monkeypatch.setattr(device, "SEGMENT_TOKENS", 64)
 
 
