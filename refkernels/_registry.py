@@ -317,6 +317,7 @@ OPERATORS: tuple[Operator, ...] = (
         "delta_rule.problem:DeltaProblem",
         "02_chunk",
         "03_wgmma",
+        "04_wgmma_concurrent",
         host="HostDeltaProblem",
     ),
     _mixer("delta_rule_step", "delta_rule.problem:DeltaProblem", "01_recurrent"),

@@ -171,6 +171,21 @@ __device__ __forceinline__ void registers_grow() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
+// Words in device memory by which blocks tell each other what is ready: what the writer (and, before a
+// barrier, its block) wrote before the release is seen after the acquire that reads the word.
+__device__ __forceinline__ void store_release(u32* word, u32 value) {
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+
+__device__ __forceinline__ u32 load_acquire(const u32* word) {
+    u32 value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+
+// Orders ordinary accesses to device and shared memory and those of the copy engine around it.
+__device__ __forceinline__ void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
 // One barrier of all blocks of a cooperative launch. `counter` starts at 0 and only grows, by the
 // number of blocks per use, so it needs no reset between uses within a launch.
 __device__ __forceinline__ void grid_barrier(u32* counter, u32 blocks) {

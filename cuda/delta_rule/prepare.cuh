@@ -11,6 +11,7 @@
 // so transposes never move. A float is split into two bf16 (16 bits in all) and a product is three:
 // keys that resemble each other make L large, and T is then a small difference.
 #pragma once
+#include "common/barrier.cuh"
 #include "delta_rule/tiles.cuh"
 
 constexpr int kPrepareThreads = 128;
@@ -79,15 +80,21 @@ __device__ __forceinline__ Split negated(Split x) {
     return x;
 }
 
+// A block may have several workers of kPrepareThreads, a chunk each.
+__device__ __forceinline__ int worker_warp() { return warp_index() % kPrepareWarps; }
+__device__ __forceinline__ void meet() {
+    ptx::named_barrier_sync(1 + warpgroup_index(), kPrepareThreads);
+}
+
 // K K^T and Q K^T into `products`, whose place the keys leave.
 __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
     float sums[kTasks][8] = {};
 #pragma unroll
     for (int task = 0; task < kTasks; ++task) {
-        const int index = task * kPrepareWarps + warp_index(), block = index % kLower;
+        const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
         const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
         const KeyTile& left = index < kLower ? s.keys.k : s.keys.q;
-#pragma unroll
+#pragma unroll 2
         for (int d = 0; d < kDk; d += 16) {
             u32 a[4], b[4];
             load_a(a, left.panel[d / kPanel], row * kSide, d % kPanel);
@@ -95,10 +102,10 @@ __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
             multiply(sums[task], 0, a, b);
         }
     }
-    __syncthreads();
+    meet();
 #pragma unroll
     for (int task = 0; task < kTasks; ++task) {
-        const int index = task * kPrepareWarps + warp_index();
+        const int index = task * kPrepareWarps + worker_warp();
         float* to = s.products[index / kLower][index % kLower];
 #pragma unroll
         for (int i = 0; i < 8; i += 2)
@@ -110,7 +117,7 @@ __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
 // A warp: sums of gates and beta of one head, two tokens a lane.
 __device__ __forceinline__ void sum_gates(PrepareShared& s, const Problem& p, int batch, int t,
                                           int head) {
-    const int lane = lane_index(), slot = warp_index();
+    const int lane = lane_index(), slot = worker_warp();
     float gate[2] = {}, beta[2] = {};
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -159,7 +166,7 @@ __device__ __forceinline__ void read_lower(Block& x, const PrepareShared& s, int
 // The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
 // the next.
 __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
-    float (&blocks)[kSides][kSide * kDiagonalPitch] = s.diagonal[warp_index()];
+    float (&blocks)[kSides][kSide * kDiagonalPitch] = s.diagonal[worker_warp()];
 #pragma unroll
     for (int a = 0; a < kSides; ++a) {
         Block x;
@@ -189,7 +196,7 @@ __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
 
 template <bool Transposed>
 __device__ __forceinline__ void read_diagonal(Block& x, const PrepareShared& s, int a) {
-    const float* from = s.diagonal[warp_index()][a];
+    const float* from = s.diagonal[worker_warp()][a];
     const int lane = opaque(lane_index());
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -360,16 +367,16 @@ __device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p
     load_keys<kPrepareThreads>(s.keys.k, p.k, p, batch, t, key_head);
     load_keys<kPrepareThreads>(s.keys.q, p.q, p, batch, t, key_head);
     ptx::copy_async_wait_all();
-    __syncthreads();
+    meet();
     multiply_keys(s);
 #pragma unroll 1
     for (int base = 0; base < group; base += kPrepareWarps) {
         const int heads = least(group - base, kPrepareWarps), first = key_head * group + base;
-        __syncthreads();  // the heads before are done
-        if (warp_index() < heads) sum_gates(s, p, batch, t, first + warp_index());
-        __syncthreads();
+        meet();  // the heads before are done
+        if (worker_warp() < heads) sum_gates(s, p, batch, t, first + worker_warp());
+        meet();
 #pragma unroll 1
-        for (int task = warp_index(); task < 2 * heads; task += kPrepareWarps) {
+        for (int task = worker_warp(); task < 2 * heads; task += kPrepareWarps) {
             const int slot = task % heads;
             const size_t row = static_cast<size_t>(batch) * p.heads + first + slot;
             Prepared& to = p.prepared[row * p.chunks + chunk];

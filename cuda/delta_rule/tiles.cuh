@@ -59,7 +59,7 @@ __device__ __forceinline__ void pack_rows(u32 (&a)[Count / 8][4], const float (&
 template <int Threads>
 __device__ __forceinline__ void load_panel(u16* panel, const u16* from, size_t stride, int rows) {
 #pragma unroll 1  // addresses kept for later would take registers that the state needs
-    for (int i = threadIdx.x; i < kChunk * 8; i += Threads) {
+    for (int i = threadIdx.x % Threads; i < kChunk * 8; i += Threads) {
         const int row = i / 8, unit = i % 8;
         const bool valid = row < rows;
         ptx::copy_async_16(panel + swizzled(row, unit * 8),

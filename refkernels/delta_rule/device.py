@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from perfmodel.errors import BadValue, UnknownName
 from refkernels._compile import device_capability
 from refkernels._launch import as_device_array, tensor_map
-from refkernels._plan import Launch, Plan, bound_launch, ceil_div
+from refkernels._plan import Launch, Plan, bound_launch, ceil_div, sm_count
 from refkernels.delta_rule.naive import check_shapes
 
 CHUNK = 64
@@ -23,14 +23,17 @@ KEY_DIMS = (64, 128)
 SHORT = 16
 """Sequences shorter than this go token by token: most of a chunk would be padding."""
 
-RUNGS = ("01_recurrent", "02_chunk", "03_wgmma")
-"""Token by token; chunks on mma.sync; chunks on wgmma, fed by TMA."""
+RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent")
+"""Token by token; chunks on mma.sync; chunks on wgmma, fed by TMA; the same in one launch."""
 
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
 WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64}
 """Columns of the state that a block walks with."""
+
+LEAST_PREPARERS = 32
+"""Blocks beside the walks from which on one launch pays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,10 +117,19 @@ def empty_outputs(x: Sequence) -> tuple[Any, Any]:
 
 
 def default_rung(x: Sequence) -> str:
-    """Token by token for a few tokens; wgmma where the device has it."""
+    """Token by token for a few tokens; wgmma where the device has it, in one launch where the walks
+    leave multiprocessors for the preparation."""
     if x.v.shape[1] < SHORT:
         return RUNGS[0]
-    return RUNGS[2] if device_capability() == "90" else RUNGS[1]
+    if device_capability() != "90":
+        return RUNGS[1]
+    return RUNGS[3] if sm_count() - walks(x) >= LEAST_PREPARERS else RUNGS[2]
+
+
+def walks(x: Sequence) -> int:
+    """Blocks of a walk on Hopper: one per 64 columns of a head's state."""
+    batch, _, heads, dv = x.v.shape
+    return batch * heads * (dv // PANEL)
 
 
 def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:
@@ -137,6 +149,10 @@ def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None
     chunks = ceil_div(length, CHUNK)
     made = cupy.empty((batch, heads, chunks, PREPARED_BYTES), "uint8")
     fields = _fields(x, out, final, made)
+    if name == RUNGS[3]:
+        ready = cupy.zeros(batch * x.q.shape[2] * chunks + 1, "uint32")
+        step = _concurrent(x, out, fields | {"ready": ready}, defines)
+        return Plan(launches=(step,), keep=(x, out, final, made, ready))
     steps = (
         _prepare(x, fields, defines, chunks),
         _walk(x, out, name, fields, defines),
@@ -160,12 +176,26 @@ def _walk(
     return bound_launch(f"delta_rule/{rung}.cu", "walk", grid, fields, defines, smem, **more)
 
 
+def _concurrent(x: Sequence, out: Any, fields: dict[str, Any], defines: dict[str, int]) -> Launch:
+    preparers = max(1, sm_count() - walks(x))
+    return bound_launch(
+        f"delta_rule/{RUNGS[3]}.cu",
+        "delta_rule",
+        (preparers + walks(x), 1, 1),
+        fields | {"preparers": preparers},
+        defines,
+        walk_bytes(RUNGS[3], defines["DK"]),
+        maps=tile_maps(x, out),
+    )
+
+
 def walk_bytes(rung: str, dk: int) -> int:
     """Dynamic shared memory of a walk's block: ``Shared`` of its source."""
     keys = 2 * CHUNK * dk * 2
     if rung == "02_chunk":
         return 2 * (keys + PREPARED_BYTES + CHUNK * 40 * 2)
-    return 3 * (keys + PREPARED_BYTES + 512 + CHUNK * PANEL * 2) + 2 * CHUNK * PANEL * 2 + 1024
+    walk = 3 * (keys + PREPARED_BYTES + 512 + CHUNK * PANEL * 2) + 2 * CHUNK * PANEL * 2 + 1024
+    return max(walk, 3 * 53248) if rung == RUNGS[3] else walk
 
 
 def tile_maps(x: Sequence, out: Any) -> tuple[NDArray[Any], ...]:
@@ -201,6 +231,7 @@ def _fields(x: Sequence, out: Any, final: Any, made: Any) -> dict[str, Any]:
         "last": final,
         "out": out,
         "prepared": made,
+        "ready": None,
         "scale": x.scale,
         "batch": batch,
         "length": length,
@@ -208,4 +239,5 @@ def _fields(x: Sequence, out: Any, final: Any, made: Any) -> dict[str, Any]:
         "key_heads": x.q.shape[2],
         "dv": dv,
         "chunks": ceil_div(length, CHUNK),
+        "preparers": 0,
     }

@@ -12,13 +12,14 @@ import pytest
 
 from perfmodel.workload import DeltaRule
 from refkernels._check import generator, random_normal
+from refkernels._sources import kernel_source, read_spec
 from refkernels.delta_rule import device
 from refkernels.delta_rule import problem as delta
 
 from . import simt
 from .test_gla_wgmma_emulated import Launched
 
-RUNG = "03_wgmma"
+RUNGS = ("03_wgmma", "04_wgmma_concurrent")
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def on_hopper(monkeypatch, emulate, on_host, tile_map):
     simt.install(monkeypatch)
 
     def bound(*args, maps=(), **more):
-        build = partial(Launched, emulate, threads=160) if maps else simt.Emulated
+        threads = read_spec(kernel_source(args[0])).threads
+        build = partial(Launched, emulate, threads=threads) if maps else simt.Emulated
         return build(*args, **more, **({"maps": maps} if maps else {}))
 
     monkeypatch.setattr(device, "bound_launch", bound)
@@ -49,19 +51,21 @@ def arrays(batch, length, key_heads, heads, dk, dv, *, gated=True, gate=1.0):
     [(2, 65, 1, 2, 64, 64), (1, 350, 2, 2, 64, 64), (1, 129, 1, 1, 128, 128)],
 )
 @pytest.mark.parametrize("gate", [0.05, 20.0, None])
-def test_chunks(on_hopper, shape, gate):
+@pytest.mark.parametrize("rung", RUNGS)
+def test_chunks(on_hopper, shape, gate, rung):
     """From no decay to e^-16 a step, from an initial state, more chunks than stages, ragged ends."""
     batch, _, _, heads, dk, dv = shape
     drawn = arrays(*shape, gated=gate is not None, gate=gate or 1.0)
     initial = random_normal(generator(1), (batch, heads, dk, dv))
 
-    gate = delta.gate_delta(drawn, RUNG, initial=initial)
+    gate = delta.gate_delta(drawn, rung, initial=initial)
 
     assert gate.passed, gate
 
 
-def test_three_calls_are_one(on_hopper):
+@pytest.mark.parametrize("rung", RUNGS)
+def test_three_calls_are_one(on_hopper, rung):
     """States handed over at chunk boundaries give the one call's bits."""
-    gate = delta.gate_three_calls(arrays(1, 160, 1, 1, 64, 64), RUNG)
+    gate = delta.gate_three_calls(arrays(1, 160, 1, 1, 64, 64), rung)
 
     assert gate.passed, gate
