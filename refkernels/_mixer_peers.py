@@ -42,8 +42,8 @@ def _all(w: Workload) -> Iterator[MixerPeer]:
         name = {"vector": "chunk_gla", "scalar": "chunk_simple_gla", "none": "chunk_linear_attn"}
         yield MixerPeer(kernel=f"fla.{name[w.gate]}", package="fla", build=_fla(w))
     if isinstance(w, DeltaRule):
-        name = "chunk_gated_delta_rule" if w.gated else "chunk_delta_rule"
-        yield MixerPeer(kernel=f"fla.{name}", package="fla", build=_delta(w))
+        form = "chunk_gated_delta_rule" if w.gated else "chunk_delta_rule"
+        yield MixerPeer(kernel=f"fla.{form}", package="fla", build=_delta(w))
     if isinstance(w, Ssd):
         yield MixerPeer(
             kernel="mamba_ssm.mamba_chunk_scan_combined", package="mamba_ssm", build=_ssd(w)

@@ -1,7 +1,7 @@
 """Launches the kernels of ``cuda/delta_rule``. Nothing here waits.
 
-:func:`delta_rule` allocates and runs; :func:`bind`, :func:`empty_outputs` and :func:`prepare` give a
-plan to call again and again.
+:func:`delta_rule` allocates and runs; :func:`bind`, :func:`empty_outputs` and :func:`prepare` give
+a plan to call again and again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ LEAST_PREPARERS = 32
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sequence:
     """Checked device arrays in bf16 (as uint16 bits): q, k [batch, length, key_heads, dk], v
-    [batch, length, heads, dv], beta, g [batch, length, heads]; states fp32 [batch, heads, dk, dv]."""
+    [batch, length, heads, dv], beta, g [batch, length, heads]; states fp32 [batch, heads, dk,
+    dv]."""
 
     q: Any
     k: Any
@@ -129,7 +130,7 @@ def default_rung(x: Sequence) -> str:
 def walks(x: Sequence) -> int:
     """Blocks of a walk on Hopper: one per 64 columns of a head's state."""
     batch, _, heads, dv = x.v.shape
-    return batch * heads * (dv // PANEL)
+    return int(batch * heads * (dv // PANEL))
 
 
 def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:
@@ -172,8 +173,8 @@ def _walk(
     batch, _, heads, dv = x.v.shape
     grid = (dv // WALK_COLUMNS[rung], heads, batch)
     smem = walk_bytes(rung, defines["DK"])
-    more = {} if rung == "02_chunk" else {"maps": tile_maps(x, out)}
-    return bound_launch(f"delta_rule/{rung}.cu", "walk", grid, fields, defines, smem, **more)
+    maps = () if rung == RUNGS[1] else tile_maps(x, out)
+    return bound_launch(f"delta_rule/{rung}.cu", "walk", grid, fields, defines, smem, maps=maps)
 
 
 def _concurrent(x: Sequence, out: Any, fields: dict[str, Any], defines: dict[str, int]) -> Launch:

@@ -1,7 +1,7 @@
 """The delta rule on the CPU: numba, heads over the cores, the recurrence as written.
 
-7 FLOP per state element and token (6 without a gate): decay, read-out by k, update, read-out by q, in
-two walks over a state that stays in L2 (64 KiB at 128 x 128).
+7 FLOP per state element and token: decay, read-out by k, update, read-out by q, in two walks over a
+state that stays in L2 (64 KiB at 128 x 128).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def sizes(w: DeltaRule) -> tuple[int, ...]:
 
 def random_arrays(rng: Any, w: DeltaRule, *, gate: float = 1.0) -> dict[str, Any]:
     """q, k of unit length, normal v, beta = sigmoid(normal) and, if gated, log gates
-    ``gate * log(sigmoid(normal))``, all in bf16 bits; ``gate`` 20 is strong: e^-16 in a mean step."""
+    ``gate * log(sigmoid(normal))``, all in bf16 bits; ``gate`` 20 is strong: e^-16 a mean step."""
     batch, length, key_heads, heads, dk, dv = sizes(w)
     drawn = {
         "q": _unit(random_normal(rng, (batch, length, key_heads, dk))),

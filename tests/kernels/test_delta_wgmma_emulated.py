@@ -53,7 +53,7 @@ def arrays(batch, length, key_heads, heads, dk, dv, *, gated=True, gate=1.0):
 @pytest.mark.parametrize("gate", [0.05, 20.0, None])
 @pytest.mark.parametrize("rung", RUNGS)
 def test_chunks(on_hopper, shape, gate, rung):
-    """From no decay to e^-16 a step, from an initial state, more chunks than stages, ragged ends."""
+    """No decay to e^-16 a step, from an initial state, more chunks than stages, ragged ends."""
     batch, _, _, heads, dk, dv = shape
     drawn = arrays(*shape, gated=gate is not None, gate=gate or 1.0)
     initial = random_normal(generator(1), (batch, heads, dk, dv))

@@ -231,7 +231,7 @@ def delta_arrays(batch, length, key_heads, heads, dk, dv, gate):
 )
 @pytest.mark.parametrize("gate", [None, 0.05, 20.0])
 def test_delta_chunks(monkeypatch, shape, gate):
-    """T and A prepared, then the walk: one to five heads on a key, ragged ends, an initial state."""
+    """T and A, then the walk: one to five heads on a key, ragged ends, an initial state."""
     simt.install(monkeypatch, order=int(gate is None))
     monkeypatch.setattr(delta, "CHECKED_GROUPS", shape[2])
     batch, _, _, heads, dk, dv = shape

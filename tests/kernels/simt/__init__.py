@@ -68,7 +68,8 @@ class Emulated:
 
     order = 0
 
-    def __init__(self, source, entry, grid, fields, defines, smem=0):
+    def __init__(self, source, entry, grid, fields, defines, smem=0, maps=()):
+        assert not maps, "descriptors are the other emulation's"
         addresses = {
             name: np.uint64(0 if x is None else x.ctypes.data)
             if x is None or isinstance(x, np.ndarray)
