@@ -33,7 +33,7 @@ WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64}
 """Columns of the state that a block walks with."""
 
 LEAST_PREPARERS = 32
-"""Blocks beside the walks from which on one launch pays."""
+"""Blocks beside the walks, one per multiprocessor, from which on one launch pays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,7 +124,13 @@ def default_rung(x: Sequence) -> str:
         return RUNGS[0]
     if device_capability() != "90":
         return RUNGS[1]
-    return RUNGS[3] if sm_count() - walks(x) >= LEAST_PREPARERS else RUNGS[2]
+    return RUNGS[3] if preparers(x) else RUNGS[2]
+
+
+def preparers(x: Sequence) -> int:
+    """Blocks that prepare beside the walks so that all are on the device at once; 0: too few."""
+    left = sm_count() - walks(x)
+    return left if left >= LEAST_PREPARERS else 0
 
 
 def walks(x: Sequence) -> int:
@@ -134,7 +140,12 @@ def walks(x: Sequence) -> int:
 
 
 def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:
-    """Bind a rung to a checked sequence; raises UnknownName for a rung that is not there."""
+    """Bind a rung to a checked sequence; the last rung is the one before it where there are too
+    many walks to prepare beside them.
+
+    Raises:
+        UnknownName: no such rung.
+    """
     import cupy
 
     name = rung or default_rung(x)
@@ -150,6 +161,8 @@ def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None
     chunks = ceil_div(length, CHUNK)
     made = cupy.empty((batch, heads, chunks, PREPARED_BYTES), "uint8")
     fields = _fields(x, out, final, made)
+    if name == RUNGS[3] and not preparers(x):
+        name = RUNGS[2]
     if name == RUNGS[3]:
         ready = cupy.zeros(batch * x.q.shape[2] * chunks + 1, "uint32")
         step = _concurrent(x, out, fields | {"ready": ready}, defines)
@@ -178,12 +191,12 @@ def _walk(
 
 
 def _concurrent(x: Sequence, out: Any, fields: dict[str, Any], defines: dict[str, int]) -> Launch:
-    preparers = max(1, sm_count() - walks(x))
+    beside = preparers(x)
     return bound_launch(
         f"delta_rule/{RUNGS[3]}.cu",
         "delta_rule",
-        (preparers + walks(x), 1, 1),
-        fields | {"preparers": preparers},
+        (beside + walks(x), 1, 1),
+        fields | {"preparers": beside},
         defines,
         walk_bytes(RUNGS[3], defines["DK"]),
         maps=tile_maps(x, out),

@@ -1,7 +1,8 @@
 """The delta rule on the CPU: numba, heads over the cores, the recurrence as written.
 
 7 FLOP per state element and token: decay, read-out by k, update, read-out by q, in two walks over a
-state that stays in L2 (64 KiB at 128 x 128).
+state that stays in L2 (64 KiB at 128 x 128). In fp64 it is ``naive``, compiled: what gates compare
+long sequences with.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ def delta_rule(
     scale: float | None = None,
     initial: Any = None,
 ) -> tuple[Any, Any]:
-    """``(o, final state)`` in fp32; see ``naive``."""
+    """``(o, final state)`` in the type of ``v``, fp32 or fp64; see ``naive``."""
     check_shapes(q, k, v, beta, g)
     batch, _, heads, dv = v.shape
     dk = q.shape[-1]
-    decay = np.ones(beta.shape, np.float32) if g is None else np.exp(g)
-    state = np.zeros((batch, heads, dk, dv), np.float32)
+    decay = np.ones(beta.shape, v.dtype) if g is None else np.exp(g)
+    state = np.zeros((batch, heads, dk, dv), v.dtype)
     if initial is not None:
         state[...] = initial
-    out = np.empty(v.shape, np.float32)
-    factor = np.float32(dk**-0.5 if scale is None else scale)
+    out = np.empty(v.shape, v.dtype)
+    factor = v.dtype.type(dk**-0.5 if scale is None else scale)
     _recur(q, k, v, beta, decay, factor, state, out)
     return out, state
 
@@ -45,7 +46,7 @@ def _recur(q: Any, k: Any, v: Any, beta: Any, decay: Any, scale: Any, state: Any
     for row in prange(batch * heads):
         i, h = row // heads, row % heads
         shared = h // (heads // key_heads)
-        error = np.empty(dv, np.float32)
+        error = np.empty(dv, v.dtype)
         for t in range(length):
             error[:] = v[i, t, h]
             for d in range(dk):

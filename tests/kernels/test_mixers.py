@@ -156,6 +156,21 @@ def test_delta_rule_on_the_host_starts_from_a_state():
     assert end == pytest.approx(state)
 
 
+@pytest.mark.parametrize("gated", [True, False])
+def test_compiled_delta_rule_in_fp64_is_the_definition(gated):
+    """What gates hold kernels to agrees with ``naive`` to rounding, from a state, with groups."""
+    rng = np.random.default_rng(6)
+    q, k, v, beta, g = delta_inputs(rng, heads=4, length=9)
+    g = g if gated else None
+    initial = rng.normal(size=(1, 4, 8, 4))
+    o, state = delta_host.delta_rule(q, k, v, beta, g, initial=initial)
+    expected, end = delta.delta_rule(q, k, v, beta, g, initial=initial)
+
+    assert o.dtype == np.float64
+    assert o == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    assert state == pytest.approx(end, rel=1e-12, abs=1e-13)
+
+
 @pytest.mark.parametrize(
     ("call", "field"),
     [
