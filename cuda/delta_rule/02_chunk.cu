@@ -107,13 +107,13 @@ __device__ __forceinline__ void walk_chunk(Stage& stage, const Problem& p, const
                                               warp_index() * 16 + matrix % 2 * 8);
     float x[kTokenSums] = {}, u[kTokenSums] = {}, o[kTokenSums] = {};
     read_state(x, state, stage.k);
-    subtract_read(r, v, x, stage.made.since_start);
+    subtract_read(r, v, x, load_powers(stage.made.since_start));
     mix_tokens(u, r, stage.made.t);
     pack_rows(r, u);
-    scale_tokens(u, stage.made.to_end, 1.f);
+    scale_tokens(u, load_powers(stage.made.to_end), 1.f);
     pack_rows(later, u);
     read_state(o, state, stage.q);
-    scale_tokens(o, stage.made.since_start, p.scale);
+    scale_tokens(o, load_powers(stage.made.since_start), p.scale);
     mix_tokens(o, r, stage.made.a);
     store_outputs(stage, p, at, t, o);
     scale_state(s, stage.made.since_start[kChunk - 1]);

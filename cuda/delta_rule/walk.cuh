@@ -13,15 +13,27 @@ constexpr int kStateSums = kDk / 2;     // of a lane: 16 rows x dk / 32 lanes
 constexpr int kTokenSums = kChunk / 2;
 constexpr int kTokenSteps = kChunk / 16;
 
+// A lane's tokens 8 j + 2 t and the next, of one of the two powers.
+struct Powers {
+    float2 of[2 * kTokenSteps];
+};
+
+__device__ __forceinline__ Powers load_powers(const float* from) {
+    Powers powers;
+#pragma unroll
+    for (int j = 0; j < 2 * kTokenSteps; ++j)
+        powers.of[j] = *reinterpret_cast<const float2*>(from + 8 * j + lane_index() % 4 * 2);
+    return powers;
+}
+
 // R as an operand, from V^T (packed pairs of tokens) and X.
 __device__ __forceinline__ void subtract_read(u32 (&r)[kTokenSteps][4],
                                               const u32 (&v)[kTokenSteps][4],
                                               const float (&x)[kTokenSums],
-                                              const float* since_start) {
+                                              const Powers& since_start) {
 #pragma unroll
     for (int j = 0; j < 2 * kTokenSteps; ++j) {
-        const float2 power =
-            *reinterpret_cast<const float2*>(since_start + 8 * j + lane_index() % 4 * 2);
+        const float2 power = since_start.of[j];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const u32 pair = v[j / 2][j % 2 * 2 + half];
@@ -33,12 +45,11 @@ __device__ __forceinline__ void subtract_read(u32 (&r)[kTokenSteps][4],
 }
 
 // The columns (tokens) of x times their factors, times `more`.
-__device__ __forceinline__ void scale_tokens(float (&x)[kTokenSums], const float* factors,
+__device__ __forceinline__ void scale_tokens(float (&x)[kTokenSums], const Powers& factors,
                                              float more) {
 #pragma unroll
     for (int j = 0; j < 2 * kTokenSteps; ++j) {
-        float2 w = *reinterpret_cast<const float2*>(factors + 8 * j + lane_index() % 4 * 2);
-        w.x *= more, w.y *= more;
+        const float2 w = make_float2(factors.of[j].x * more, factors.of[j].y * more);
         x[4 * j] *= w.x, x[4 * j + 1] *= w.y, x[4 * j + 2] *= w.x, x[4 * j + 3] *= w.y;
     }
 }
