@@ -82,38 +82,13 @@ __device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Pane
         ptx::ldmatrix_x4_transposed(v[step], values.at + transposed_row(16 * step, row));
 }
 
-// O^T into a panel as [token][column], and from there by TMA, which leaves out tokens beyond the
-// sequence's end. Two panels take turns: when all have passed the barrier of one, the copy of the
-// other, a chunk old, has been read.
-__device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], Panel& panel,
-                                              const TensorMap* map, int token, int column,
-                                              int batch) {
-    const int row = warp_index() % 4 * 16;
-#pragma unroll
-    for (int c = 0; c < kTokenSteps; ++c)
-        ptx::stmatrix_x4_transposed(panel.at + transposed_row(16 * c, row),
-                                    pack_bf16(o[8 * c], o[8 * c + 1]),
-                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
-                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
-                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
-    ptx::fence_async_shared();
-    const bool issuer = threadIdx.x % kWarpgroup == 0;
-    if (issuer) ptx::bulk_wait_read<0>();
-    ptx::named_barrier_sync(1, kWarpgroup);
-    if (issuer) {
-        ptx::tma_store_4d(map, &panel, 0, token, column, batch);
-        ptx::bulk_commit();
-    }
-}
-
 constexpr int kStages = 3;
 
-struct WalkShared {
+// Chunks on their way from the loader to those who work on them.
+struct Pipe {
     Stage stage[kStages];
-    Panel out[2];
     u64 full[kStages], empty[kStages];
 };
-static_assert(sizeof(WalkShared) <= 232448, "shared memory of one SM");
 using Ring = ptx::Ring<kStages>;
 
 // ---------------------------------------------------------------- loader: one thread
@@ -126,7 +101,7 @@ __device__ __forceinline__ void wait_ready(const u32* word) {
 }
 
 // `ready`, a word per chunk, is null where all chunks were prepared before.
-__device__ __forceinline__ void load_chunks(WalkShared& s, const Problem& p, const Maps& maps,
+__device__ __forceinline__ void load_chunks(Pipe& s, const Problem& p, const Maps& maps,
                                             const Place& at, const u32* ready) {
     const int key = at.head / (p.heads / p.key_heads) * kPanels;
     const int value = (at.head * p.dv + at.col) / kPanel;
@@ -148,88 +123,17 @@ __device__ __forceinline__ void load_chunks(WalkShared& s, const Problem& p, con
     }
 }
 
-// ---------------------------------------------------------------- walk: one warpgroup
+// ---------------------------------------------------------------- barriers
 
-__device__ __forceinline__ void free_stage(u64* empty) {
-    if (lane_index() == 0) ptx::mbarrier_arrive(empty);
+__device__ __forceinline__ void arrive_warp(u64* barrier) {
+    __syncwarp();
+    if (lane_index() == 0) ptx::mbarrier_arrive(barrier);
 }
 
-__device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p, const TensorMap* out,
-                                            const Place& at, float (&s)[kStateSums]) {
-    constexpr int kSteps = kDk / 16;
-    const int column = (at.head * p.dv + at.col) / kPanel;
-    float o[kTokenSums];
-    u32 state[kSteps][4];
-    Ring ring;
-    pack_rows(state, s);
-#pragma unroll 1
-    for (int chunk = 0; chunk < p.chunks; ++chunk) {
-        const Stage& in = shared.stage[ring.stage];
-        float x[kTokenSums], u[kTokenSums];
-        u32 v[kTokenSteps][4], r[kTokenSteps][4], later[kTokenSteps][4];
-        ptx::mbarrier_wait(&shared.full[ring.stage], ring.parity);
-        issue_read<0, kSteps>(x, state, in.k);
-        if (chunk > 0) {  // the outputs before, while X is on its way
-            ptx::wgmma_wait<1>();  // long done, but ptxas would wait for X
-            ptx::pin(o);
-            store_outputs(o, shared.out[chunk % 2], out, (chunk - 1) * kChunk, column, at.batch);
-        }
-        issue_read<0, kSteps / 2>(o, state, in.q);
-        load_values(v, in.v);
-        const Powers since_start = load_powers(in.made.since_start);
-        const float decay = in.made.since_start[kChunk - 1];
-        ptx::wgmma_wait<1>();
-        ptx::pin(x);
-        subtract_read(r, v, x, since_start);
-        issue_mix(u, r, in.made.t, 0);
-        issue_read<kSteps / 2, kSteps>(o, state, in.q);
-        scale_state(s, decay);
-        const Powers to_end = load_powers(in.made.to_end);
-        ptx::wgmma_wait<1>();
-        ptx::pin(u);
-        pack_rows(r, u);
-        scale_tokens(u, to_end, 1.f);
-        pack_rows(later, u);
-        ptx::pin(s);
-        issue_update(s, later, in.k);
-        ptx::wgmma_wait<1>();
-        ptx::pin(o);
-        scale_tokens(o, since_start, p.scale);
-        ptx::pin(o);
-        issue_mix(o, r, in.made.a, 1);
-        ptx::wgmma_wait<1>();
-        ptx::pin(s);
-        // Nothing may be on its way around the loop: ptxas would run all products one by one.
-        pack_rows(state, s);
-        ptx::wgmma_wait<0>();
-        ptx::pin(o);
-        free_stage(&shared.empty[ring.stage]);
-        ring.advance();
+// One thread. `readers` warps free a stage.
+__device__ __forceinline__ void init_pipe(Pipe& s, int readers) {
+    for (int i = 0; i < kStages; ++i) {
+        ptx::mbarrier_init(&s.full[i], 1);
+        ptx::mbarrier_init(&s.empty[i], readers);
     }
-    store_outputs(o, shared.out[p.chunks % 2], out, (p.chunks - 1) * kChunk, column, at.batch);
-    if (threadIdx.x == 0) ptx::bulk_wait<0>();
-}
-
-// ---------------------------------------------------------------- a block's walk
-
-__device__ __forceinline__ void init_barriers(WalkShared& s) {
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < kStages; ++i) {
-            ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.empty[i], kWarpgroup / kWarp);
-        }
-        ptx::fence_mbarrier_init();
-    }
-    __syncthreads();
-}
-
-// The first warpgroup: a head's columns from the first state to the last.
-__device__ __forceinline__ void walk_head(WalkShared& shared, const Problem& p,
-                                          const TensorMap* out, const Place& at) {
-    const size_t row = (static_cast<size_t>(at.batch) * p.heads + at.head) * kDk * p.dv;
-    const int col = at.col + warp_index() * 16;
-    float s[kStateSums] = {};
-    if (p.first) move_state<false>(s, const_cast<float*>(p.first) + row, p.dv, col);
-    walk_chunks(shared, p, out, at, s);
-    if (p.last) move_state<true>(s, p.last + row, p.dv, col);
 }

@@ -23,13 +23,16 @@ KEY_DIMS = (64, 128)
 SHORT = 16
 """Sequences shorter than this go token by token: most of a chunk would be padding."""
 
-RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent")
-"""Token by token; chunks on mma.sync; chunks on wgmma, fed by TMA; the same in one launch."""
+RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_roles", "05_wgmma_concurrent")
+"""Token by token; chunks on mma.sync; on wgmma, fed by TMA; by roles; the same in one launch."""
 
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
-WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64}
+PREPARE_BYTES = 53248
+"""Dynamic shared memory of a worker that prepares: ``PrepareShared`` of prepare.cuh."""
+
+WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64, "04_wgmma_roles": 64}
 """Columns of the state that a block walks with."""
 
 LEAST_PREPARERS = 32
@@ -124,7 +127,7 @@ def default_rung(x: Sequence) -> str:
         return RUNGS[0]
     if device_capability() != "90":
         return RUNGS[1]
-    return RUNGS[3] if preparers(x) else RUNGS[2]
+    return RUNGS[4] if preparers(x) else RUNGS[3]
 
 
 def preparers(x: Sequence) -> int:
@@ -161,9 +164,9 @@ def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None
     chunks = ceil_div(length, CHUNK)
     made = cupy.empty((batch, heads, chunks, PREPARED_BYTES), "uint8")
     fields = _fields(x, out, final, made)
-    if name == RUNGS[3] and not preparers(x):
-        name = RUNGS[2]
-    if name == RUNGS[3]:
+    if name == RUNGS[4] and not preparers(x):
+        name = RUNGS[3]
+    if name == RUNGS[4]:
         ready = cupy.zeros(batch * x.q.shape[2] * chunks + 1, "uint32")
         step = _concurrent(x, out, fields | {"ready": ready}, defines)
         return Plan(launches=(step,), keep=(x, out, final, made, ready))
@@ -177,7 +180,7 @@ def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None
 def _prepare(x: Sequence, fields: dict[str, Any], defines: dict[str, int], chunks: int) -> Launch:
     batch, _, key_heads, _ = x.q.shape
     grid = (chunks, key_heads, batch)
-    return bound_launch("delta_rule/02_prepare.cu", "prepare", grid, fields, defines, 53248)
+    return bound_launch("delta_rule/02_prepare.cu", "prepare", grid, fields, defines, PREPARE_BYTES)
 
 
 def _walk(
@@ -193,12 +196,12 @@ def _walk(
 def _concurrent(x: Sequence, out: Any, fields: dict[str, Any], defines: dict[str, int]) -> Launch:
     beside = preparers(x)
     return bound_launch(
-        f"delta_rule/{RUNGS[3]}.cu",
+        f"delta_rule/{RUNGS[4]}.cu",
         "delta_rule",
         (beside + walks(x), 1, 1),
         fields | {"preparers": beside},
         defines,
-        walk_bytes(RUNGS[3], defines["DK"]),
+        walk_bytes(RUNGS[4], defines["DK"]),
         maps=tile_maps(x, out),
     )
 
@@ -208,8 +211,12 @@ def walk_bytes(rung: str, dk: int) -> int:
     keys = 2 * CHUNK * dk * 2
     if rung == "02_chunk":
         return 2 * (keys + PREPARED_BYTES + CHUNK * 40 * 2)
-    walk = 3 * (keys + PREPARED_BYTES + 512 + CHUNK * PANEL * 2) + 2 * CHUNK * PANEL * 2 + 1024
-    return max(walk, 3 * 53248) if rung == RUNGS[3] else walk
+    panel = CHUNK * PANEL * 2
+    walk = 3 * (keys + PREPARED_BYTES + 512 + panel) + 2 * panel + 1024
+    if rung == RUNGS[2]:
+        return walk
+    shared = walk + keys // 2 + panel + 1024
+    return max(shared, 3 * PREPARE_BYTES) if rung == RUNGS[4] else shared
 
 
 def tile_maps(x: Sequence, out: Any) -> tuple[NDArray[Any], ...]:

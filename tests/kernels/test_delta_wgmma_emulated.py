@@ -19,7 +19,7 @@ from refkernels.delta_rule import problem as delta
 from . import simt
 from .test_gla_wgmma_emulated import Launched
 
-RUNGS = ("03_wgmma", "04_wgmma_concurrent")
+RUNGS = device.RUNGS[2:]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_three_calls_are_one(on_hopper, rung):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize(("heads", "expected"), [(32, "04_wgmma_concurrent"), (64, "03_wgmma")])
+@pytest.mark.parametrize(("heads", "expected"), [(32, "05_wgmma_concurrent"), (64, "04_wgmma_roles")])
 def test_one_launch_only_where_all_its_blocks_are_on_the_device_at_once(
     monkeypatch, on_hopper, heads, expected
 ):
@@ -80,7 +80,7 @@ def test_one_launch_only_where_all_its_blocks_are_on_the_device_at_once(
     monkeypatch.setattr(device, "LEAST_PREPARERS", 32)
     monkeypatch.setattr(device, "device_capability", lambda: "90")
     x = device.bind(**arrays(1, 64, 8, heads, 128, 128))
-    plan = device.prepare(x, *device.empty_outputs(x)[:1], rung="04_wgmma_concurrent")
+    plan = device.prepare(x, *device.empty_outputs(x)[:1], rung="05_wgmma_concurrent")
 
     assert device.default_rung(x) == expected
     assert len(plan.launches) == (1 if expected.endswith("concurrent") else 2)

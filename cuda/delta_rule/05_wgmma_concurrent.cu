@@ -1,11 +1,11 @@
 // arch: sm_90a
 // registers: 168
 // threads: 384
-// dynamic_smem: 192512
+// dynamic_smem: 217088
 // defines: DK=128
 // defines: DK=64
 //
-// Delta rule, rung 4: one launch, in which some blocks prepare T and A, chunk after chunk, while the
+// Delta rule, rung 5: one launch, in which some blocks prepare T and A, chunk after chunk, while the
 // others walk, close behind. A walk of few heads leaves half of the chip idle and is bound by its
 // own chain; the preparation then costs nothing but its first chunk, and T and A are read while they
 // are still in L2.
@@ -14,8 +14,8 @@
 // (the walks, behind them in the grid) always find somebody who works. A worker publishes a chunk
 // of a key head by a word in `ready` [batch, key_heads, chunks]; the walk that ends last clears them
 // all for the next launch.
-#include "delta_rule/hopper.cuh"
 #include "delta_rule/prepare.cuh"
+#include "delta_rule/roles.cuh"
 
 constexpr int kWorkers = 3;
 constexpr int kThreads = kWorkers * kWarpgroup;
@@ -46,20 +46,9 @@ __device__ __forceinline__ void prepare_chunks(PrepareShared& s, const Problem& 
 __device__ __forceinline__ void walk(WalkShared& shared, const Problem& p, const Maps& maps) {
     const int slices = p.dv / kPanel, index = static_cast<int>(blockIdx.x) - p.preparers;
     const int head = index / slices % p.heads, batch = index / slices / p.heads;
-    const Place at = {batch, head, index % slices * kPanel};
-    init_barriers(shared);
-    if (warpgroup_index() == 0) {
-        ptx::registers_grow<240>();
-        walk_head(shared, p, maps.out, at);
-    } else {
-        ptx::registers_shrink<24>();
-        if (warp_index() == kWarpgroup / kWarp) {
-            const int row = batch * p.key_heads + head / (p.heads / p.key_heads);
-            if (ptx::elect_one())
-                load_chunks(shared, p, maps, at, p.ready + static_cast<size_t>(row) * p.chunks);
-            __syncwarp();
-        }
-    }
+    const int row = batch * p.key_heads + head / (p.heads / p.key_heads);
+    walk_by_roles(shared, p, maps, {batch, head, index % slices * kPanel},
+                  p.ready + static_cast<size_t>(row) * p.chunks);
 }
 
 // All that a walk waits for is behind it when it is done; the last one leaves zeros.
