@@ -20,7 +20,8 @@ constexpr int kSide = 16;                 // of a block
 constexpr int kSides = kChunk / kSide;
 constexpr int kLower = kSides * (kSides + 1) / 2;  // blocks on and below the diagonal
 constexpr int kPitch = 24;                // floats: pairs of 8 rows meet all banks
-constexpr int kDiagonalPitch = 17;        // floats: rows and columns meet different banks
+constexpr int kDiagonalPitch = 20;        // floats: 16-byte units, columns meet different banks
+constexpr int kDiagonal = kSide * kDiagonalPitch + 16;  // two blocks side by side meet all banks
 constexpr int kTasks = 2 * kLower / kPrepareWarps;
 
 // A block of 16 x 16 as accumulators hold it, and its two halves as operands.
@@ -36,7 +37,7 @@ struct PrepareShared {
         } keys;
         float products[2][kLower][kSide * kPitch];  // K K^T, Q K^T
     };
-    float diagonal[kPrepareWarps][kSides][kSide * kDiagonalPitch];
+    alignas(16) float diagonal[kPrepareWarps][kSides][kDiagonal];
     float sum[kPrepareWarps][kChunk];  // G_i, per head
     float beta[kPrepareWarps][kChunk];
 };
@@ -141,16 +142,20 @@ __device__ __forceinline__ void sum_gates(PrepareShared& s, const Problem& p, in
 template <bool Strictly>
 __device__ __forceinline__ void read_block(Block& x, const PrepareShared& s, int slot, int row,
                                            int col) {
-    const float* from = s.products[Strictly ? 0 : 1][lower(row, col)];
-    const float* sum = s.sum[slot];
-    const int lane = opaque(lane_index());  // addresses shared with other blocks would take registers
+    // Opaque: addresses shared with other blocks would stay in registers.
+    const int lane = opaque(lane_index()), g = lane / 4, t = lane % 4 * 2;
+    const float* from = s.products[Strictly ? 0 : 1][lower(row, col)] + g * kPitch + t;
+    const float sums[2] = {s.sum[slot][row * kSide + g], s.sum[slot][row * kSide + g + 8]};
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        const int r = block_row(i, lane), c = block_col(i, lane);
-        const bool kept = row > col || (Strictly ? c < r : c <= r);
+    for (int i = 0; i < 8; i += 2) {
+        const int half = i % 4 / 2, right = i / 4 * 8, r = g + 8 * half, c = t + right;
+        const float2 pair = *reinterpret_cast<const float2*>(from + 8 * half * kPitch + right);
+        const float2 past = *reinterpret_cast<const float2*>(&s.sum[slot][col * kSide + c]);
+        const bool below = row > col;
         // Above the diagonal the exponent would be positive: it is never used.
-        const float decay = exp2_approx(sum[row * kSide + r] - sum[col * kSide + c]);
-        x[i] = kept ? from[r * kPitch + c] * decay : 0.f;
+        x[i] = below || (Strictly ? c < r : c <= r) ? pair.x * exp2_approx(sums[half] - past.x) : 0.f;
+        x[i + 1] = below || (Strictly ? c + 1 < r : c + 1 <= r)
+                       ? pair.y * exp2_approx(sums[half] - past.y) : 0.f;
     }
 }
 
@@ -158,21 +163,22 @@ __device__ __forceinline__ void read_block(Block& x, const PrepareShared& s, int
 __device__ __forceinline__ void read_lower(Block& x, const PrepareShared& s, int slot, int row,
                                            int col) {
     read_block<true>(x, s, slot, row, col);
-    const int lane = opaque(lane_index());
+    const float* beta = s.beta[slot] + row * kSide + opaque(lane_index()) / 4;
+    const float both[2] = {beta[0], beta[8]};
 #pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] *= s.beta[slot][row * kSide + block_row(i, lane)];
+    for (int i = 0; i < 8; ++i) x[i] *= both[i % 4 / 2];
 }
 
 // The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
-// the next.
+// the next. L lies there transposed, so that four of its rows come with one load.
 __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
-    float (&blocks)[kSides][kSide * kDiagonalPitch] = s.diagonal[worker_warp()];
+    float (&blocks)[kSides][kDiagonal] = s.diagonal[worker_warp()];
 #pragma unroll
     for (int a = 0; a < kSides; ++a) {
         Block x;
         read_lower(x, s, slot, a, a);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) blocks[a][block_row(i) * kDiagonalPitch + block_col(i)] = x[i];
+        for (int i = 0; i < 8; ++i) blocks[a][block_col(i) * kDiagonalPitch + block_row(i)] = x[i];
     }
     __syncwarp();
     const int column = lane_index() % kSide;
@@ -185,8 +191,13 @@ __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
 #pragma unroll
         for (int j = 0; j < kSide - 1; ++j)
 #pragma unroll
-            for (int i = j + 1; i < kSide; ++i)
-                x[i] = fmaf(-block[i * kDiagonalPitch + j], x[j], x[i]);
+            for (int four = (j + 1) / 4; four < kSide / 4; ++four) {
+                const float4 l = *reinterpret_cast<const float4*>(block + j * kDiagonalPitch + 4 * four);
+                x[4 * four] = 4 * four > j ? fmaf(-l.x, x[j], x[4 * four]) : x[4 * four];
+                x[4 * four + 1] = 4 * four + 1 > j ? fmaf(-l.y, x[j], x[4 * four + 1]) : x[4 * four + 1];
+                x[4 * four + 2] = 4 * four + 2 > j ? fmaf(-l.z, x[j], x[4 * four + 2]) : x[4 * four + 2];
+                x[4 * four + 3] = fmaf(-l.w, x[j], x[4 * four + 3]);
+            }
         __syncwarp();
 #pragma unroll
         for (int i = 0; i < kSide; ++i) block[i * kDiagonalPitch + column] = x[i];

@@ -29,7 +29,7 @@ RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_roles", "05_wgmma_con
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
-PREPARE_BYTES = 53248
+PREPARE_BYTES = 56320
 """Dynamic shared memory of a worker that prepares: ``PrepareShared`` of prepare.cuh."""
 
 WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64, "04_wgmma_roles": 64}
