@@ -71,11 +71,13 @@ def test_three_calls_are_one(on_hopper, rung):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize(("heads", "expected"), [(32, "05_wgmma_concurrent"), (64, "04_wgmma_roles")])
+@pytest.mark.parametrize(
+    ("heads", "expected"), [(32, "05_wgmma_concurrent"), (64, "04_wgmma_roles")]
+)
 def test_one_launch_only_where_all_its_blocks_are_on_the_device_at_once(
     monkeypatch, on_hopper, heads, expected
 ):
-    """132 multiprocessors hold 64 walks of 32 heads and 68 blocks beside them; 128 walks fill them."""
+    """132 multiprocessors hold 64 walks and 68 blocks beside them; 128 walks fill them."""
     monkeypatch.setattr(device, "sm_count", lambda: 132)
     monkeypatch.setattr(device, "LEAST_PREPARERS", 32)
     monkeypatch.setattr(device, "device_capability", lambda: "90")
