@@ -90,19 +90,18 @@ __device__ __forceinline__ void meet() {
 // K K^T and Q K^T into `products`, whose place the keys leave.
 __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
     float sums[kTasks][8] = {};
+#pragma unroll 1
+    for (int d = 0; d < kDk; d += 16)  // the tasks side by side: none waits for its own sums
 #pragma unroll
-    for (int task = 0; task < kTasks; ++task) {
-        const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
-        const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
-        const KeyTile& left = index < kLower ? s.keys.k : s.keys.q;
-#pragma unroll 2
-        for (int d = 0; d < kDk; d += 16) {
+        for (int task = 0; task < kTasks; ++task) {
+            const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
+            const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
+            const KeyTile& left = index < kLower ? s.keys.k : s.keys.q;
             u32 a[4], b[4];
             load_a(a, left.panel[d / kPanel], row * kSide, d % kPanel);
             load_b_transposed(b, s.keys.k.panel[d / kPanel], d % kPanel, col * kSide);
             multiply(sums[task], 0, a, b);
         }
-    }
     meet();
 #pragma unroll
     for (int task = 0; task < kTasks; ++task) {
@@ -169,6 +168,18 @@ __device__ __forceinline__ void read_lower(Block& x, const PrepareShared& s, int
     for (int i = 0; i < 8; ++i) x[i] *= both[i % 4 / 2];
 }
 
+// Row j of a column is known: the rows below lose their part of it. `l` is L's column j.
+__device__ __forceinline__ void eliminate(float (&x)[kSide], const float* l, int j) {
+#pragma unroll
+    for (int four = (j + 1) / 4; four < kSide / 4; ++four) {
+        const float4 part = *reinterpret_cast<const float4*>(l + 4 * four);
+        const float of[4] = {part.x, part.y, part.z, part.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            if (4 * four + i > j) x[4 * four + i] = fmaf(-of[i], x[j], x[4 * four + i]);
+    }
+}
+
 // The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
 // the next. L lies there transposed, so that four of its rows come with one load.
 __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
@@ -182,26 +193,20 @@ __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
     }
     __syncwarp();
     const int column = lane_index() % kSide;
-#pragma unroll 1
-    for (int pair = 0; pair < kSides; pair += 2) {
-        float* block = blocks[pair + lane_index() / kSide];
-        float x[kSide];
+    float x[2][kSide];
 #pragma unroll
-        for (int i = 0; i < kSide; ++i) x[i] = i == column ? 1.f : 0.f;
+    for (int i = 0; i < 2 * kSide; ++i) x[i / kSide][i % kSide] = i % kSide == column ? 1.f : 0.f;
 #pragma unroll
-        for (int j = 0; j < kSide - 1; ++j)
+    for (int j = 0; j < kSide - 1; ++j)
 #pragma unroll
-            for (int four = (j + 1) / 4; four < kSide / 4; ++four) {
-                const float4 l = *reinterpret_cast<const float4*>(block + j * kDiagonalPitch + 4 * four);
-                x[4 * four] = 4 * four > j ? fmaf(-l.x, x[j], x[4 * four]) : x[4 * four];
-                x[4 * four + 1] = 4 * four + 1 > j ? fmaf(-l.y, x[j], x[4 * four + 1]) : x[4 * four + 1];
-                x[4 * four + 2] = 4 * four + 2 > j ? fmaf(-l.z, x[j], x[4 * four + 2]) : x[4 * four + 2];
-                x[4 * four + 3] = fmaf(-l.w, x[j], x[4 * four + 3]);
-            }
-        __syncwarp();
+        for (int pair = 0; pair < 2; ++pair)
+            eliminate(x[pair], blocks[2 * pair + lane_index() / kSide] + j * kDiagonalPitch, j);
+    __syncwarp();
 #pragma unroll
-        for (int i = 0; i < kSide; ++i) block[i * kDiagonalPitch + column] = x[i];
-    }
+    for (int pair = 0; pair < 2; ++pair)
+#pragma unroll
+        for (int i = 0; i < kSide; ++i)
+            blocks[2 * pair + lane_index() / kSide][i * kDiagonalPitch + column] = x[pair][i];
     __syncwarp();
 }
 
