@@ -12,6 +12,11 @@ def _scans(dtype: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload
     )
 
 
+_SCAN_SHORT = _scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257)))
+_SCAN_HALVES = _scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1))
+_SCAN_UNGATED = SelectiveScan(batch=1, seq_len=70, channels=20, gated=False)
+
+
 def _linear(gate: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
     return tuple(
         LinearAttention(batch=b, seq_len=t, heads=h, key_dim=dk, value_dim=dv, gate=gate)  # type: ignore[arg-type]
@@ -42,12 +47,21 @@ _GLA_SHORT = tuple((1, t, 2, dk, dv) for t in (1, 16, 63, 65) for dk, dv in ((64
 
 MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     "selective_scan": (
+        _scans("bf16", (8, 2048, 4096, 16, 1)),
+        (
+            *_SCAN_SHORT,
+            *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
+            *_SCAN_HALVES,
+            _SCAN_UNGATED,
+        ),
+    ),
+    "selective_scan_16_bits": (
         _scans("bf16", (8, 2048, 4096, 16, 1), (8, 4096, 4096, 16, 1), (1, 65536, 4096, 16, 1)),
         (
-            *_scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257))),
-            *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
-            *_scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1)),
-            SelectiveScan(batch=1, seq_len=70, channels=20, gated=False),
+            *_SCAN_SHORT,
+            *_SCAN_HALVES,
+            _SCAN_UNGATED,
+            *_scans("bf16", (1, 500, 20, 8, 1), (2, 137, 70, 16, 2)),
         ),
     ),
     "selective_scan_step": (
@@ -96,3 +110,40 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     ),
 }
 """Operator -> workloads that are timed, workloads that are checked."""
+
+
+GRIDS: dict[str, tuple[Workload, ...]] = {
+    "delta_rule": (
+        *_deltas(*((1, t, 8, 32, 128, 128) for t in (512, 1024, 2048, 4096, 16384, 65536))),
+        *_deltas(*((1, 8192, k, h, 128, 128) for k, h in ((1, 4), (2, 8), (4, 16), (16, 32)))),
+        *_deltas(*((b, 2048, 8, 32, 128, 128) for b in (1, 2, 3, 4, 8, 16))),
+        *_deltas(*((16384 // t, t, 16, 16, 128, 128) for t in (1024, 2048, 4096, 16384))),
+        *_deltas(*((16384 // t, t, 32, 32, 64, 64) for t in (1024, 4096, 16384))),
+        *_deltas((2, 8192, 16, 16, 64, 128), (2, 8192, 8, 8, 128, 256)),
+        *_deltas(*((16384 // t, t, 16, 16, 128, 128) for t in (2048, 16384)), gated=False),
+        *_deltas((4, 4096, 32, 32, 64, 64), gated=False),
+    ),
+    "delta_rule_step": (
+        *_deltas(*((b, 1, 8, 32, 128, 128) for b in (1, 8, 32, 64, 128, 512))),
+        *_deltas(*((b, 1, 16, 16, 128, 128) for b in (1, 32, 128))),
+        *_deltas((256, 1, 32, 32, 64, 64)),
+        *_deltas((256, 1, 16, 16, 128, 128), gated=False),
+    ),
+    "selective_scan": (
+        *_scans("bf16", *((16384 // t, t, 4096, 16, 1) for t in (256, 1024, 4096, 8192, 16384))),
+        *_scans("bf16", *((1, t, 4096, 16, 1) for t in (1024, 2048, 4096, 8192, 32768))),
+        *_scans("bf16", *((4, 2048, d, 16, 1) for d in (1024, 1536, 2048, 3072, 5120, 8192))),
+        *_scans("bf16", *((8, 2048, 4096, n, 1) for n in (8, 32, 64)), (2, 4096, 8192, 16, 8)),
+        *_scans("fp16", (8, 2048, 4096, 16, 1), (1, 16384, 4096, 16, 1)),
+        *_scans("fp32", (8, 2048, 4096, 16, 1), (1, 16384, 4096, 16, 1), (4, 2048, 4096, 8, 1)),
+        SelectiveScan(batch=8, seq_len=2048, channels=4096, gated=False),
+        SelectiveScan(batch=1, seq_len=16384, channels=4096, gated=False),
+    ),
+    "selective_scan_step": (
+        *_scans("bf16", *((b, 1, 4096, 16, 1) for b in (1, 8, 32, 64, 128, 512))),
+        *_scans("bf16", (256, 1, 2048, 16, 1), (128, 1, 8192, 16, 1), (64, 1, 4096, 64, 1)),
+        *_scans("fp16", (256, 1, 4096, 16, 1)),
+        *_scans("fp32", (256, 1, 4096, 16, 1)),
+    ),
+}
+"""Operator -> workloads timed shortly, by the rung that the launcher chooses."""

@@ -11,7 +11,13 @@ from refkernels._compile import compile_kernel
 from refkernels._sources import kernel_source
 from refkernels.delta_rule import device as delta
 from refkernels.gla.device import KEY_DIMS
-from refkernels.selective_scan.device import MOST_SHARE, POLYNOMIALS, STATES, TYPES
+from refkernels.selective_scan.device import (
+    MOST_SHARE,
+    MOST_TURN_STATES,
+    POLYNOMIALS,
+    STATES,
+    TYPES,
+)
 
 Job = tuple[str, dict[str, int]]
 
@@ -30,15 +36,21 @@ def scan_variants() -> Iterator[Job]:
                 yield "selective_scan/02_shared_groups.cu", split
             if max(1, states // MOST_SHARE) <= lanes <= states // 2:
                 yield "selective_scan/03_state_lanes.cu", split
-                yield "selective_scan/04_polynomial.cu", split | {"POLY": POLYNOMIALS}
                 yield "selective_scan/segments.cu", split
+        if kind != TYPES["fp32"]:
+            for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
+                for gated in (0, 1):
+                    walk = {"TURNS": turns, "POLY": POLYNOMIALS, "GATED": gated, "SOFTPLUS": 1}
+                    yield "selective_scan/04_outer_products.cu", plain | walk
 
 
 def linear_variants() -> Iterator[Job]:
     """Head dimensions and gates of linear attention and SSD."""
     for dk in KEY_DIMS:
         for vector, ssd in ((1, 0), (0, 0), (0, 1)):
-            yield "gla/01_recurrent.cu", {"DK": dk, "VECTOR": vector, "SSD": ssd}
+            for step in (0, 1):
+                fixed = {"DK": dk, "VECTOR": vector, "SSD": ssd, "STEP": step}
+                yield "gla/01_recurrent.cu", fixed
         for dv in (64, 128):
             tile = {"DK": dk, "DV": dv}
             yield from (("gla/02_chunk_vector.cu", tile), ("gla/03_segments.cu", tile))

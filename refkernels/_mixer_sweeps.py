@@ -12,6 +12,7 @@ from refkernels.delta_rule import device as delta_device
 from refkernels.delta_rule import problem as delta
 from refkernels.gla import problem as linear
 from refkernels.selective_scan import problem as scan
+from refkernels.selective_scan.device import RUNGS
 from refkernels.ssd import problem as dual
 
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 127, 129, 500, 1000)
@@ -20,7 +21,6 @@ CASES = 300
 """Random cases per operator, spread over its rungs; every 50th is long."""
 
 Case = tuple[str, Gate]
-SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
 
 
 def _length(rng: np.random.Generator, index: int) -> int:
@@ -49,15 +49,17 @@ def scans() -> Iterator[Case]:
         )
         x = scan.random_inputs(rng, w, cupy, strong=index % 7 == 0)
         initial = random_normal(rng, (*x.u.shape[:2], states)) if index % 2 else None
-        rung = SCAN_RUNGS[index % 4]
-        segment = 64 * int(sizes.integers(1, 5)) if index % 5 == 0 and index % 4 else None
-        lanes = int(sizes.choice([n for n in (1, 2, 4, 8) if 2 * n <= states]))
-        # Straight from registers to the compiler's limit: 64 states on one lane would spill.
-        lanes = max(lanes, states // 16)
-        if states > 16 and rung == "02_shared_groups":
-            rung = "03_state_lanes"
-        gate = scan.gate_scan(x, dtype, rung, initial, lanes=lanes, segment=segment)
-        yield f"{rung} {dtype} lanes={lanes} segment={segment} {w.to_dict()}", gate
+        # Rung 4, which is for 16 bits, gets every other case; the others share the rest.
+        rung = RUNGS[3] if index % 2 and dtype != "fp32" else RUNGS[index // 2 % 3]
+        if states > 16 and rung == RUNGS[1]:
+            rung = RUNGS[2]  # 64 states on one lane would spill
+        lanes = int(sizes.choice([n for n in (1, 2, 4, 8) if states <= 16 * n <= 8 * states]))
+        turns = int(sizes.choice((1, 2, 4, 8))) if states <= 16 else 1
+        segment = 64 * int(sizes.integers(1, 5)) if index % 5 == 0 and rung != RUNGS[0] else None
+        chosen = {"lanes": lanes, "turns": turns, "segment": segment}
+        yield f"{rung} {chosen} {w.to_dict()}", scan.gate_scan(x, dtype, rung, initial, **chosen)
+        if index % 10 == 9 and length > 128:
+            yield f"three calls, {rung} {w.to_dict()}", scan.gate_three_calls(x, dtype, rung)
 
 
 def linears() -> Iterator[Case]:

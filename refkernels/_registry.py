@@ -125,7 +125,7 @@ _MANY_ROWS = (
 def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) -> Operator:
     """An operator of mixers: device rungs of ``problem``, the host class beside it."""
     module, _, name = problem.partition(":")
-    label = operator.removesuffix("_step")
+    label = module.removesuffix(".problem")
     kinds = [
         Variant(
             kernel=f"refkernels.{label}/{rung}",
@@ -149,7 +149,7 @@ def _mixer(operator: str, problem: str, *rungs: str, host: str | None = None) ->
     return Operator(name=operator, variants=tuple(kinds), timed=timed, small=small)
 
 
-_SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
+_SCAN_RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes")
 _CHUNK_RUNGS = ("02_chunk", "03_segments", "04_wgmma")
 
 
@@ -309,6 +309,7 @@ OPERATORS: tuple[Operator, ...] = (
         *_SCAN_RUNGS,
         host="HostScanProblem",
     ),
+    _mixer("selective_scan_16_bits", "selective_scan.problem:ScanProblem", "04_outer_products"),
     _mixer("selective_scan_step", "selective_scan.problem:StepProblem", "step"),
     _mixer("gla", "gla.problem:GlaProblem", *_CHUNK_RUNGS, host="HostGlaProblem"),
     _mixer("gla_step", "gla.problem:GlaProblem", "01_recurrent"),

@@ -20,14 +20,22 @@ from typing import Any
 import numpy as np
 
 from perfmodel.errors import PerfModelError
-from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
+from perfmodel.workload import (
+    DeltaRule,
+    Elementwise,
+    LinearAttention,
+    SelectiveScan,
+    Ssd,
+    Workload,
+)
 from refkernels._check import Gate
 from refkernels._mixer_peers import peers
+from refkernels._mixer_sizes import GRIDS
 from refkernels._mixer_sources import compile_variants
 from refkernels._mixer_sweeps import SWEEPS
 from refkernels._mixer_work import work
 from refkernels._record import gpu_device, kernel_time, measurement_file, write_json
-from refkernels._registry import OPERATORS, Problem, Variant
+from refkernels._registry import OPERATORS, Operator, Problem, Variant
 from refkernels._timing import Timing, rotation_sets, time_kernel
 
 LIMIT_S = 110
@@ -35,6 +43,9 @@ LIMIT_S = 110
 
 MEMORY_BYTES = 40e9
 """Most device memory for rotating input sets."""
+
+TIMED_S, GRID_S = 0.25, 0.04
+"""Device seconds spent on a timing of a ladder or a peer, and of a grid's shape."""
 
 Row = dict[str, Any]
 
@@ -110,14 +121,36 @@ def _timed(operator: str) -> Callable[[], Iterator[Row]]:
     """Every rung of an operator on its timed workloads, then the peers on the same."""
 
     def job() -> Iterator[Row]:
-        found = next(o for o in OPERATORS if o.name == operator)
+        found = _operator(operator)
         for workload in found.timed:
             for variant in found.variants:
                 if variant.where == "device":
-                    yield _rung(variant, workload)
-            yield from _peers(workload)
+                    yield _rung(variant, workload, TIMED_S)
+            yield from _copy(workload) if _length(workload) == 1 else _peers(workload)
 
     return job
+
+
+def _grid(operator: str) -> Callable[[], Iterator[Row]]:
+    """Many shapes, each by the rung that the launcher chooses, timed shortly."""
+
+    def job() -> Iterator[Row]:
+        for workload in GRIDS[operator]:
+            yield _rung(_chosen(operator, workload), workload, GRID_S)
+
+    return job
+
+
+def _operator(name: str) -> Operator:
+    return next(o for o in OPERATORS if o.name == name)
+
+
+def _chosen(operator: str, workload: Workload) -> Variant:
+    """The variant that a caller who names no rung gets."""
+    wide = isinstance(workload, SelectiveScan) and workload.dtype == "fp32"
+    if operator == "selective_scan" and not wide:
+        return _operator("selective_scan_16_bits").variants[-1]
+    return [v for v in _operator(operator).variants if v.where == "device"][-1]
 
 
 def _sets(workload: Workload) -> int:
@@ -125,23 +158,37 @@ def _sets(workload: Workload) -> int:
     return max(1, min(rotation_sets(moved), int(MEMORY_BYTES / moved)))
 
 
-def _rung(variant: Variant, workload: Workload) -> Row:
+def _rung(variant: Variant, workload: Workload, budget_s: float) -> Row:
     sets = _sets(workload)
     problem: Problem = variant.build(workload, 1, sets)
     gate = problem.gate()
-    timing = time_kernel(problem.run, sets=sets) if gate.passed else None
+    timing = time_kernel(problem.run, sets=sets, budget_s=budget_s) if gate.passed else None
     return _row(variant.kernel, workload, timing, gate)
 
 
+def _copy(workload: Workload) -> Iterator[Row]:
+    """Our copy kernel on as many bytes as a decode step moves: what it is measured against."""
+    elements = int(work(workload).moved_bytes / 8) // 4 * 4
+    same = Elementwise(elements=elements, flops=0.0, dtype="fp32", name="copy")
+    variant = _operator("copy").variants[-1]
+    problem = variant.build(same, 1, 3)
+    timing = time_kernel(problem.run, sets=3, budget_s=TIMED_S)
+    measured = kernel_time(
+        same, variant.kernel, timing, flops=0.0, moved_bytes=8.0 * elements, gate=problem.gate()
+    )
+    rate = 8e-9 * elements / timing.time_s
+    _say(f"{variant.kernel:44} as many bytes {timing.time_s * 1e6:21.2f} us {rate:6.0f} GB/s")
+    yield {"ok": True, "measurement": measured}
+
+
 def _peers(workload: Workload) -> Iterator[Row]:
-    if _length(workload) == 1:
-        return
     from refkernels.int8_gemm.peers import capture_torch, framework
 
     for peer in peers(workload):
         try:
             sets = min(_sets(workload), 3)
-            timing = time_kernel(peer.build(sets), sets=sets, capture=capture_torch)
+            call = peer.build(sets)
+            timing = time_kernel(call, sets=sets, budget_s=TIMED_S, capture=capture_torch)
         except Exception as error:  # noqa: BLE001 -- a peer that does not run here is not our failure
             _say(f"{peer.kernel:38} does not run here: {type(error).__name__}: {error!s:.120}")
             continue
@@ -192,6 +239,7 @@ JOBS: dict[str, Callable[[], Iterator[Row]]] = {
     **{
         f"time_{name}": _timed(name)
         for name in (
+            "selective_scan_16_bits",
             "selective_scan",
             "gla",
             "delta_rule",
@@ -202,6 +250,7 @@ JOBS: dict[str, Callable[[], Iterator[Row]]] = {
             "ssd_step",
         )
     },
+    **{f"grid_{name}": _grid(name) for name in GRIDS},
 }
 """Name -> what it does; each in a process of its own."""
 

@@ -28,3 +28,14 @@ __device__ __forceinline__ void narrow(float x, float& out) { out = x; }
 __device__ __forceinline__ void narrow(float x, u16& out) {
     out = TYPE == TYPE_FP16 ? to_f16(x) : to_bf16(x);
 }
+
+// Two 16-bit elements side by side, the first in the lower half.
+__device__ __forceinline__ float widen_low(u32 pair) {
+    return TYPE == TYPE_FP16 ? from_f16(static_cast<u16>(pair)) : bf16_low(pair);
+}
+__device__ __forceinline__ float widen_high(u32 pair) {
+    return TYPE == TYPE_FP16 ? from_f16(static_cast<u16>(pair >> 16)) : bf16_high(pair);
+}
+__device__ __forceinline__ u32 narrow_pair(float low, float high) {
+    return TYPE == TYPE_FP16 ? pack_f16(low, high) : pack_bf16(low, high);
+}

@@ -35,17 +35,31 @@ struct Problem {
 #endif
 constexpr int kStates = STATES;
 
-// log(1 + exp(x)). Above 20 it is x to fp32's precision. Where w = exp(x) is small, 1 + w would
-// drop digits of w, so the series takes over: its first dropped term is w^5 / 5, 2e-7 relative.
+// log(1 + exp(x)) = max(x, 0) + log1p(w), w = exp(-|x|) <= 1, with one special function: log1p(w) / w
+// is a polynomial with 1 at 0, so that small steps keep their digits (2.2e-7 relative at most).
 __device__ __forceinline__ float softplus(float x) {
-    const float w = exp2_approx(x * kLog2e);
-    const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
-    const float direct = log2_approx(1.f + w) * kLn2;
-    return x > 20.f ? x : w < 0.03125f ? series : direct;
+    const float w = exp2_approx(fabsf(x) * -kLog2e);
+    float p = fmaf(w, -0.0087789558f, 0.0449866436f);
+    p = fmaf(w, p, -0.1090229135f);
+    p = fmaf(w, p, 0.1784720847f);
+    p = fmaf(w, p, -0.2453686627f);
+    p = fmaf(w, p, 0.3328406383f);
+    p = fmaf(w, p, -0.4999818035f);
+    p = fmaf(w, p, 1.f);
+    return fmaf(w, p, fmaxf(x, 0.f));
 }
 
 __device__ __forceinline__ float silu(float z) {
     return z * reciprocal_approx(1.f + exp2_approx(-z * kLog2e));
+}
+
+// Both by one reciprocal: 1 / (p q) gives 1 / p and 1 / q. Exponents end at 2^58, so that p q stays
+// finite; silu(-40) is 2e-16.
+__device__ __forceinline__ void silu_pair(float& x, float& y) {
+    const float p = 1.f + exp2_approx(fmaxf(x, -40.f) * -kLog2e);
+    const float q = 1.f + exp2_approx(fmaxf(y, -40.f) * -kLog2e);
+    const float r = reciprocal_approx(p * q);
+    x *= q * r, y *= p * r;
 }
 
 __device__ __forceinline__ float step_size(const Problem& p, float delta, float bias) {
@@ -59,9 +73,9 @@ __device__ __forceinline__ float step_size(const Problem& p, float delta, float 
 template <int Degree>
 __device__ __forceinline__ float exp2_polynomial(float dt, float a) {
     constexpr float kRound = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer
-    const float x = fmaxf(dt * a, -126.f);
-    const float shifted = x + kRound;
-    const float f = x - (shifted - kRound);
+    // Below 2^-120 f grows instead of i: p, which stays above 1/4, times 2^-120 is next to nothing.
+    const float shifted = fmaxf(fmaf(dt, a, kRound), kRound - 120.f);
+    const float f = fmaf(dt, a, kRound - shifted);
     float p;
     if constexpr (Degree == 4) {
         p = fmaf(f, 0.009560516104f, 0.055834170431f);

@@ -1,4 +1,4 @@
-// The scan of rungs 2 to 4 and of the segment pass. `Lanes` neighbouring lanes share a channel, each
+// The scan of rungs 2 and 3 and of the segment pass. `Lanes` neighbouring lanes share a channel, each
 // with kStates / Lanes of its states; a warp works 32 / Lanes channels.
 //
 // Tokens are taken in groups of 32 bytes per channel (a sector: 16 tokens of 16 bits). Of a group,
@@ -15,9 +15,6 @@
 
 #ifndef LANES
 #define LANES 1
-#endif
-#ifndef POLY
-#define POLY 0
 #endif
 
 constexpr int kThreads = 128;
@@ -161,25 +158,17 @@ __device__ __forceinline__ void load_owned(Owned& x, const Rows& rows, int t, in
     if (Outputs && rows.z) load_tokens(x.z, rows.z, t, end, aligned);
 }
 
-// Decay number `index` of a group (token * kShare + state): POLY of 16 go to the FMA pipe, spread
-// evenly so that both pipes always have work.
-template <int Index>
-__device__ __forceinline__ float decay(float dt, float a) {
-    if constexpr ((Index % 16) * POLY % 16 < POLY) return exp2_polynomial<kDegree>(dt, a);
-    return exp2_approx(dt * a);
-}
-
-template <int Token, int State>
+template <int State>
 struct Advance {
     // States State .. kShare - 1 of one token. Four partial sums shorten the chain of additions.
     static __device__ __forceinline__ void run(float (&h)[kShare], const float (&a)[kShare],
                                                const float (&bc)[2 * kShare], float dt, float du,
                                                float (&y)[4]) {
         if constexpr (State < kShare) {
-            const float w = decay<Token * kShare + State>(dt, a[State]);
+            const float w = exp2_approx(dt * a[State]);
             h[State] = fmaf(w, h[State], du * bc[State]);
             y[State % 4] = fmaf(bc[kShare + State], h[State], y[State % 4]);
-            Advance<Token, State + 1>::run(h, a, bc, dt, du, y);
+            Advance<State + 1>::run(h, a, bc, dt, du, y);
         }
     }
 };
@@ -203,7 +192,7 @@ struct Tokens {
                 *reinterpret_cast<float4*>(bc + i) =
                     *reinterpret_cast<const float4*>(tile + Token * kRow + i);
             float y[4] = {};
-            Advance<Token, 0>::run(h, a, bc, step, input, y);
+            Advance<0>::run(h, a, bc, step, input, y);
             if (Outputs) sums[Token] = (y[0] + y[1]) + (y[2] + y[3]);
             Tokens<Token + 1, Outputs>::run(h, a, dt, du, tile, leader, sums);
         }
@@ -309,7 +298,7 @@ __device__ __forceinline__ float walk(const Problem& p, const Place& at, float (
     return total;
 }
 
-// Rungs 2 to 4: grid (blocks of channels, segments, batch).
+// Rungs 2 and 3: grid (blocks of channels, segments, batch).
 __device__ __forceinline__ void scan_segment(const Problem& p) {
     const Place at = place_of(p);
     float h[kShare];

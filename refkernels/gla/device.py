@@ -203,10 +203,12 @@ def prepare(
 
 
 def _recurrent(x: Sequence, out: Any, final: Any) -> Plan:
-    batch, _, heads, dv = x.v.shape
+    batch, length, heads, dv = x.v.shape
     defines = {"DK": int(x.q.shape[3]), "VECTOR": int(x.vector), "SSD": int(x.a is not None)}
-    grid = (ceil_div(dv, 32), 1, batch * heads)
-    step = bound_launch("gla/01_recurrent.cu", "gla", grid, _fields(x, out, final), defines)
+    defines["STEP"] = int(length == 1)
+    grid = (dv // 64, 1, batch * heads)
+    smem = int(x.q.shape[3]) * 16 + 8 * 64 * 4  # Shared of 01_recurrent.cu
+    step = bound_launch("gla/01_recurrent.cu", "gla", grid, _fields(x, out, final), defines, smem)
     return Plan(launches=(step,), keep=(x, out, final))
 
 

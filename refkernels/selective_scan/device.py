@@ -13,7 +13,7 @@ import numpy as np
 
 from perfmodel.errors import BadValue, UnknownName
 from refkernels._launch import STORAGE, as_device_array
-from refkernels._plan import Plan, bound_launch, ceil_div, sm_count
+from refkernels._plan import Launch, Plan, bound_launch, ceil_div, sm_count
 from refkernels.selective_scan.naive import Inputs, check_shapes
 
 TYPES = {"fp32": 0, "fp16": 1, "bf16": 2}
@@ -25,16 +25,31 @@ TILE = 64
 """Tokens of B and C in shared memory (half of that for 64 states in fp32); segments are whole
 tiles."""
 
-POLYNOMIALS = 3
+POLYNOMIALS = 0
 """Of 16 exponentials, how many rung 4 computes on the FMA pipe: see its header."""
 
-RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_polynomial")
+RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_outer_products")
+
+UNIT = 16
+"""Channels of a warp of rung 4: the rows of a product."""
+
+UNIT_WARPS = 8
+"""Warps of a block of rung 4."""
+
+BUSY_WARPS = 12
+"""Warps per SM above which more turns of rung 4 do not pay: 3 per scheduler."""
+
+MOST_TURN_STATES = 16
+"""States above which a lane of rung 4 cannot keep the decays of 8 tokens."""
 
 BUSY_THREADS = 200
 """Threads per SM above which more lanes per channel do not pay: 6 warps of independent work."""
 
 MOST_SHARE = 16
 """States of a lane: A, h and their B and C stay in registers."""
+
+STEP_THREADS, STEP_ROWS = 256, 2
+"""Of the decode step: threads of a block, sequences of a thread (step.cu: ROWS)."""
 
 SEGMENT_TOKENS = 512
 """Least tokens of a segment: below, the state's traffic and the extra launches show."""
@@ -46,7 +61,7 @@ def selective_scan(
     """``(out, final state)`` of a scan on the device; shapes as in ``naive``.
 
     ``dtype`` is that of u, delta, z, B, C and out (bf16 as uint16 bits); A, D, bias and states are
-    fp32. ``rung`` is one of :data:`RUNGS`, by default the last.
+    fp32. ``rung`` is one of :data:`RUNGS`, by default :func:`best_rung`.
 
     Raises:
         BadValue: an array of the wrong type or shape, a number of states that is not compiled.
@@ -93,9 +108,8 @@ def lanes_per_channel(batch: int, channels: int, states: int, dtype: str, sms: i
     return lanes
 
 
-def segment_tokens(batch: int, channels: int, length: int, lanes: int, sms: int) -> int:
+def segment_tokens(threads: int, length: int, sms: int) -> int:
     """Tokens of a segment: all, unless so few threads are left that the second pass pays."""
-    threads = batch * channels * lanes
     if 2 * threads >= BUSY_THREADS * sms or length < 2 * SEGMENT_TOKENS:
         return ceil_div(length, TILE) * TILE
     wanted = min(ceil_div(BUSY_THREADS * sms, threads), length // SEGMENT_TOKENS)
@@ -109,6 +123,26 @@ def shared_bytes(states: int, lanes: int, dtype_code: int) -> int:
     return 2 * tile * lanes * (2 * share + (4 if share >= 4 else 0)) * 4
 
 
+def best_rung(dtype: str) -> str:
+    """The fastest rung: tensor cores keep 11 bits of the state, too few for fp32 outputs."""
+    return RUNGS[2] if dtype == "fp32" else RUNGS[3]
+
+
+def units_of(x: Inputs) -> int:
+    """Groups of 16 channels that rung 4 walks side by side."""
+    batch, channels, _ = state_shape(x)
+    groups = x.b.shape[1]
+    return int(batch * groups * ceil_div(channels // groups, UNIT))
+
+
+def turns_of_warps(units: int, states: int, sms: int) -> int:
+    """The fewest warps that take turns on a unit of channels and fill the SMs."""
+    turns = 1
+    while turns < UNIT_WARPS and states <= MOST_TURN_STATES and units * turns < BUSY_WARPS * sms:
+        turns *= 2
+    return turns
+
+
 def prepare(
     x: Inputs,
     dtype: str,
@@ -118,70 +152,103 @@ def prepare(
     initial: Any = None,
     rung: str | None = None,
     lanes: int | None = None,
+    turns: int | None = None,
     polynomials: int = POLYNOMIALS,
     segment: int | None = None,
 ) -> Plan:
-    """Bind a rung to checked arrays (:func:`bind`). ``lanes`` and ``segment`` override the choice.
+    """Bind a rung to checked arrays (:func:`bind`).
+
+    ``lanes`` (rung 3, and the first pass over segments), ``turns`` (rung 4) and ``segment``
+    override the choice.
 
     Raises:
         UnknownName: no such rung.
-        BadValue: a segment that is not whole tiles.
+        BadValue: a segment that is not whole tiles, rung 4 for fp32.
     """
-    name = rung or RUNGS[-1]
+    name = rung or best_rung(dtype)
     if name not in RUNGS:
         raise UnknownName("rung", name, RUNGS)
+    if name == RUNGS[3] and dtype == "fp32":
+        raise BadValue("rung 4 is for data of 16 bits", field="rung", fix=RUNGS[2])
     batch, channels, length = x.u.shape
     states, sms = x.a.shape[1], sm_count()
     width = lanes or lanes_per_channel(batch, channels, states, dtype, sms)
+    shift = turns or turns_of_warps(units_of(x), states, sms)
     if name in RUNGS[:2]:
         width = 1
-    tokens = segment or segment_tokens(batch, channels, length, width, sms)
+    busy = units_of(x) * shift * BUSY_THREADS // BUSY_WARPS
+    threads = busy if name == RUNGS[3] else batch * channels * width
+    tokens = segment or segment_tokens(threads, length, sms)
     if name == RUNGS[0]:
         tokens = ceil_div(length, TILE) * TILE
     if tokens % TILE:
         msg = f"must be a multiple of {TILE} tokens, got {tokens}"
         raise BadValue(msg, field="segment")
-    defines = {"TYPE": TYPES[dtype], "STATES": states}
-    if name != RUNGS[0]:
-        defines["LANES"] = width
-    poly = {"POLY": polynomials} if name == RUNGS[3] else {}
     fields = _fields(x, out, final, initial, ceil_div(length, tokens), tokens)
+    defines = {"TYPE": TYPES[dtype], "STATES": states}
+    keep = (x, out, final, initial)
     if name == RUNGS[0]:
         grid = (ceil_div(channels, THREADS), 1, batch)
         step = bound_launch(f"selective_scan/{name}.cu", "selective_scan", grid, fields, defines)
-        return Plan(launches=(step,), keep=(x, out, final, initial))
-    return _segmented(name, x, fields, defines, poly, (x, out, final, initial))
+        return Plan(launches=(step,), keep=keep)
+    before, fields, starts = _starts(x, fields, defines | {"LANES": width})
+    scan = _scan(name, x, fields, defines, width, shift, polynomials)
+    return Plan(launches=(*before, scan), keep=(*keep, *starts))
 
 
-def _segmented(
+def _scan(
     name: str,
     x: Inputs,
     fields: dict[str, Any],
     defines: dict[str, int],
-    poly: dict[str, int],
-    keep: tuple[Any, ...],
-) -> Plan:
-    """The scan, behind the two launches that find the segments' starts if there are several."""
+    lanes: int,
+    turns: int,
+    polynomials: int,
+) -> Launch:
+    """The launch of rung 2, 3 or 4 that writes the outputs."""
+    batch, channels, states = state_shape(x)
+    groups, segments = x.b.shape[1], int(fields["segments"])
+    if name == RUNGS[3]:
+        defines = defines | {"TURNS": turns, "POLY": polynomials}
+        defines |= {"GATED": int(x.z is not None), "SOFTPLUS": int(x.softplus)}
+        smem = unit_shared_bytes(states, turns)
+        blocks = ceil_div(ceil_div(channels // groups, UNIT), UNIT_WARPS // turns)
+    else:
+        defines = defines | {"LANES": lanes}
+        smem = shared_bytes(states, lanes, defines["TYPE"])
+        blocks = ceil_div(channels // groups, THREADS // lanes)
+    grid = (groups * blocks, segments, batch)
+    source = f"selective_scan/{name}.cu"
+    return bound_launch(source, "selective_scan", grid, fields, defines, smem)
+
+
+def _starts(
+    x: Inputs, fields: dict[str, Any], defines: dict[str, int]
+) -> tuple[tuple[Launch, ...], dict[str, Any], tuple[Any, ...]]:
+    """Launches that find the segments' starts, if there are several; fields with them; arrays."""
     import cupy
 
     batch, channels, states = state_shape(x)
     groups, lanes, segments = x.b.shape[1], defines["LANES"], int(fields["segments"])
+    if segments == 1:
+        return (), fields, ()
+    starts = cupy.empty((batch, segments, channels, states), cupy.float32)
+    sums = cupy.empty((batch, segments, channels), cupy.float32)
+    source, passed = "selective_scan/segments.cu", fields | {"last": starts, "decay": sums}
     grid = (groups * ceil_div(channels // groups, THREADS // lanes), segments, batch)
-    smem, launches = shared_bytes(states, lanes, defines["TYPE"]), []
-    if segments > 1:
-        starts = cupy.empty((batch, segments, channels, states), cupy.float32)
-        sums = cupy.empty((batch, segments, channels), cupy.float32)
-        source, passed = "selective_scan/segments.cu", fields | {"last": starts, "decay": sums}
-        carry_grid = (ceil_div(channels * states, THREADS), 1, batch)
-        launches = [
-            bound_launch(source, "segment_states", grid, passed | {"first": None}, defines, smem),
-            bound_launch(source, "carry", carry_grid, passed, defines),
-        ]
-        fields = fields | {"first": starts}
-        keep = (*keep, starts, sums)
-    scan = f"selective_scan/{name}.cu"
-    launches.append(bound_launch(scan, "selective_scan", grid, fields, defines | poly, smem))
-    return Plan(launches=tuple(launches), keep=keep)
+    carry_grid = (ceil_div(channels * states, THREADS), 1, batch)
+    smem = shared_bytes(states, lanes, defines["TYPE"])
+    local = bound_launch(source, "segment_states", grid, passed | {"first": None}, defines, smem)
+    carry = bound_launch(source, "carry", carry_grid, passed, defines)
+    return (local, carry), fields | {"first": starts}, (starts, sums)
+
+
+def unit_shared_bytes(states: int, turns: int) -> int:
+    """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
+    alone = turns == 1
+    raw = 2 * (3 * UNIT + 2 * states) * (24 if alone else 8) * 2
+    lanes = 2 * (1 if alone else states // 8) + 3 * (2 if alone else 1)
+    return UNIT_WARPS * (raw + 512 * lanes + 8 * UNIT + 32)
 
 
 def _fields(
@@ -226,7 +293,7 @@ def prepare_step(x: Inputs, dtype: str, state: Any, out: Any) -> Plan:
     """Bind the decode step to checked arrays of length 1."""
     batch, channels, states = state_shape(x)
     fields = _fields(x, out, state, state, 1, 1)
-    grid = (ceil_div(batch * channels * states // 4, 256), 1, 1)
+    grid = (ceil_div(channels * states // 4, STEP_THREADS), ceil_div(batch, STEP_ROWS), 1)
     defines = {"TYPE": TYPES[dtype], "STATES": states}
     step = bound_launch("selective_scan/step.cu", "selective_step", grid, fields, defines)
     return Plan(launches=(step,), keep=(x, state, out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any
@@ -9,9 +10,19 @@ from typing import Any
 import numpy as np
 
 from perfmodel.workload import SelectiveScan
-from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels._check import (
+    Gate,
+    array_module,
+    generator,
+    judge,
+    narrow_bf16,
+    poisoned,
+    random_normal,
+    widen,
+)
 from refkernels._launch import STORAGE
-from refkernels.selective_scan import naive
+from refkernels._plan import ceil_div
+from refkernels.selective_scan import oracle
 from refkernels.selective_scan.naive import Inputs
 
 CHECKED_CHANNELS = 64
@@ -59,18 +70,41 @@ def narrowed(values: Any, dtype: str) -> Any:
     return values.astype(STORAGE[dtype])
 
 
-def widened(x: Inputs, dtype: str, channels: slice | None = None) -> Inputs:
-    """Everything as fp32, of some ``channels`` only (of one group, or with one group)."""
+def widened(x: Inputs, dtype: str) -> Inputs:
+    """Everything as fp32."""
     arrays = {f.name: getattr(x, f.name) for f in fields(x) if f.name != "softplus"}
     wide: dict[str, Any] = {
         k: None if v is None else widen(v, dtype).astype(np.float32) for k, v in arrays.items()
     }
-    if channels is not None:
-        for name in ("u", "delta", "z"):
-            wide[name] = None if wide[name] is None else wide[name][:, channels]
-        for name in ("a", "skip", "bias"):
-            wide[name] = None if wide[name] is None else wide[name][channels]
     return replace(x, **wide)
+
+
+def checked_channels(channels: int) -> Any:
+    """Indices of the channels that a gate compares, the first and the last among them."""
+    return np.unique(np.linspace(0, channels - 1, CHECKED_CHANNELS).astype(int))
+
+
+def in_numpy(array: Any) -> Any:
+    """A copy on the host as fp32, if it is on the device."""
+    return np.asarray(array.get() if hasattr(array, "get") else array, dtype=np.float32)
+
+
+def has_nan(array: Any, dtype: str) -> bool:
+    """Whether any element was not written (outputs are poisoned with NaN)."""
+    return bool(array_module(array).isnan(widen(array, dtype)).any())
+
+
+def judged(x: Inputs, dtype: str, out: Any, final: Any, initial: Any = None) -> Gate:
+    """Output and final state of some channels against the oracle, the worse of the two."""
+    some = checked_channels(x.u.shape[1])
+    y, h = oracle.selective_scan(x, some, initial, dtype)
+    gates = [
+        judge("selective_scan", dtype, in_numpy(widen(out[:, some], dtype)), y),
+        judge("selective_scan", "state", in_numpy(final[:, some]), h),
+    ]
+    worst = max(gates, key=lambda gate: gate.error / gate.tolerance)
+    written = not any(has_nan(array, kind) for array, kind in ((out, dtype), (final, "fp32")))
+    return worst if written else replace(worst, passed=False, error=float("inf"))
 
 
 def gate_scan(x: Inputs, dtype: str, rung: str, initial: Any = None, **chosen: Any) -> Gate:
@@ -83,17 +117,38 @@ def gate_scan(x: Inputs, dtype: str, rung: str, initial: Any = None, **chosen: A
     out = poisoned(bound.u.shape, STORAGE[dtype], cupy)
     final = poisoned(device.state_shape(bound), "float32", cupy)
     device.prepare(bound, dtype, out, final=final, initial=initial, rung=rung, **chosen)()
-    written = not bool(cupy.isnan(widen(out, dtype)).any())
-    some = slice(0, CHECKED_CHANNELS) if x.b.shape[1] == 1 else slice(None)
-    start = None if initial is None else initial[:, some]
-    y, h = naive.selective_scan(widened(x, dtype, some), start, cupy)
-    got = widen(out, dtype)[:, some].astype(cupy.float32)
-    gates = [
-        judge("selective_scan", dtype, got, y),
-        judge("selective_scan", "state", final[:, some], h),
-    ]
-    worst = max(gates, key=lambda gate: gate.error / gate.tolerance)
-    return worst if written else replace(worst, passed=False, error=float("inf"))
+    return judged(x, dtype, out, final, initial)
+
+
+def gate_three_calls(x: Inputs, dtype: str, rung: str) -> Gate:
+    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
+    whole, last = _in_one_walk(x, dtype, rung, None)
+    length = x.u.shape[2]
+    first = ceil_div(length // 3, 64) * 64
+    state, gates = None, []
+    for start, end in itertools.pairwise((0, first, min(2 * first, length), length)):
+        pieces: dict[str, Any] = {
+            name: None if (array := getattr(x, name)) is None else array[..., start:end].copy()
+            for name in ("u", "delta", "z", "b", "c")
+        }
+        out, state = _in_one_walk(replace(x, **pieces), dtype, rung, state)
+        gates.append(judge("selective_scan", "repeat", out, whole[..., start:end]))
+    gates.append(judge("selective_scan", "repeat", state, last))
+    return max(gates, key=lambda gate: gate.error)
+
+
+def _in_one_walk(x: Inputs, dtype: str, rung: str, initial: Any) -> tuple[Any, Any]:
+    """Output and final state of a call that does not cut the sequence itself."""
+    import cupy
+
+    from refkernels.selective_scan import device
+
+    bound = device.bind(x, dtype)
+    out = poisoned(bound.u.shape, STORAGE[dtype], cupy)
+    final = poisoned(device.state_shape(bound), "float32", cupy)
+    segment = ceil_div(x.u.shape[2], device.TILE) * device.TILE
+    device.prepare(bound, dtype, out, final=final, initial=initial, rung=rung, segment=segment)()
+    return out, final
 
 
 class ScanProblem:
@@ -153,17 +208,9 @@ class StepProblem:
 
     def gate(self) -> Gate:
         """The first set against the oracle, output and state."""
-        import cupy
-
         before = self.states[0].copy()
         self.run(0)
-        y, h = naive.selective_scan(widened(self.inputs[0], self.dtype), before, cupy)
-        got = widen(self.outs[0], self.dtype).astype(cupy.float32)
-        gates = [
-            judge("selective_scan", self.dtype, got, y),
-            judge("selective_scan", "state", self.states[0], h),
-        ]
-        return max(gates, key=lambda gate: gate.error / gate.tolerance)
+        return judged(self.inputs[0], self.dtype, self.outs[0], self.states[0], before)
 
 
 class HostScanProblem:
@@ -186,5 +233,5 @@ class HostScanProblem:
     def gate(self) -> Gate:
         """The first set against the oracle."""
         self.run(0)
-        y, _ = naive.selective_scan(self.inputs[0])
+        y, _ = oracle.selective_scan(self.inputs[0])
         return judge("selective_scan", "fp32", self.out, y)

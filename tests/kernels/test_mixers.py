@@ -16,6 +16,8 @@ from refkernels.gla import device as gla_device
 from refkernels.gla import naive as gla
 from refkernels.selective_scan import device as scan_device
 from refkernels.selective_scan import naive as scan
+from refkernels.selective_scan import oracle
+from refkernels.selective_scan.problem import random_inputs, widened
 from refkernels.ssd import naive as ssd
 
 
@@ -52,6 +54,21 @@ def test_zero_steps_keep_the_state():
     _, h = scan.selective_scan(x, np.full((1, 1, 1), 4.0))
 
     assert h.ravel() == [4.0]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_compiled_oracle_is_the_naive_one(dtype):
+    """Groups, a gate, an initial state, some of the channels: equal to rounding in float64."""
+    w = SelectiveScan(batch=2, seq_len=33, channels=6, state=4, groups=2, dtype=dtype)
+    x = random_inputs(np.random.default_rng(0), w)
+    initial = np.random.default_rng(1).normal(size=(2, 6, 4))
+    some = np.array([0, 2, 3, 5])
+
+    out, h = oracle.selective_scan(x, some, initial, dtype)
+    y, state = scan.selective_scan(widened(x, dtype), initial)
+
+    assert out == pytest.approx(y[:, some], rel=1e-12)
+    assert h == pytest.approx(state[:, some], rel=1e-12)
 
 
 def test_linear_attention_by_hand():
@@ -204,8 +221,8 @@ def test_lanes_fill_the_chip_and_no_more(batch, channels, states, lanes):
 
 def test_the_sequence_is_split_last():
     """4096 channels on 8 lanes fill 132 SMs: one segment; 256 channels do not: 13 of them."""
-    assert scan_device.segment_tokens(1, 4096, 65536, 8, 132) == 65536
-    tokens = scan_device.segment_tokens(1, 256, 65536, 8, 132)
+    assert scan_device.segment_tokens(4096 * 8, 65536, 132) == 65536
+    tokens = scan_device.segment_tokens(256 * 8, 65536, 132)
     assert tokens % 64 == 0
     assert -(-65536 // tokens) == 13
 

@@ -54,9 +54,6 @@ def scan_inputs(batch, length, channels, states, groups, dtype, *, gated=True, *
         ("03_state_lanes", 2, (1, 64, 70, 16, 1, "bf16")),
         ("03_state_lanes", 4, (1, 63, 40, 8, 2, "fp16")),
         ("03_state_lanes", 8, (1, 129, 20, 64, 2, "bf16")),
-        ("04_polynomial", 1, (1, 200, 40, 16, 1, "bf16")),
-        ("04_polynomial", 2, (1, 200, 40, 16, 1, "fp32")),
-        ("04_polynomial", 8, (1, 1, 3, 32, 1, "bf16")),
     ],
 )
 def test_scan_rung(monkeypatch, order, rung, lanes, shape):
@@ -66,6 +63,33 @@ def test_scan_rung(monkeypatch, order, rung, lanes, shape):
     initial = random_normal(generator(1), scan_device.state_shape(x))
 
     gate = scan.gate_scan(x, shape[-1], rung, initial, lanes=lanes)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize(
+    ("turns", "polynomials", "shape"),
+    [
+        (1, 0, (2, 65, 5, 16, 1, "bf16")),
+        (1, 2, (1, 130, 40, 16, 2, "bf16")),
+        (1, 3, (1, 48, 130, 32, 1, "fp16")),
+        (1, 0, (1, 37, 16, 64, 1, "bf16")),
+        (2, 0, (1, 72, 33, 16, 1, "fp16")),
+        (4, 0, (1, 100, 20, 8, 1, "bf16")),
+        (8, 2, (2, 129, 40, 16, 2, "bf16")),
+        (8, 0, (1, 1, 3, 16, 1, "bf16")),
+    ],
+)
+@pytest.mark.parametrize("strong", [False, True])
+def test_scan_by_outer_products(monkeypatch, order, turns, polynomials, shape, strong):
+    """Warps alone and in turns, both kinds of rows, ragged channels and lengths."""
+    simt.install(monkeypatch, order)
+    x = scan_inputs(*shape, strong=strong)
+    initial = random_normal(generator(1), scan_device.state_shape(x))
+
+    gate = scan.gate_scan(
+        x, shape[-1], "04_outer_products", initial, turns=turns, polynomials=polynomials
+    )
 
     assert gate.passed, gate
 
@@ -95,22 +119,14 @@ def test_scan_without_optional_parts(monkeypatch):
     assert scan.gate_scan(x, "fp32", "02_shared_groups").passed
 
 
-def test_three_scans_are_one(monkeypatch):
-    """States handed over at group boundaries give the one call's bits."""
+@pytest.mark.parametrize("rung", scan_device.RUNGS)
+def test_three_scans_are_one(monkeypatch, rung):
+    """States handed over at multiples of 64 tokens give the one call's bits."""
     simt.install(monkeypatch)
-    x = scan_inputs(1, 192, 8, 16, 1, "bf16")
-    whole, last = scan_device.selective_scan(x, dtype="bf16")
-    parts, state = [], None
-    for start in (0, 64, 128):
-        cut = {
-            n: getattr(x, n)[..., start : start + 64].copy() for n in ("u", "delta", "b", "c", "z")
-        }
-        piece = scan.Inputs(**cut, a=x.a, skip=x.skip, bias=x.bias)
-        out, state = scan_device.selective_scan(piece, dtype="bf16", initial=state)
-        parts.append(out)
 
-    assert (np.concatenate(parts, axis=2) == whole).all()
-    assert (state == last).all()
+    gate = scan.gate_three_calls(scan_inputs(1, 170, 20, 16, 1, "bf16"), "bf16", rung)
+
+    assert gate.passed, gate
 
 
 @pytest.mark.parametrize(("batch", "channels", "states"), [(1, 5, 16), (3, 70, 64), (2, 33, 8)])
@@ -356,7 +372,7 @@ def test_polynomial_is_the_one_in_the_source():
     """The coefficients tested above are those of the kernel."""
     from refkernels._sources import kernel_source
 
-    text = (kernel_source("selective_scan/04_polynomial.cu").parent / "problem.cuh").read_text()
+    text = (kernel_source("selective_scan/04_outer_products.cu").parent / "problem.cuh").read_text()
     for coefficients, _ in POLYNOMIALS:
         assert all(f"{c:.12f}f" in text for c in coefficients)
 

@@ -52,6 +52,10 @@ inline int __float_as_int(float f) { return static_cast<int>(__float_as_uint(f))
 inline float __int_as_float(int bits) { return __uint_as_float(static_cast<unsigned>(bits)); }
 template <typename T>
 T __ldg(const T* p) { return *p; }
+template <typename T>
+T __ldcs(const T* p) { return *p; }
+template <typename T>
+void __stcs(T* p, T value) { *p = value; }
 
 constexpr size_t kSharedLimit = 232448;
 alignas(1024) unsigned char shared_bytes[kSharedLimit];

@@ -56,4 +56,29 @@ inline void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     mma_16x8x16(d, a, b, from_f16);
 }
 
+// The upper 19 bits of an fp32 value.
+inline float tf32(std::uint64_t bits) { return __uint_as_float(static_cast<u32>(bits) & 0xffffe000u); }
+
+// d += a b; a[i] holds row g + 8 (i % 2) of column t + 4 (i / 2), b[i] row t + 4 i of column g.
+template <int Depth>
+void mma_tf32(float (&d)[4], const float (&a)[Depth / 2], const float (&b)[Depth / 4]) {
+    std::uint64_t words[6] = {};
+    for (int i = 0; i < Depth / 2; ++i) words[i] = __float_as_uint(a[i]);
+    for (int i = 0; i < Depth / 4; ++i) words[4 + i] = __float_as_uint(b[i]);
+    auto& all = simt::exchange(words, 6);
+    const int g = simt::lane() / 4, t = simt::lane() % 4;
+    for (int i = 0; i < 4; ++i) {
+        const int col = 2 * t + i % 2;
+        for (int k = 0; k < Depth; ++k)
+            d[i] += tf32(all[g * 4 + k % 4][k / 4 * 2 + i / 2]) * tf32(all[col * 4 + k % 4][4 + k / 4]);
+    }
+}
+inline void mma_tf32_k4(float (&d)[4], float a0, float a1, float b) {
+    for (float& x : d) x = 0.f;
+    mma_tf32<4>(d, {a0, a1}, {b});
+}
+inline void mma_tf32_k8(float (&d)[4], float a0, float a1, float a2, float a3, float b0, float b1) {
+    mma_tf32<8>(d, {a0, a1, a2, a3}, {b0, b1});
+}
+
 }  // namespace ptx
