@@ -95,7 +95,7 @@ def compile_all(sources: Iterable[Path]) -> None:
     jobs = [
         (source, pick_arch(spec.archs, capability), dict(variant))
         for source in sources
-        if _runs_on((spec := read_spec(source)).archs, capability)
+        if runs_on((spec := read_spec(source)).archs, capability)
         for variant in spec.variants
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -104,7 +104,8 @@ def compile_all(sources: Iterable[Path]) -> None:
             job.result()
 
 
-def _runs_on(archs: tuple[str, ...], capability: str) -> bool:
+def runs_on(archs: tuple[str, ...], capability: str) -> bool:
+    """Whether a source whose header names ``archs`` compiles for a device of ``capability``."""
     try:
         pick_arch(archs, capability)
     except BadValue:

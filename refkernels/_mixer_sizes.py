@@ -71,6 +71,9 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     "gla": (
         _linear(
             "vector", (2, 8192, 16, 128, 128), (1, 16384, 16, 128, 128), (1, 8192, 96, 128, 128)
+        )
+        + _linear(
+            "scalar", (2, 8192, 16, 128, 128), (1, 16384, 16, 128, 128), (1, 8192, 96, 128, 128)
         ),
         (
             *_linear("vector", *_GLA_SHORT, (2, 130, 3, 64, 128)),
@@ -112,6 +115,14 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
 """Operator -> workloads that are timed, workloads that are checked."""
 
 
+_LINEAR_GRID = (
+    *((16384 // t, t, 16, 128, 128) for t in (1024, 2048, 4096)),
+    *((1, t, 16, 128, 128) for t in (2048, 4096, 8192, 32768)),
+    *((1, 8192, h, 128, 128) for h in (4, 8, 32, 64)),
+    *((2, 4096, 32, dk, dv) for dk, dv in ((64, 64), (64, 128), (128, 64), (128, 256))),
+    (8, 2048, 32, 128, 128),
+)
+
 GRIDS: dict[str, tuple[Workload, ...]] = {
     "delta_rule": (
         *_deltas(*((1, t, 8, 32, 128, 128) for t in (512, 1024, 2048, 4096, 16384, 65536))),
@@ -128,6 +139,18 @@ GRIDS: dict[str, tuple[Workload, ...]] = {
         *_deltas(*((b, 1, 16, 16, 128, 128) for b in (1, 32, 128))),
         *_deltas((256, 1, 32, 32, 64, 64)),
         *_deltas((256, 1, 16, 16, 128, 128), gated=False),
+    ),
+    "gla": (
+        *_linear("vector", *_LINEAR_GRID),
+        *_linear("scalar", *_LINEAR_GRID),
+        *_linear("none", *_LINEAR_GRID[:6]),
+    ),
+    "ssd": _ssds(
+        *((8, t, 80, 128) for t in (512, 1024, 2048)),
+        *((1, t, 80, 128) for t in (2048, 8192, 32768)),
+        *((2, 8192, h, 128) for h in (24, 48, 128)),
+        *((8, 4096, h, 64) for h in (24, 80)),
+        (4, 8192, 80, 128),
     ),
     "selective_scan": (
         *_scans("bf16", *((16384 // t, t, 4096, 16, 1) for t in (256, 1024, 4096, 8192, 16384))),

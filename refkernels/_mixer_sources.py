@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from refkernels._compile import compile_kernel
-from refkernels._sources import kernel_source
+from refkernels._compile import compile_kernel, device_capability, runs_on
+from refkernels._sources import kernel_source, read_spec
 from refkernels.delta_rule import device as delta
 from refkernels.gla.device import KEY_DIMS
 from refkernels.selective_scan.device import (
@@ -56,6 +56,10 @@ def linear_variants() -> Iterator[Job]:
             yield from (("gla/02_chunk_vector.cu", tile), ("gla/03_segments.cu", tile))
             for ssd in (0, 1):
                 yield "gla/04_chunk_scalar.cu", tile | {"HEADS": 1, "SSD": ssd}
+            yield "gla/06_vector_wgmma.cu", tile
+            for ssd in (0, 1):
+                yield "gla/05_scalar_wgmma.cu", tile | {"HEADS": 1, "SSD": ssd}
+        yield "gla/05_scalar_wgmma.cu", {"DK": dk, "DV": 128, "HEADS": 2, "SSD": 1}
     yield "gla/04_chunk_scalar.cu", {"DK": 128, "DV": 128, "HEADS": 2, "SSD": 1}
 
 
@@ -66,8 +70,14 @@ def delta_variants() -> Iterator[Job]:
 
 
 def compile_variants(arch: str | None = None) -> Iterator[tuple[Job, int]]:
-    """Compile everything on all cores; yields each job with the bytes its kernels spill."""
-    jobs = [*scan_variants(), *linear_variants(), *delta_variants()]
+    """Compile everything for ``arch`` ("sm_90a"; default: the device) on all cores; yields each job
+    with the bytes its kernels spill."""
+    capability = arch.strip("sm_a") if arch else device_capability()
+    jobs = [
+        job
+        for job in (*scan_variants(), *linear_variants(), *delta_variants())
+        if runs_on(read_spec(kernel_source(job[0])).archs, capability)
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = pool.map(
             lambda job: compile_kernel(kernel_source(job[0]), arch=arch, defines=job[1]), jobs

@@ -8,9 +8,11 @@ import numpy as np
 
 from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd
 from refkernels._check import Gate, generator, random_normal
+from refkernels._compile import device_capability
 from refkernels.delta_rule import device as delta_device
 from refkernels.delta_rule import problem as delta
 from refkernels.gla import problem as linear
+from refkernels.gla.device import RUNGS as LINEAR_RUNGS
 from refkernels.selective_scan import problem as scan
 from refkernels.selective_scan.device import RUNGS
 from refkernels.ssd import problem as dual
@@ -27,6 +29,18 @@ def _length(rng: np.random.Generator, index: int) -> int:
     if index % 50 == 49:
         return LONG
     return int(rng.choice(LENGTHS)) if index % 3 else int(rng.integers(1, 700))
+
+
+def _heads(rng: np.random.Generator, index: int) -> int:
+    """A few, and in some short cases more than there are multiprocessors."""
+    return int(rng.integers(140, 300)) if index % 21 == 10 else int(rng.integers(1, 6))
+
+
+def _rung(index: int, length: int, segment: int | None) -> str | None:
+    """The launcher's choice, and Ampere's rungs in every sixth case."""
+    if length < 16 or index % 6 < 5:
+        return None
+    return "03_segments" if segment else "02_chunk"
 
 
 def scans() -> Iterator[Case]:
@@ -71,7 +85,7 @@ def linears() -> Iterator[Case]:
         w = LinearAttention(
             batch=int(sizes.integers(1, 4)),
             seq_len=_length(sizes, index),
-            heads=int(sizes.integers(1, 6)),
+            heads=_heads(sizes, index),
             key_dim=int(sizes.choice((64, 128))),
             value_dim=int(sizes.choice((64, 128, 192, 256))),
             gate=("vector", "scalar", "vector", "none")[index % 4],
@@ -81,9 +95,12 @@ def linears() -> Iterator[Case]:
         batch, length, heads, dk, dv = linear.sizes(w)
         initial = random_normal(rng, (batch, heads, dk, dv)) if index % 2 else None
         segment = 64 * int(sizes.integers(1, 5)) if index % 3 == 0 else None
-        rung = None if length < 16 else "03_segments" if segment else "02_chunk"
+        rung = _rung(index, length, segment)
         gate = linear.gate_gla(arrays, rung, initial=initial, segment=segment)
         yield f"{rung} strength={strength} segment={segment} {w.to_dict()}", gate
+        if index % 10 == 9 and length > 128:
+            last = LINEAR_RUNGS[-1] if device_capability() == "90" else LINEAR_RUNGS[1]
+            yield f"three calls, {w.to_dict()}", linear.gate_three_calls(arrays, last)
 
 
 def duals() -> Iterator[Case]:
@@ -96,14 +113,15 @@ def duals() -> Iterator[Case]:
         w = Ssd(
             batch=int(sizes.integers(1, 4)),
             seq_len=_length(sizes, index),
-            heads=groups * int(sizes.integers(1, 6)),
+            heads=groups * _heads(sizes, index),
             state=int(sizes.choice((64, 128))),
             groups=groups,
         )
         s = dual.random_inputs(rng, w, cupy, strong=index % 7 == 0)
         batch, _, heads, width, states, _ = dual.sizes(w)
         initial = random_normal(rng, (batch, heads, states, width)) if index % 2 else None
-        yield str(w.to_dict()), dual.gate_ssd(s, None, initial)
+        rung = _rung(index, dual.sizes(w)[1], None)
+        yield f"{rung} {w.to_dict()}", dual.gate_ssd(s, rung, initial)
 
 
 def deltas() -> Iterator[Case]:

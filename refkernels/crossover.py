@@ -76,8 +76,8 @@ MIXERS: dict[str, tuple[str, int, Callable[[int], Workload]]] = {
         lambda t: Ssd(batch=1, seq_len=t, heads=WIDTH // 64, head_dim=64, state=128, groups=1),
     ),
     "selective scan": (
-        "selective_scan",
-        2,
+        "selective_scan_16_bits",
+        1,
         lambda t: SelectiveScan(batch=1, seq_len=t, channels=WIDTH, state=16),
     ),
 }

@@ -171,12 +171,23 @@ __device__ __forceinline__ void registers_grow() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
-// Words in device memory by which blocks tell each other what is ready: what the writer (and, before a
-// barrier, its block) wrote before the release is seen after the acquire that reads the word.
-__device__ __forceinline__ void store_release(u32* word, u32 value) {
-    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+// One thread tells another block's that what its block wrote to global memory before is there.
+__device__ __forceinline__ void signal(u32* flag) {
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(1) : "memory");
 }
 
+// Waits for the signal and takes it down, for the next launch. The block that signals must be one
+// that never waits for this one.
+__device__ __forceinline__ void await(u32* flag) {
+    u32 seen;
+    do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(flag) : "memory");
+    } while (seen == 0);
+    *flag = 0;
+}
+
+// What a signalling block wrote before is seen after the load that reads the signal; by the copy engine
+// after fence_async(), too.
 __device__ __forceinline__ u32 load_acquire(const u32* word) {
     u32 value;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");

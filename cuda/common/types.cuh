@@ -92,6 +92,13 @@ __device__ __forceinline__ float bf16_high(u32 packed) {
     return __uint_as_float(packed & 0xffff0000u);
 }
 
+// Both halves at once; needs sm_90.
+__device__ __forceinline__ u32 multiply_bf16(u32 a, u32 b) {
+    u32 product;
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+    return product;
+}
+
 __device__ __forceinline__ float from_f16(u16 bits) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));

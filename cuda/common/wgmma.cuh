@@ -40,6 +40,12 @@ __device__ __forceinline__ void pin(s32 (&d)[Count]) {
     for (int i = 0; i < Count; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
+template <int Count>
+__device__ __forceinline__ void pin(u32 (&d)[Count]) {
+#pragma unroll
+    for (int i = 0; i < Count; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
+
 // Matrix descriptor (PTX 9.7.15.5.1.2): address, leading and stride byte offsets in units of 16,
 // swizzle mode in bits 62-63 (1: 128 bytes, 2: 64, 3: 32, 0: none).
 enum class Swizzle : u64 { kNone = 0, k128 = 1, k64 = 2, k32 = 3 };

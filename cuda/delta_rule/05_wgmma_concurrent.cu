@@ -39,7 +39,7 @@ __device__ __forceinline__ void prepare_chunks(PrepareShared& s, const Problem& 
         ptx::fence_async();
         meet();
         if (threadIdx.x % kPrepareThreads == 0)
-            ptx::store_release(p.ready + static_cast<size_t>(row) * p.chunks + chunk, 1);
+            ptx::signal(p.ready + static_cast<size_t>(row) * p.chunks + chunk);
     }
 }
 

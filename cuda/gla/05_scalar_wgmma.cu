@@ -1,7 +1,7 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 201984
+// dynamic_smem: 222208
 // defines: DK=128 DV=128
 // defines: DK=64 DV=64
 // defines: DK=128 DV=128 HEADS=2 SSD=1
@@ -27,9 +27,10 @@
 //   round S, scale S, O and V and store O, 5 waits of about 60: 1200; two of them and the scores
 //   share the tensor cores: 1600 to 1800 clocks.  192 * 1700 / 1.755 GHz = 186 us.
 //
-// Registers: 40 + 88 + 2 * 192 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
+// Registers: 40 + 104 + 2 * 184 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
-// Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 16,384, gates 6 * 1040.
+// Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
+//   gates 6 * 1424.
 #include "gla/hopper.cuh"
 
 #ifndef HEADS
@@ -51,8 +52,10 @@ constexpr int kValueBytes = kChunk * kDv * 2;
 struct Gates {
     float sum[kChunk];     // G_i
     float weight[kChunk];  // scale w_j
+    float rise[kChunk];    // scale 2^(G_i - start of its sub-chunk)
+    float fall[kChunk];    // w_j 2^(end of its sub-chunk - G_j)
     float carry[kChunk];   // scale 2^(G_i)
-    float push[kChunk];    // w_j 2^(G_C - G_j)
+    u32 push[kChunk / 2];  // w_j 2^(G_C - G_j) of two tokens, bf16
     float decay;           // 2^(G_C)
     float unused[3];
 };
@@ -63,7 +66,7 @@ struct Shared {
         ValueTile v;
     } stage[kStages];
     Panel scores[kAhead][kHeads];
-    Panel out[kStateGroups];
+    Panel out[kStateGroups][2];
     Gates gates[kStages][kHeads];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
@@ -74,29 +77,58 @@ struct Maps {
     const TensorMap *q, *k, *v, *out;
 };
 
-struct Range {
-    int start, end;  // tokens
-};
-
 using Ring = ptx::Ring<kStages>;
 
-// Grid (columns of dv / kDv, or 1; segments; batch * heads / kHeads).
-__device__ __forceinline__ Place place_of(const Problem& p) {
-    const int per_batch = p.heads / kHeads;
-    const int head = static_cast<int>(blockIdx.z) % per_batch * kHeads;
-    return {static_cast<int>(blockIdx.z) / per_batch, head,
-            static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kDv};
-}
+// A run of chunks of one place: a whole sequence, a segment of one, or a piece that another block
+// begins (`taken`) or ends (`handed`).
+struct Part {
+    Place at;
+    Range tokens;
+    bool taken, handed;
+};
+
+// The parts of a block. Where there are more sequences (of columns of heads) than SMs, as many blocks
+// as SMs share all their chunks evenly: block x has chunks [first, last) of the sequences laid end to
+// end. It works them from the last sequence to the first: the beginning of a sequence, which the next
+// block ends, comes first, and the end of one, which the block before begins, comes last; nobody has
+// to wait for the state in between. A block has at least one sequence's chunks.
+// Grid (blocks, segments).
+struct Share {
+    int chunks, first, last;
+
+    __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
+        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kHeads * p.batch * chunks;
+        first = static_cast<int>(total * blockIdx.x / gridDim.x);
+        last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
+    }
+
+    __device__ __forceinline__ int parts() const {
+        return ceil_div(last, chunks) - first / chunks;
+    }
+
+    __device__ __forceinline__ Part part(const Problem& p, int i) const {
+        const int sequence = ceil_div(last, chunks) - 1 - i, from = sequence * chunks;
+        const int start = most(first - from, 0), end = least(last - from, chunks);
+        const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
+        const int group = sequence / columns;
+        const Place at = {group / groups, group % groups * kHeads, static_cast<int>(blockIdx.y),
+                          sequence % columns * kDv};
+        if (p.segments > 1) return {at, segment_of(p, at), false, false};
+        return {at, {start * kChunk, least(end * kChunk, p.length)}, start > 0, end < chunks};
+    }
+};
 
 // ---------------------------------------------------------------- loader: one thread
 
 template <bool Outputs>
 __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const Maps& maps,
-                                            const Place& at, Range tokens) {
+                                            const Part& part, Ring& ring) {
+    const Place at = part.at;
+    const Range tokens = part.tokens;
     const int key = at.head / (p.heads / p.key_heads) * kKeyPanels;
     const int value = (at.head * p.dv + at.col) / kPanelCols;
-    Ring ring;
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < tokens.chunks(); ++n) {
+        const int t = tokens.token<Outputs>(n);
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
@@ -116,32 +148,53 @@ __device__ __forceinline__ float softplus(float x) {
     return x > 20.f ? x : w < 0.03125f ? series : log2_approx(1.f + w) * kLn2;
 }
 
-// Lane's two neighbouring tokens; beyond the end their gate is 0 and their weight too.
+// What turns a head's gates into decays and weights.
+struct HeadGates {
+    const u16* first;  // token 0's; null: no gate
+    int stride, last;  // tokens
+    float a, bias;     // SSD
+    int softplus;
+};
+
+__device__ __forceinline__ HeadGates head_gates(const Problem& p, const Place& at, int head,
+                                                Range tokens) {
+    return {p.g ? p.g + token_row(at.batch, 0, p.length, head, p.heads) : nullptr, p.heads,
+            tokens.end - 1, SSD ? p.a[head] : 1.f, SSD && p.bias ? p.bias[head] : 0.f, p.softplus};
+}
+
+// Lane's two neighbouring tokens as they lie in memory; beyond the end the last one again. Nothing
+// here waits for them: they are used a chunk later.
+struct RawPair {
+    u16 gate[2];
+};
+
+__device__ __forceinline__ RawPair read_gates(const HeadGates& h, int t) {
+    const int token = t + 2 * lane_index();
+    if (!h.first) return {0, 0};
+    return {h.first[static_cast<size_t>(least(token, h.last)) * h.stride],
+            h.first[static_cast<size_t>(least(token + 1, h.last)) * h.stride]};
+}
+
+// In log2; beyond the end the gate is 0 and the weight too.
 struct Pair {
     float gate[2], weight[2];
 };
 
-__device__ __forceinline__ Pair read_gates(const Problem& p, const Place& at, int head, int t,
-                                           int end) {
-    Pair x = {};
+__device__ __forceinline__ Pair weigh_gates(const HeadGates& h, const RawPair& raw, int t) {
+    Pair x;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const int token = t + 2 * lane_index() + i;
-        if (token >= end) continue;
-        const float raw =
-            p.g ? from_bf16(p.g[token_row(at.batch, token, p.length, head, p.heads)]) : 0.f;
-        if (SSD) {
-            const float delta = raw + (p.bias ? p.bias[head] : 0.f);
-            x.weight[i] = p.softplus ? softplus(delta) : delta;
-            x.gate[i] = x.weight[i] * p.a[head] * kLog2e;
-        } else {
-            x.gate[i] = raw * kLog2e, x.weight[i] = 1.f;
-        }
+        const float delta = from_bf16(raw.gate[i]) + h.bias;
+        const float inside = t + 2 * lane_index() + i <= h.last ? 1.f : 0.f;
+        const float step = SSD ? (h.softplus ? softplus(delta) : delta) : 1.f;
+        x.weight[i] = inside * step;
+        x.gate[i] = inside * (SSD ? step * h.a : delta) * kLog2e;
     }
     return x;
 }
 
-__device__ __forceinline__ void write_gates(Gates& to, const Pair& x, float scale, float& total) {
+// `later`: the sum of the gates of the chunks after this one, where they come first. Returns G_C.
+__device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float scale, float later) {
     const int lane = lane_index();
     const float both = x.gate[0] + x.gate[1];
     float sum = both;
@@ -151,31 +204,41 @@ __device__ __forceinline__ void write_gates(Gates& to, const Pair& x, float scal
         if (lane >= by) sum += below;
     }
     const float whole = __shfl_sync(kFullMask, sum, kWarp - 1);
+    const float end = __shfl_sync(kFullMask, sum, lane / 8 * 8 + 7);
+    const float before = __shfl_sync(kFullMask, sum, most(lane / 8 * 8 - 1, 0));
+    const float start = lane < 8 ? 0.f : before;
     const float g[2] = {sum - both + x.gate[0], sum};
+    float push[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
         const int token = 2 * lane + i;
         to.sum[token] = g[i];
         to.weight[token] = scale * x.weight[i];
+        to.rise[token] = scale * exp2_approx(g[i] - start);
+        to.fall[token] = x.weight[i] * exp2_approx(end - g[i]);
         to.carry[token] = scale * exp2_approx(g[i]);
-        to.push[token] = x.weight[i] * exp2_approx(whole - g[i]);
+        push[i] = x.weight[i] * exp2_approx(whole - g[i] + later);
     }
+    to.push[lane] = pack_bf16(push[0], push[1]);
     if (lane == 0) to.decay = exp2_approx(whole);
-    total += whole;
+    return whole;
 }
 
-// The next chunk's gates are on their way while this one's are summed.
-__device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Place& at, int part,
-                                           Range tokens) {
-    const int head = at.head + part;
+// The next chunk's gates are on their way while this one's are summed. Returns the sum of all.
+template <bool Outputs>
+__device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
+                                           Ring& ring) {
+    const Range tokens = part.tokens;
+    const HeadGates head = head_gates(p, part.at, part.at.head + nth, tokens);
+    const int chunks = tokens.chunks();
     float total = 0.f;
-    Pair next = read_gates(p, at, head, tokens.start, tokens.end);
-    Ring ring;
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
-        const Pair x = next;
-        next = read_gates(p, at, head, t + kChunk, tokens.end);
+    RawPair next = read_gates(head, tokens.token<Outputs>(0));
+#pragma unroll 1
+    for (int n = 0; n < chunks; ++n) {
+        const Pair x = weigh_gates(head, next, tokens.token<Outputs>(n));
+        next = read_gates(head, tokens.token<Outputs>(least(n + 1, chunks - 1)));
         ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        write_gates(s.gates[ring.stage][part], x, p.scale, total);
+        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
         arrive_warp(&s.gated[ring.stage]);
         ring.advance();
     }
@@ -197,49 +260,78 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
     ptx::wgmma_commit();
 }
 
-// 16 columns of this warp's 16 rows of A for one head; the warps above the diagonal have none.
-__device__ __forceinline__ void weigh(u32 (&a)[4], const float* x, const Gates& gates, int block,
-                                      float skip) {
-    const int warp = warp_index() % 4, g = lane_index() / 4, t = lane_index() % 4;
-    const int row = 16 * warp + g;
-    const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
+// A warp's tile of scores: columns of 8 in x[4 ..], rows of 8 in x[2 ..], two columns a lane.
+using Tile = float[8];
+
+// Tile (a, b) of A, b < a, a this warp's sub-chunk: three factors of at most 1,
+// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token. Tiles
+// that are not past are computed too and never stored: no branch comes between the tiles' loads.
+__device__ __forceinline__ void weigh_past(u32 (&a)[4], const float* x, const Gates& gates,
+                                           int block, float start, const float (&rise)[2]) {
+    const int col = kSub * block + lane_index() % 4 * 2;
+    const float gap = exp2_approx(start - gates.sum[kSub * block + kSub - 1]);
+    const float row[2] = {rise[0] * gap, rise[1] * gap};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // columns of 8, i / 2; rows of 8, i % 2
-        const int col = 16 * block + i / 2 * 8 + 2 * t, at = row + i % 2 * 8;
-        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[col]);
-        const float2 weight = *reinterpret_cast<const float2*>(&gates.weight[col]);
-        // Above the diagonal the exponent would be positive: it is not used.
-        float low = x[i / 2 * 4 + i % 2 * 2] * weight.x * exp2_approx(sum[i % 2] - past.x);
-        float high = x[i / 2 * 4 + i % 2 * 2 + 1] * weight.y * exp2_approx(sum[i % 2] - past.y);
-        if (block == warp) {
-            low = col < at ? low : col == at ? low + skip : 0.f;
-            high = col + 1 < at ? high : col + 1 == at ? high + skip : 0.f;
-        }
-        a[i] = pack_bf16(low, high);
+        const float2 w = *reinterpret_cast<const float2*>(&gates.fall[col + i / 2 * 8]);
+        a[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
+                         x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
     }
 }
 
-__device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk / 2],
-                                             const Gates& gates, float skip) {
-    const int warp = warp_index() % 4, lane = lane_index();
+// The tile on the diagonal: the difference first, so that no exponent of a used element is positive.
+__device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const Tile& x, const Gates& gates,
+                                               const float (&sum)[2], float skip) {
+    const int g = lane_index() / 4, t = lane_index() % 4, start = kSub * (warp_index() % 4);
 #pragma unroll
-    for (int block = 0; block < 4; ++block) {
-        u32 a[4] = {};
-        if (block <= warp) weigh(a, x + 8 * block, gates, block, skip);
-        ptx::stmatrix_x4(element(to, 16 * warp + lane % 16, 16 * block + lane / 16 * 8), a[0],
-                         a[1], a[2], a[3]);
+    for (int i = 0; i < 4; ++i) {
+        const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t;
+        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[start + col]);
+        const float2 w = *reinterpret_cast<const float2*>(&gates.weight[start + col]);
+        const float* pair = x + i / 2 * 4 + i % 2 * 2;
+        const float low = pair[0] * w.x * exp2_approx(fminf(sum[i % 2] - past.x, 0.f));
+        const float high = pair[1] * w.y * exp2_approx(fminf(sum[i % 2] - past.y, 0.f));
+        a[i] = pack_bf16(fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f),
+                         fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f));
     }
 }
 
-__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Place& at,
-                                             Range tokens) {
+__device__ __forceinline__ void pick_diagonal(Tile& to, const float (&x)[kChunk / 2]) {
+    const int warp = warp_index() % 4;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+        to[i] = warp < 2 ? (warp == 0 ? x[i] : x[8 + i]) : (warp == 2 ? x[16 + i] : x[24 + i]);
+}
+
+// This warp's 16 rows of A for one head. The tiles above the diagonal are zero from the start.
+__device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk / 2],
+                                             const Tile& diagonal, const Gates& gates,
+                                             float skip) {
+    const int warp = warp_index() % 4, lane = lane_index(), row = kSub * warp + lane / 4;
+    const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
+    const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
+    const float start = gates.sum[most(kSub * warp - 1, 0)];
+    u32 past[kSubs - 1][4], last[4];
+#pragma unroll
+    for (int block = 0; block < kSubs - 1; ++block)
+        weigh_past(past[block], x + 8 * block, gates, block, start, rise);
+    weigh_diagonal(last, diagonal, gates, sum, skip);
+#pragma unroll
+    for (int block = 0; block <= kSubs - 1; ++block) {
+        const u32(&a)[4] = block < kSubs - 1 ? past[block] : last;
+        const int col = kSub * (block < kSubs - 1 ? block : warp) + lane / 16 * 8;
+        if (block < warp || block == kSubs - 1)
+            ptx::stmatrix_x4(element(to, kSub * warp + lane % 16, col), a[0], a[1], a[2], a[3]);
+    }
+}
+
+__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
+                                             Ring& ring, ptx::Ring<kAhead>& turn) {
     float skip[kHeads] = {};
     if (SSD && p.skip)
-        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[at.head + h];
-    Ring ring;
-    ptx::Ring<kAhead> turn;
+        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
 #pragma unroll 1
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < part.tokens.chunks(); ++n) {
         float x[kChunk / 2];
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         issue_scores(x, s.stage[ring.stage].q, s.stage[ring.stage].k);
@@ -247,9 +339,12 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
         ptx::wgmma_wait<0>();
         ptx::pin(x);
-#pragma unroll
+        Tile diagonal;
+        pick_diagonal(diagonal, x);
+#pragma unroll 1  // both heads at once take more registers than there are
         for (int h = 0; h < kHeads; ++h)
-            write_scores(s.scores[turn.stage][h], x, s.gates[ring.stage][h], skip[h]);
+            write_scores(s.scores[turn.stage][h], x, diagonal, s.gates[ring.stage][h],
+                         h == 0 ? skip[0] : skip[kHeads - 1]);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
         arrive_warp(&s.empty[ring.stage]);
@@ -263,13 +358,12 @@ __device__ __forceinline__ void push_values(u32 (&to)[4][4], const u32 (&v)[4][4
                                             const Gates& gates) {
     const int t = lane_index() % 4;
 #pragma unroll
-    for (int step = 0; step < 4; ++step)
+    for (int step = 0; step < 4; ++step) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const float2 w =
-                *reinterpret_cast<const float2*>(&gates.push[16 * step + i / 2 * 8 + 2 * t]);
-            to[step][i] = pack_bf16(bf16_low(v[step][i]) * w.x, bf16_high(v[step][i]) * w.y);
-        }
+        for (int i = 0; i < 4; ++i)
+            to[step][i] = multiply_bf16(v[step][i], gates.push[8 * step + i / 2 * 4 + t]);
+        ptx::pin(to[step]);  // now, not between the products that follow
+    }
 }
 
 __device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
@@ -281,27 +375,36 @@ __device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
     }
 }
 
-template <bool Outputs>
-__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
-                                            const Place& at, int group, State& state,
-                                            Range tokens) {
-    const int part = kHeads == 2 ? group : 0;
-    const int panel = (at.head * p.dv + at.col) / kPanelCols + group;
+// Where a state warpgroup is, from part to part.
+struct Walk {
     Ring ring;
     ptx::Ring<kAhead> turn;
+    int stored = 0;
+};
+
+template <bool Outputs>
+__device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
+                                            const Part& part, int group, State& state, Walk& walk) {
+    const int head = kHeads == 2 ? group : 0;
+    const int panel = (part.at.head * p.dv + part.at.col) / kPanelCols + group;
+    Ring& ring = walk.ring;
+    auto& turn = walk.turn;
 #pragma unroll 1
-    for (int t = tokens.start; t < tokens.end; t += kChunk) {
+    for (int n = 0; n < part.tokens.chunks(); ++n) {
         auto& in = s.stage[ring.stage];
-        const Gates& gates = s.gates[ring.stage][part];
+        const Gates& gates = s.gates[ring.stage][head];
         Output o;
         u32 rounded[kDk / 16][4];
         if (Outputs) pack_state(rounded, state);
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         if (Outputs) issue_carried(o, rounded, in.q);
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
-        const float decay = gates.decay;
+        if (Outputs) {
+            const float decay = gates.decay;
 #pragma unroll
-        for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
+            for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
+            ptx::pin(state);
+        }
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
@@ -311,7 +414,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             scale_outputs(o, gates);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
-            issue_scored(o, v, s.scores[turn.stage][part]);
+            issue_scored(o, v, s.scores[turn.stage][head]);
         }
         ptx::pin(state);
         issue_update(state, pushed, in.k);
@@ -319,14 +422,14 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-            store_outputs(o, s.out[group], out, group, t, panel, at.batch);
+            store_outputs(o, s.out[group], walk.stored++, out, group,
+                          part.tokens.token<true>(n), panel, part.at.batch);
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
         arrive_warp(&s.empty[ring.stage]);
         ring.advance(), turn.advance();
     }
-    if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
 }
 
 // ---------------------------------------------------------------- roles
@@ -347,48 +450,107 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
     __syncthreads();
 }
 
-// Where this warpgroup's part of a state lies: 64 columns of one head, or the whole of another.
-__device__ __forceinline__ float* state_of(const float* states, const Problem& p, const Place& at,
-                                           int group, int segment, int segments) {
-    const int head = at.head + (kHeads == 2 ? group : 0);
+// A state on its way from the block that begins a sequence to the one that ends it, in the order of
+// registers.
+template <bool Write>
+__device__ __forceinline__ void pass_state(State& s, const Problem& p, int block, int group) {
+    const int thread = threadIdx.x % kWarpgroup, slot = block * kStateGroups + group;
+    float* at = p.passed + static_cast<size_t>(slot) * kStateRegisters * kWarpgroup + thread;
+    if (!Write) {
+        if (thread == 0) ptx::await(p.handed + slot);
+        ptx::named_barrier_sync(1 + group, kWarpgroup);
+    }
+#pragma unroll
+    for (int i = 0; i < kStateRegisters; ++i) {
+        if (Write) at[i * kWarpgroup] = s[i];
+        else s[i] = __ldcg(at + i * kWarpgroup);
+    }
+    if (Write) {
+        ptx::named_barrier_sync(1 + group, kWarpgroup);
+        if (thread == 0) ptx::signal(p.handed + slot);
+    }
+}
+
+// This warpgroup's part of a state: 64 columns of one head, or the whole of another.
+template <bool Outputs>
+__device__ __forceinline__ void work_state(Shared& s, const Problem& p, const Maps& maps,
+                                           const Part& part, int group, Walk& walk) {
+    const Place at = part.at;
+    const int head = at.head + (kHeads == 2 ? group : 0), block = blockIdx.x;
     const int col = kHeads == 2 ? 0 : at.col + kPanelCols * group;
-    return const_cast<float*>(states) + state_row(p, at.batch, head, segment, segments) * p.dv + col;
+    float* local = p.local + state_row(p, at.batch, head, 0, p.segments) * p.dv + col;
+    const float* decay = p.decay + (static_cast<size_t>(at.batch) * p.heads + head) * p.segments;
+    State state = {};
+    if (part.taken)
+        pass_state<false>(state, p, block - 1, group);
+    else if (Outputs)
+        start_state(state, p, at, local, col, head, [&](int segment, int) {
+            return make_float2(decay[segment], decay[segment]);
+        });
+    walk_chunks<Outputs>(s, p, maps.out, part, group, state, walk);
+    if (part.handed) pass_state<true>(state, p, block, group);
+    else finish_state<Outputs>(state, p, at, local, col, head);
 }
 
 template <bool Outputs>
+__device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Maps& maps,
+                                           int group) {
+    const Share share(p);
+    Walk walk;
+#pragma unroll 1
+    for (int i = 0; i < share.parts(); ++i)
+        work_state<Outputs>(s, p, maps, share.part(p, i), group, walk);
+    if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
+}
+
+template <bool Outputs>
+__device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const Maps& maps) {
+    const Share share(p);
+    const int nth = warp_index() - 1;
+    Ring ring;
+    if (nth < 0) {
+        if (ptx::elect_one())
+            for (int i = 0; i < share.parts(); ++i)
+                load_chunks<Outputs>(s, p, maps, share.part(p, i), ring);
+        __syncwarp();
+    } else if (nth < kHeads) {
+        for (int i = 0; i < share.parts(); ++i) {
+            const Part part = share.part(p, i);
+            const float total = sum_gates<Outputs>(s, p, part, nth, ring);
+            const size_t row = static_cast<size_t>(part.at.batch) * p.heads + part.at.head + nth;
+            if (!Outputs && part.at.col == 0 && lane_index() == 0)
+                p.decay[row * p.segments + part.at.segment] = exp2_approx(total);
+        }
+    }
+}
+
+__device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
+    const int thread = threadIdx.x % kWarpgroup;
+    for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
+        reinterpret_cast<u32*>(s.scores)[i] = 0;
+    ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
+    const Share share(p);
+    Ring ring;
+    ptx::Ring<kAhead> turn;
+#pragma unroll 1
+    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), ring, turn);
+}
+
+// Each role finds its place itself: values that live across the split would be spilled.
+template <bool Outputs>
 __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
-    const Place at = place_of(p);
-    const int start = at.segment * p.segment_length;
-    const Range tokens = {start, least(start + p.segment_length, p.length)};
     init_barriers(s, 4 * kStateGroups + (Outputs ? 4 : 0));
     const int role = warpgroup_index();
     if (role == 0) {
         ptx::registers_shrink<40>();
-        const int part = warp_index() - 1;
-        if (part < 0) {
-            if (ptx::elect_one()) load_chunks<Outputs>(s, p, maps, at, tokens);
-            __syncwarp();
-        } else if (part < kHeads) {
-            const float total = sum_gates(s, p, at, part, tokens);
-            const size_t row = static_cast<size_t>(at.batch) * p.heads + at.head + part;
-            if (!Outputs && blockIdx.x == 0 && lane_index() == 0)
-                p.decay[row * p.segments + at.segment] = exp2_approx(total);
-        }
+        supply_role<Outputs>(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<88>();
-        if (Outputs) score_chunks(s, p, at, tokens);
+        ptx::registers_shrink<104>();
+        if (Outputs) score_role(s, p);
     } else {
-        ptx::registers_grow<192>();
-        const int group = role - 2;
-        State state = {};
-        if (Outputs && p.first)
-            move_state<false>(state, state_of(p.first, p, at, group, at.segment, p.segments), p.dv);
-        walk_chunks<Outputs>(s, p, maps.out, at, group, state, tokens);
-        if (!Outputs)
-            move_state<true>(state, state_of(p.last, p, at, group, at.segment, p.segments), p.dv);
-        else if (p.last && at.segment == p.segments - 1)
-            move_state<true>(state, state_of(p.last, p, at, group, 0, 1), p.dv);
+        ptx::registers_grow<184>();
+        state_role<Outputs>(s, p, maps, role - 2);
     }
 }
 
@@ -399,7 +561,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     run<true>(p, {&q, &k, &v, &out});
 }
 
-// Local states of all segments but the last into `last` [batch, heads, segments, dk, dv].
+// Local states of all segments but the last into `local` [batch, heads, segments, dk, dv].
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     segment_states(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
                    const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,

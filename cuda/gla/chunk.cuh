@@ -3,8 +3,7 @@
 // Rows are padded by 16 bytes, so that the 8 rows of an ldmatrix meet 8 different bank groups.
 #pragma once
 #include "common/async_copy.cuh"
-#include "common/mma.cuh"
-#include "gla/problem.cuh"
+#include "gla/fragments.cuh"
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
@@ -14,9 +13,6 @@ constexpr int kBlocks = 1;
 #else
 constexpr int kBlocks = 2;
 #endif
-constexpr int kChunk = 64;
-constexpr int kSub = 16;              // tokens of a sub-chunk: an mma tile
-constexpr int kSubs = kChunk / kSub;
 constexpr int kPad = 8;
 constexpr int kPitchK = kDk + kPad;
 constexpr int kPitchV = kDv + kPad;
@@ -76,18 +72,6 @@ __device__ __forceinline__ void load_b_transposed(u32 (&b)[4], const u16* tile, 
                                                   int n) {
     const int lane = lane_index();
     ptx::ldmatrix_x4(b, tile + (n + lane / 16 * 8 + lane % 8) * pitch + k + lane / 8 % 2 * 8);
-}
-
-// d[0], d[1] (16 x 16) += a b.
-__device__ __forceinline__ void multiply(float (&left)[4], float (&right)[4], const u32 (&a)[4],
-                                         const u32 (&b)[4]) {
-    const u32 first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
-    ptx::mma_bf16(left, a, first);
-    ptx::mma_bf16(right, a, second);
-}
-
-__device__ __forceinline__ u32 scaled(u32 packed, float low, float high) {
-    return pack_bf16(bf16_low(packed) * low, bf16_high(packed) * high);
 }
 
 // The part of the state that a warp holds: rows row + g (+ 8), columns col + 8 j + 2 t (+ 1).

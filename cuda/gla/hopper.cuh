@@ -16,12 +16,10 @@
 // 128-byte swizzle writes it from a map of (batch, panels, tokens, 64).
 #pragma once
 #include "common/barrier.cuh"
-#include "common/mma.cuh"
 #include "common/tma.cuh"
 #include "common/wgmma.cuh"
-#include "gla/problem.cuh"
+#include "gla/fragments.cuh"
 
-constexpr int kChunk = 64;
 constexpr int kPanelCols = 64;
 constexpr int kKeyPanels = kDk / kPanelCols;
 constexpr int kStateGroups = kDv / kPanelCols;  // warpgroups that hold the state
@@ -45,6 +43,24 @@ using Output = float[kChunk / 2];  // of O^T: 64 rows of dv, 64 tokens
 struct Place {
     int batch, head, segment, col;
 };
+
+// A segment's tokens. Outputs need its chunks from the first on; its own state is summed from the last
+// on: then what the blocks of this pass read last is what those of the next read first, from L2.
+struct Range {
+    int start, end;
+
+    __device__ __forceinline__ int chunks() const { return ceil_div(end - start, kChunk); }
+
+    template <bool Forward>
+    __device__ __forceinline__ int token(int n) const {
+        return start + (Forward ? n : chunks() - 1 - n) * kChunk;
+    }
+};
+
+__device__ __forceinline__ Range segment_of(const Problem& p, const Place& at) {
+    const int start = at.segment * p.segment_length;
+    return {start, least(start + p.segment_length, p.length)};
+}
 
 // A panel's element: 16-byte units of a row are mixed with the row's number.
 __device__ __forceinline__ u16* element(Panel& p, int row, int col) {
@@ -128,25 +144,63 @@ __device__ __forceinline__ void move_state(State& s, float* at, int dv) {
         }
 }
 
-// O^T into the staging panel as [token][column], and from there by TMA, which leaves out tokens
-// beyond the sequence's end. One thread of the warpgroup issues the copies and waits for them.
-__device__ __forceinline__ void store_outputs(const Output& o, Panel& staged, const TensorMap* map,
-                                              int group, int token, int panel, int batch) {
+// The state at the start of a segment: the initial one, then past each earlier segment, whose own
+// state from zero is in `local` (its first; segments follow each other): S = decay S + local.
+// `decay(segment, j)` is that of columns 8 j + 2 t, + 1.
+template <typename Decay>
+__device__ __forceinline__ void start_state(State& s, const Problem& p, const Place& at,
+                                            float* local, int col, int head, Decay decay) {
+    if (p.first) {
+        const size_t row = state_row(p, at.batch, head, 0, 1);
+        move_state<false>(s, const_cast<float*>(p.first) + row * p.dv + col, p.dv);
+    }
+#pragma unroll 1
+    for (int segment = 0; segment < at.segment; ++segment) {
+        State x;
+        move_state<false>(x, local + static_cast<size_t>(segment) * kDk * p.dv, p.dv);
+#pragma unroll
+        for (int j = 0; j < kDk / 8; ++j) {
+            const float2 f = decay(segment, j);
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                s[4 * j + i] = fmaf(i % 2 ? f.y : f.x, s[4 * j + i], x[4 * j + i]);
+        }
+    }
+}
+
+// A segment's own state, or the last one's as the sequence's.
+template <bool Outputs>
+__device__ __forceinline__ void finish_state(State& s, const Problem& p, const Place& at,
+                                             float* local, int col, int head) {
+    const size_t row = state_row(p, at.batch, head, 0, 1);
+    if (!Outputs)
+        move_state<true>(s, local + static_cast<size_t>(at.segment) * kDk * p.dv, p.dv);
+    else if (p.last && at.segment == p.segments - 1)
+        move_state<true>(s, p.last + row * p.dv + col, p.dv);
+}
+
+// O^T of the segment's chunk n into a staging panel as [token][column], and from there by TMA, which
+// leaves out tokens beyond the sequence's end. One thread of the warpgroup issues the copies. Two
+// panels: when all have met over chunk n, the copy of chunk n - 1 has been read, and its panel is
+// free for chunk n + 1.
+__device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
+                                              const TensorMap* map, int group, int token, int panel,
+                                              int batch) {
     const bool issuer = threadIdx.x % kWarpgroup == 0;
     const int row = warp_index() % 4 * 16;
-    if (issuer) ptx::bulk_wait_read<0>();
-    ptx::named_barrier_sync(1 + group, kWarpgroup);
+    Panel& to = staged[n % 2];
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(staged, 16 * c, row),
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
                                     pack_bf16(o[8 * c], o[8 * c + 1]),
                                     pack_bf16(o[8 * c + 2], o[8 * c + 3]),
                                     pack_bf16(o[8 * c + 4], o[8 * c + 5]),
                                     pack_bf16(o[8 * c + 6], o[8 * c + 7]));
     ptx::fence_async_shared();
+    if (issuer) ptx::bulk_wait_read<0>();
     ptx::named_barrier_sync(1 + group, kWarpgroup);
     if (issuer) {
-        ptx::tma_store_4d(map, &staged, 0, token, panel, batch);
+        ptx::tma_store_4d(map, &to, 0, token, panel, batch);
         ptx::bulk_commit();
     }
 }

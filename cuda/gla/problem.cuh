@@ -19,7 +19,10 @@ struct Problem {
     const float* skip;    // D [heads]; null: 0
     const float* first;   // states at the start of each segment [batch, heads, segments, dk, dv]
     float* last;          // after the last token [batch, heads, dk, dv]; null: not wanted
+    float* local;         // of each segment from zero, likewise (Hopper)
     float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
+    float* passed;        // states handed from block to block, one of a block's each
+    u32* handed;          // a flag for each, 0 between launches
     u16* out;
     float scale;
     int softplus;
@@ -33,6 +36,9 @@ struct Problem {
 #ifndef DV
 #define DV 128
 #endif
+constexpr int kChunk = 64;            // tokens worked together by the chunked rungs
+constexpr int kSub = 16;              // tokens of a sub-chunk: an mma tile
+constexpr int kSubs = kChunk / kSub;
 constexpr int kDk = DK;
 constexpr int kDv = DV;  // columns of the state that a block works
 

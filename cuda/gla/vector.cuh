@@ -17,9 +17,7 @@
 #pragma once
 #include "common/barrier.cuh"
 #include "gla/chunk.cuh"
-
-constexpr float kSafe = 100.f;
-constexpr int kPairs = kSub * (kSub + 1) / 2;
+#include "gla/pairs.cuh"
 
 struct Shared {
     u16 q[kChunk * kPitchK];
@@ -62,53 +60,6 @@ __device__ __forceinline__ void load_chunk(Shared& s, const Problem& p, const Pl
     ptx::copy_async_commit();
 }
 
-template <int Half>
-__device__ __forceinline__ void halve(float (&sums)[kSub]) {
-    const bool upper = lane_index() & Half;
-#pragma unroll
-    for (int i = 0; i < Half; ++i) {
-        const float give = upper ? sums[i] : sums[i + Half];
-        const float keep = upper ? sums[i + Half] : sums[i];
-        sums[i] = keep + __shfl_xor_sync(kFullMask, give, Half);
-    }
-}
-
-// Adds up sums[j] over the 32 lanes; lane j (and j + 16) gets the whole of sums[j].
-__device__ __forceinline__ float gather(float (&sums)[kSub]) {
-    halve<8>(sums);
-    halve<4>(sums);
-    halve<2>(sums);
-    halve<1>(sums);
-    return sums[0] + __shfl_xor_sync(kFullMask, sums[0], 16);
-}
-
-// This warp's key dimensions' share of sum_d q_i k_j 2^(G_i - G_j), j <= i, pair by pair; `at` is the
-// lane's two dimensions of the sub-chunk's first token. Read from shared memory as it goes: the
-// registers are the state's.
-__device__ __forceinline__ void add_pairs(Shared& s, float* pairs, int at, bool active,
-                                          float scale) {
-    const int lane = lane_index();
-#pragma unroll 1
-    for (int i = 0; i < kSub; ++i) {
-        const u32 q = active ? *reinterpret_cast<const u32*>(s.q + at + i * kPitchK) : 0;
-        const float low = scale * bf16_low(q), high = scale * bf16_high(q);
-        float sums[kSub] = {};
-        float2 between = make_float2(0.f, 0.f);  // G_i - G_j
-#pragma unroll
-        for (int j = kSub - 1; j >= 0; --j) {
-            const u32 k = *reinterpret_cast<const u32*>(s.k + at + j * kPitchK);
-            const u32 gate = *reinterpret_cast<const u32*>(s.g + at + j * kPitchK);
-            const float below = j <= i ? 1.f : 0.f;
-            sums[j] = below * (low * bf16_low(k) * exp2_approx(between.x) +
-                               high * bf16_high(k) * exp2_approx(between.y));
-            between.x = fmaf(below * bf16_low(gate), kLog2e, between.x);
-            between.y = fmaf(below * bf16_high(gate), kLog2e, between.y);
-        }
-        const float whole = gather(sums);
-        if (lane <= i) pairs[i * (i + 1) / 2 + lane] = whole;
-    }
-}
-
 // Turns q and k into q^ and k^ in place. A warp takes one sub-chunk and half of the key dimensions,
 // a lane two of them for all 16 tokens.
 template <bool Outputs>
@@ -128,7 +79,11 @@ __device__ __forceinline__ void scale_chunk(Shared& s, float scale) {
         const bool safe = __all_sync(kFullMask, !active || fminf(sum.x, sum.y) > -kSafe);
         if (lane == 0) s.strong[warp] = !safe;
         ptx::named_barrier_sync(1 + sub, 2 * kWarp);  // the pair decides together
-        if (s.strong[warp] || s.strong[warp ^ 1]) add_pairs(s, s.pairs[warp], at, active, scale);
+        if (s.strong[warp] || s.strong[warp ^ 1])
+            add_pairs(s.pairs[warp], active, scale, [&](int what, int i) {
+                const u16* tile = what == kQuery ? s.q : what == kKey ? s.k : s.g;
+                return *reinterpret_cast<const u32*>(tile + at + i * kPitchK);
+            });
     }
     if (!active) return;
     float2 run = make_float2(0.f, 0.f);

@@ -265,11 +265,16 @@ def hopper_segment(x: Sequence, sms: int) -> int:
 
 
 def hopper_shared(x: Sequence, dv: int) -> int:
-    """Dynamic shared memory of a block: ``Shared`` of 05_scalar_wgmma.cu."""
-    tile, panel, heads = CHUNK * 2, CHUNK * PANEL * 2, hopper_heads(x)
-    stages = 3 * tile * (2 * int(x.q.shape[3]) + dv)
-    gates = 3 * heads * (4 * CHUNK + 4) * 4
-    return ceil_div(stages + 2 * heads * panel + dv // PANEL * panel + gates + 104, 1024) * 1024
+    """Dynamic shared memory of a block: ``Shared`` of 05_scalar_wgmma.cu and 06_vector_wgmma.cu."""
+    dk, panel, heads = int(x.q.shape[3]), CHUNK * PANEL * 2, hopper_heads(x)
+    key, value = CHUNK * dk * 2, CHUNK * dv * 2
+    if x.vector:
+        floats = (2 + 4 + 7) * dk + 8 * 136 + 8 + 2
+        used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
+    else:
+        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
+        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
+    return ceil_div(used, 1024) * 1024
 
 
 def _tile_map(x: Any, width: int) -> Any:
@@ -290,32 +295,39 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     batch, length, heads, dv = x.v.shape
     dk, segments = int(x.q.shape[3]), ceil_div(int(length), tokens)
     width, columns, others = hopper_blocks(x)
-    source, defines = "gla/05_scalar_wgmma.cu", {"DK": dk, "DV": width}
-    defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
-    tiles = ((x.q, dk), (x.k, dk), (x.v, width), (out, PANEL))
-    maps = tuple(_tile_map(array, cols) for array, cols in tiles)
+    source, defines = "gla/06_vector_wgmma.cu", {"DK": dk, "DV": width}
+    tiles = [(x.q, dk), (x.k, dk), (x.v, width), (out, PANEL)]
+    if x.vector:
+        tiles.append((x.g, dk))
+    else:
+        source = "gla/05_scalar_wgmma.cu"
+        defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
-        "maps": maps,
+        "maps": tuple(_tile_map(array, cols) for array, cols in tiles),
         "threads": 128 * (2 + width // PANEL),
     }
     fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     launches, keep = [], (x, out, final)
     if segments > 1:
-        starts = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
-        decay = cupy.empty((batch, heads, segments, 1), cupy.float32)
-        passed = fields | {"last": starts, "decay": decay}
-        local = passed | {"first": None}
-        grid = (columns, segments - 1, others)
-        carry = ("gla/04_chunk_scalar.cu", "carry", (ceil_div(dk * dv // 4, 256), 1, batch * heads))
-        launches = [
-            bound_launch(source, "segment_states", grid, local, defines, **shape),
-            bound_launch(*carry, passed, {"DK": dk, "DV": 64, "HEADS": 1, "SSD": 0}),
-        ]
-        fields, keep = fields | {"first": starts}, (*keep, starts, decay)  # type: ignore[assignment]
-    grid = (columns, segments, others)
+        local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
+        decay = cupy.empty((batch, heads, segments, dk if x.vector else 1), cupy.float32)
+        fields, keep = fields | {"local": local, "decay": decay}, (*keep, local, decay)  # type: ignore[assignment]
+        grid = _grid(x, columns, segments - 1, others)
+        launches = [bound_launch(source, "segment_states", grid, fields, defines, **shape)]
+    elif not x.vector and columns * others > sm_count():
+        blocks, columns, others = sm_count(), sm_count(), 1
+        passed = cupy.empty((blocks, dk, width), cupy.float32)
+        handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
+        fields, keep = fields | {"passed": passed, "handed": handed}, (*keep, passed, handed)  # type: ignore[assignment]
+    grid = _grid(x, columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+def _grid(x: Sequence, columns: int, segments: int, others: int) -> tuple[int, int, int]:
+    """06_vector_wgmma.cu finds its place by three dimensions, 05_scalar_wgmma.cu by two."""
+    return (columns, segments, others) if x.vector else (columns * others, segments, 1)
 
 
 def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
@@ -331,7 +343,10 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "skip": x.skip,
         "first": x.initial,
         "last": final,
+        "local": None,
         "decay": None,
+        "passed": None,
+        "handed": None,
         "out": out,
         "scale": x.scale,
         "softplus": int(x.softplus),

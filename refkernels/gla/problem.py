@@ -9,10 +9,10 @@ import numpy as np
 
 from perfmodel.workload import LinearAttention
 from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
-from refkernels.gla import naive
+from refkernels.gla import naive, oracle
 
-CHECKED_HEADS = 4
-"""Heads that a gate compares: they are independent, and the oracle walks every token."""
+CHECKED_HEADS = 5
+"""Heads that a gate compares, the first, the last and between: they are independent."""
 
 
 def sizes(w: LinearAttention) -> tuple[int, ...]:
@@ -37,15 +37,35 @@ def random_arrays(rng: Any, w: LinearAttention, *, gate: float = 1.0) -> dict[st
     return {name: narrow_bf16(x.astype(np.float32)) for name, x in drawn.items()}
 
 
-def head_slice(x: dict[str, Any], heads: int) -> dict[str, Any]:
-    """The first ``heads`` heads, widened to fp32."""
-    return {name: widen(array[:, :, :heads], "bf16") for name, array in x.items()}
+def checked_heads(heads: int) -> list[int]:
+    """The numbers of the heads that a gate compares."""
+    return sorted({int(h) for h in np.linspace(0, heads - 1, CHECKED_HEADS)})
+
+
+def head_slice(x: dict[str, Any], heads: list[int]) -> dict[str, Any]:
+    """Some heads, widened to fp32."""
+    return {name: widen(array[:, :, heads], "bf16") for name, array in x.items()}
 
 
 def gate_gla(
     arrays: dict[str, Any], rung: str | None, *, initial: Any = None, segment: int | None = None
 ) -> Gate:
     """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
+    import cupy
+
+    out, final = run_poisoned(arrays, rung, initial, segment)
+    heads = checked_heads(final.shape[1])
+    start = None if initial is None else initial[:, heads]
+    o, state = oracle.gla(**head_slice(arrays, heads), initial=start, xp=cupy)
+    worst = worse("gla", widen(out, "bf16")[:, :, heads], o, final[:, heads], state)
+    written = not bool(cupy.isnan(widen(out, "bf16")).any())
+    return worst if written else replace(worst, passed=False, error=float("inf"))
+
+
+def run_poisoned(
+    arrays: dict[str, Any], rung: str | None, initial: Any = None, segment: int | None = None
+) -> tuple[Any, Any]:
+    """Output (bf16 bits) and final state of one call, both NaN before it."""
     import cupy
 
     from refkernels.gla import device
@@ -55,12 +75,21 @@ def gate_gla(
     out[...] = poisoned(out.shape, "uint16", cupy)
     final[...] = poisoned(final.shape, "float32", cupy)
     device.prepare(x, out, final=final, rung=rung, segment=segment)()
-    heads = CHECKED_HEADS
-    start = None if initial is None else initial[:, :heads]
-    o, state = naive.gla(**head_slice(arrays, heads), initial=start, xp=cupy)
-    worst = worse("gla", widen(out, "bf16")[:, :, :heads], o, final[:, :heads], state)
-    written = not bool(cupy.isnan(widen(out, "bf16")).any())
-    return worst if written else replace(worst, passed=False, error=float("inf"))
+    return out, final
+
+
+def gate_three_calls(arrays: dict[str, Any], rung: str) -> Gate:
+    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
+    length = arrays["v"].shape[1]
+    first = -(-length // 192) * 64
+    whole, last = run_poisoned(arrays, rung, segment=3 * first)
+    state, gates = None, []
+    for start in range(0, length, first):
+        piece = {name: x[:, start : start + first].copy() for name, x in arrays.items()}
+        out, state = run_poisoned(piece, rung, state, first)
+        gates.append(judge("gla", "repeat", out, whole[:, start : start + first]))
+    gates.append(judge("gla", "repeat", state, last))
+    return max(gates, key=lambda gate: gate.error)
 
 
 def worse(operator: str, out: Any, o: Any, final: Any, state: Any) -> Gate:
@@ -106,7 +135,7 @@ class HostGlaProblem:
         rng = generator(seed)
         self.sets = sets
         drawn = [random_arrays(rng, workload) for _ in range(sets)]
-        self.arrays = [head_slice(x, sizes(workload)[2]) for x in drawn]
+        self.arrays = [head_slice(x, list(range(sizes(workload)[2]))) for x in drawn]
         self.out: Any = None
 
     def run(self, i: int) -> None:

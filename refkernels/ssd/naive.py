@@ -11,6 +11,7 @@ Shapes: x, y [batch, length, heads, P]; delta [batch, length, heads]; A, D, bias
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -35,7 +36,12 @@ class Inputs:
     softplus: bool = True
 
 
-def ssd(s: Inputs, initial: Any = None, xp: ModuleType = np) -> tuple[Any, Any]:
+def ssd(
+    s: Inputs,
+    initial: Any = None,
+    xp: ModuleType = np,
+    recurrence: Callable[..., tuple[Any, Any]] = linear.gla,
+) -> tuple[Any, Any]:
     """``(y, final state)`` in float64; ``initial`` defaults to zeros.
 
     The recurrence is linear attention's with q = C, k = dt B, v = x and the gate dt A.
@@ -47,7 +53,7 @@ def ssd(s: Inputs, initial: Any = None, xp: ModuleType = np) -> tuple[Any, Any]:
     x, dt = xp.asarray(s.x, dtype=xp.float64), step_sizes(s, xp)
     b, c = (repeated(m, s.x.shape[2], xp) for m in (s.b, s.c))
     gate = dt * xp.asarray(s.a, dtype=xp.float64)
-    y, state = linear.gla(c, b * dt[..., None], x, gate, scale=1.0, initial=initial, xp=xp)
+    y, state = recurrence(c, b * dt[..., None], x, gate, scale=1.0, initial=initial, xp=xp)
     if s.skip is not None:
         y = y + xp.asarray(s.skip, dtype=xp.float64)[:, None] * x
     return y, state

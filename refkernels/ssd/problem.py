@@ -10,6 +10,7 @@ import numpy as np
 
 from perfmodel.workload import Ssd
 from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels.gla import oracle
 from refkernels.gla.problem import worse
 from refkernels.ssd import naive
 from refkernels.ssd.naive import Inputs
@@ -60,7 +61,8 @@ def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
     final[...] = poisoned(final.shape, "float32", cupy)
     prepare(x, out, final=final, rung=rung)()
     some = first_sequence(widened(s))
-    y, state = naive.ssd(some, None if initial is None else initial[:1], cupy)
+    start = None if initial is None else initial[:1]
+    y, state = naive.ssd(some, start, cupy, oracle.gla)
     worst = worse("ssd", widen(out, "bf16")[:1], y, final[:1], state)
     written = not bool(cupy.isnan(widen(out, "bf16")).any())
     return worst if written else replace(worst, passed=False, error=float("inf"))

@@ -71,12 +71,15 @@ def arrays(batch, length, heads, dk, dv, kind, gate):
         ((2, 65, 2, 64, 64), "scalar"),
         ((1, 300, 1, 128, 256), "scalar"),
         ((1, 63, 1, 128, 128), "none"),
+        ((2, 65, 2, 64, 64), "vector"),
+        ((1, 300, 1, 128, 128), "vector"),
+        ((1, 130, 1, 64, 192), "vector"),
     ],
 )
-@pytest.mark.parametrize("strength", [0.05, 20.0])
+@pytest.mark.parametrize("strength", [0.05, 1.0, 20.0])
 def test_chunks(on_hopper, shape, kind, strength):
     """From nearly no decay to e^-16 a step, from an initial state, lengths beside a chunk's."""
-    batch, length, heads, dk, dv = shape
+    batch, _, heads, dk, dv = shape
     initial = random_normal(generator(1), (batch, heads, dk, dv))
 
     gate = gla.gate_gla(arrays(*shape, kind, strength), RUNG, initial=initial, segment=320)
@@ -84,10 +87,10 @@ def test_chunks(on_hopper, shape, kind, strength):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize("kind", ["scalar"])
+@pytest.mark.parametrize("kind", ["scalar", "vector"])
 @pytest.mark.parametrize("dims", [(64, 64), (128, 128)])
 def test_segments(on_hopper, kind, dims):
-    """Segments of one and two chunks, more chunks than stages: the carried states are the walked."""
+    """Segments of one and two chunks: the carried states are the walked ones."""
     drawn = arrays(1, 193, 1, *dims, kind, 0.2)
     initial = random_normal(generator(1), (1, 1, *dims))
 
@@ -111,17 +114,30 @@ def test_ssd(on_hopper, heads, groups, states, length, strong):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize("kind", ["scalar"])
+@pytest.mark.parametrize("kind", ["scalar", "vector"])
 def test_three_calls_are_one(on_hopper, kind):
     """States handed over at chunk boundaries give the one call's bits."""
-    drawn = arrays(1, 160, 1, 64, 64, kind, 1.0)
-    run = partial(device.gla, rung=RUNG)
-    whole, last = run(**drawn)
-    parts, state = [], None
-    for cut in (slice(0, 64), slice(64, 128), slice(128, 160)):
-        piece = {name: x[:, cut].copy() for name, x in drawn.items()}
-        out, state = run(**piece, initial=state)
-        parts.append(out)
+    assert gla.gate_three_calls(arrays(1, 160, 1, 64, 64, kind, 1.0), RUNG).passed
 
-    assert (np.concatenate(parts, axis=1) == whole).all()
-    assert (state == last).all()
+
+def test_blocks_share_the_chunks_of_more_heads_than_there_are(on_hopper):
+    """6 pairs of heads, 6 chunks each, on 4 blocks of 9: what one begins, the next block ends."""
+    w = Ssd(batch=1, seq_len=330, heads=12, state=64)
+    s = ssd.random_inputs(generator(2), w)
+    initial = random_normal(generator(1), (1, 12, 64, 64))
+
+    gate = ssd.gate_ssd(s, RUNG, initial)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize(("length", "heads"), [(300, 6), (65, 9), (64, 5)])
+def test_shares_of_scalar_gates(on_hopper, monkeypatch, length, heads):
+    """Shares that split sequences at a chunk, in the middle, or not at all."""
+    monkeypatch.setattr(gla, "CHECKED_HEADS", heads)
+    initial = random_normal(generator(1), (1, heads, 64, 64))
+    drawn = arrays(1, length, heads, 64, 64, "scalar", 0.1)
+
+    gate = gla.gate_gla(drawn, RUNG, initial=initial)
+
+    assert gate.passed, gate

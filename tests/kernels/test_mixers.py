@@ -14,6 +14,7 @@ from refkernels.delta_rule import host as delta_host
 from refkernels.delta_rule import naive as delta
 from refkernels.gla import device as gla_device
 from refkernels.gla import naive as gla
+from refkernels.gla import oracle as gla_oracle
 from refkernels.selective_scan import device as scan_device
 from refkernels.selective_scan import naive as scan
 from refkernels.selective_scan import oracle
@@ -89,6 +90,37 @@ def test_a_scalar_gate_is_a_vector_of_equal_gates():
 
     assert gla.gla(q, k, v, g)[0] == pytest.approx(gla.gla(q, k, v, wide)[0])
     assert gla.gla(q, k, v)[0] == pytest.approx(gla.gla(q, k, v, 0 * g)[0])
+
+
+@pytest.mark.parametrize("gate", ["vector", "scalar", "none"])
+@pytest.mark.parametrize("length", [1, 32, 75])
+def test_chunks_in_float64_are_the_recurrence(gate, length):
+    """The oracle of long sequences equals the definition, for slow and for strong decays."""
+    rng = np.random.default_rng(2)
+    q, k = rng.normal(size=(2, 2, length, 3, 8))
+    v, initial = rng.normal(size=(2, length, 3, 4)), rng.normal(size=(2, 3, 8, 4))
+    for strength in (0.01, 1.0, 30.0):
+        g = -strength * rng.uniform(size=q.shape)
+        gates = {"vector": g, "scalar": g[..., 0], "none": None}[gate]
+        o, state = gla_oracle.gla(q, k, v, gates, initial=initial)
+        exact, last = gla.gla(q, k, v, gates, initial=initial)
+        assert o == pytest.approx(exact, rel=1e-9, abs=1e-12)
+        assert state == pytest.approx(last, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("batch", "heads", "length", "segments"),
+    [(2, 16, 8192, 4), (1, 16, 16384, 8), (1, 96, 8192, 1), (1, 1, 1024, 2), (1, 200, 64, 1)],
+)
+def test_segments_fill_one_turn_of_the_chip(batch, heads, length, segments):
+    """As many segments as 132 SMs hold blocks of all heads, none shorter than 512 tokens."""
+    empty = np.empty((batch, length, heads, 128), np.uint16)
+    x = gla_device.Sequence(q=empty, k=empty, v=empty, g=empty, scale=1.0)
+
+    tokens = gla_device.hopper_segment(x, 132)
+
+    assert tokens % gla_device.CHUNK == 0
+    assert -(-length // tokens) == segments
 
 
 def test_ssd_is_a_scan_whose_channels_share_their_decay():

@@ -211,6 +211,7 @@ inline void run_block(int threads, const std::function<void()>& body) {
 inline void __syncthreads() { emulator::sync(0, static_cast<int>(emulator::block.threads.size())); }
 inline void __syncwarp() { emulator::meet(nullptr, [] {}); }
 inline void __threadfence() {}
+inline void __threadfence_block() {}
 
 template <typename T>
 T exchange(T value, const std::function<int(int)>& source) {
@@ -223,7 +224,16 @@ T exchange(T value, const std::function<int(int)>& source) {
 }
 
 template <typename T>
-T __shfl_sync(unsigned, T value, int from) { return exchange<T>(value, [=](int) { return from; }); }
+T __shfl_sync(unsigned, T value, int from) {
+    struct Trade { T in, out; int from; } mine{value, value, from};
+    emulator::meet(&mine, [] {
+        for (int i = 0; i < 32; ++i) {
+            Trade& t = emulator::slot<Trade>(i);
+            t.out = emulator::slot<Trade>(t.from).in;
+        }
+    });
+    return mine.out;
+}
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
     return exchange<T>(value, [=](int i) { return i ^ mask; });

@@ -10,7 +10,6 @@ inline void mbarrier_init(u64* barrier, u32 arrivals) {
 inline void fence_mbarrier_init() {}
 inline void fence_async_shared() {}
 inline void fence_async() {}
-inline void store_release(u32* word, u32 value) { *word = value; }
 inline u32 load_acquire(const u32* word) { return *word; }
 
 inline void mbarrier_arrive(u64* barrier) {
@@ -41,6 +40,12 @@ struct Ring {
         }
     }
 };
+
+inline void signal(u32* flag) { *flag = 1; }
+inline void await(u32* flag) {
+    emulator::wait_until([=] { return *flag != 0; });
+    *flag = 0;
+}
 
 inline void named_barrier_sync(int id, int threads) { emulator::sync(id, threads); }
 inline void named_barrier_arrive(int id, int threads) { emulator::arrive(id, threads); }

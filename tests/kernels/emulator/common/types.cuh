@@ -63,3 +63,6 @@ inline u32 pack_f16(float low, float high) {
 }
 inline float bf16_low(u32 packed) { return __uint_as_float(packed << 16); }
 inline float bf16_high(u32 packed) { return __uint_as_float(packed & 0xffff0000u); }
+inline u32 multiply_bf16(u32 a, u32 b) {
+    return pack_bf16(bf16_low(a) * bf16_low(b), bf16_high(a) * bf16_high(b));
+}

@@ -26,8 +26,8 @@ void wgmma_wait() {
     });
 }
 
-template <int Count>
-void pin(float (&)[Count]) {}
+template <typename T, int Count>
+void pin(T (&)[Count]) {}
 
 enum class Swizzle : u64 { kNone = 0, k128 = 1, k64 = 2, k32 = 3 };
 
