@@ -23,7 +23,7 @@ struct alignas(1024) Stage {
 };
 
 struct Maps {
-    const TensorMap *q, *k, *v, *out;
+    const TensorMap *q, *k, *v;
 };
 
 struct Place {
@@ -67,7 +67,7 @@ __device__ __forceinline__ void issue_update(float (&s)[kStateSums], const u32 (
     ptx::wgmma_commit();
 }
 
-// Lane's row of a 16 x 16 block for ldmatrix and stmatrix with transposition: tokens along the rows
+// Lane's row of a 16 x 16 block for ldmatrix with transposition: tokens along the rows
 // of the panel, dv along its columns, and the other way round in registers.
 __device__ __forceinline__ int transposed_row(int token, int col) {
     const int lane = lane_index();
@@ -80,6 +80,32 @@ __device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Pane
 #pragma unroll
     for (int step = 0; step < kTokenSteps; ++step)
         ptx::ldmatrix_x4_transposed(v[step], values.at + transposed_row(16 * step, row));
+}
+
+// A warp's 16 columns of the outputs of a chunk, on their way from O^T to rows of tokens. Plain stores:
+// handing them to the copy engine would cost a fence of 300 clocks.
+struct OutTile {
+    u16 at[kChunk * 24];  // rows of 48 bytes: 8 of them meet all banks
+};
+
+__device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], OutTile& tile,
+                                              const Problem& p, const Place& at, int t) {
+    const int lane = lane_index();
+    __syncwarp();  // what lay here has been read
+#pragma unroll
+    for (int c = 0; c < kTokenSteps; ++c)
+        ptx::stmatrix_x4_transposed(
+            tile.at + (16 * c + lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8,
+            pack_bf16(o[8 * c], o[8 * c + 1]), pack_bf16(o[8 * c + 2], o[8 * c + 3]),
+            pack_bf16(o[8 * c + 4], o[8 * c + 5]), pack_bf16(o[8 * c + 6], o[8 * c + 7]));
+    __syncwarp();
+    const int col = at.col + warp_index() % 4 * 16 + lane % 2 * 8;
+    u16* out = p.out + token_row(at.batch, t, p.length, at.head, p.heads) * p.dv + col;
+#pragma unroll
+    for (int token = lane / 2; token < kChunk; token += kWarp / 2)
+        if (t + token < p.length)
+            *reinterpret_cast<uint4*>(out + static_cast<size_t>(token) * p.heads * p.dv) =
+                *reinterpret_cast<const uint4*>(tile.at + token * 24 + lane % 2 * 8);
 }
 
 constexpr int kStages = 3;

@@ -23,17 +23,14 @@ KEY_DIMS = (64, 128)
 SHORT = 16
 """Sequences shorter than this go token by token: most of a chunk would be padding."""
 
-RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_roles", "05_wgmma_concurrent")
-"""Token by token; chunks on mma.sync; on wgmma, fed by TMA; by roles; the same in one launch."""
+RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent", "05_wgmma_roles")
+"""Token by token; chunks on mma.sync; on wgmma, fed by TMA; in one launch; and by three roles."""
 
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
 PREPARE_BYTES = 56320
 """Dynamic shared memory of a worker that prepares: ``PrepareShared`` of prepare.cuh."""
-
-WALK_COLUMNS = {"02_chunk": 32, "03_wgmma": 64, "04_wgmma_roles": 64}
-"""Columns of the state that a block walks with."""
 
 LEAST_PREPARERS = 32
 """Blocks beside the walks, one per multiprocessor, from which on one launch pays."""
@@ -121,13 +118,12 @@ def empty_outputs(x: Sequence) -> tuple[Any, Any]:
 
 
 def default_rung(x: Sequence) -> str:
-    """Token by token for a few tokens; wgmma where the device has it, in one launch where the walks
-    leave multiprocessors for the preparation."""
+    """Token by token for a few tokens; wgmma where the device has it."""
     if x.v.shape[1] < SHORT:
         return RUNGS[0]
     if device_capability() != "90":
         return RUNGS[1]
-    return RUNGS[4] if preparers(x) else RUNGS[3]
+    return RUNGS[-1]
 
 
 def preparers(x: Sequence) -> int:
@@ -143,8 +139,8 @@ def walks(x: Sequence) -> int:
 
 
 def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:
-    """Bind a rung to a checked sequence; the last rung is the one before it where there are too
-    many walks to prepare beside them.
+    """Bind a rung to a checked sequence. Rungs 4 and 5 prepare and walk in one launch where the
+    walks leave multiprocessors for it, else in two, as the others do.
 
     Raises:
         UnknownName: no such rung.
@@ -154,81 +150,87 @@ def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None
     name = rung or default_rung(x)
     if name not in RUNGS:
         raise UnknownName("rung", name, RUNGS)
-    batch, length, heads, dv = x.v.shape
-    defines = {"DK": int(x.q.shape[3])}
+    batch, length, heads, _ = x.v.shape
     if name == RUNGS[0]:
-        grid = (dv // PANEL, heads, batch)
-        fields = _fields(x, out, final, None)
-        step = bound_launch("delta_rule/01_recurrent.cu", "recurrent", grid, fields, defines, 8192)
-        return Plan(launches=(step,), keep=(x, out, final))
+        return Plan(launches=(_recurrent(x, out, final),), keep=(x, out, final))
     chunks = ceil_div(length, CHUNK)
     made = cupy.empty((batch, heads, chunks, PREPARED_BYTES), "uint8")
-    fields = _fields(x, out, final, made)
-    if name == RUNGS[4] and not preparers(x):
-        name = RUNGS[3]
-    if name == RUNGS[4]:
+    fields = _fields(x, out, final) | {"prepared": made}
+    if name in RUNGS[3:] and preparers(x):
         ready = cupy.zeros(batch * x.q.shape[2] * chunks + 1, "uint32")
-        step = _concurrent(x, out, fields | {"ready": ready}, defines)
+        step = _concurrent(x, name, fields | {"ready": ready})
         return Plan(launches=(step,), keep=(x, out, final, made, ready))
-    steps = (
-        _prepare(x, fields, defines, chunks),
-        _walk(x, out, name, fields, defines),
-    )
-    return Plan(launches=steps, keep=(x, out, final, made))
+    walk = RUNGS[2] if name == RUNGS[3] else name
+    return Plan(launches=(_prepare(x, fields), _walk(x, walk, fields)), keep=(x, out, final, made))
 
 
-def _prepare(x: Sequence, fields: dict[str, Any], defines: dict[str, int], chunks: int) -> Launch:
-    batch, _, key_heads, _ = x.q.shape
-    grid = (chunks, key_heads, batch)
-    return bound_launch("delta_rule/02_prepare.cu", "prepare", grid, fields, defines, PREPARE_BYTES)
+def _defines(x: Sequence) -> dict[str, int]:
+    return {"DK": int(x.q.shape[3])}
 
 
-def _walk(
-    x: Sequence, out: Any, rung: str, fields: dict[str, Any], defines: dict[str, int]
-) -> Launch:
+def _recurrent(x: Sequence, out: Any, final: Any) -> Launch:
     batch, _, heads, dv = x.v.shape
-    grid = (dv // WALK_COLUMNS[rung], heads, batch)
-    smem = walk_bytes(rung, defines["DK"])
-    maps = () if rung == RUNGS[1] else tile_maps(x, out)
-    return bound_launch(f"delta_rule/{rung}.cu", "walk", grid, fields, defines, smem, maps=maps)
+    grid, fields = (dv // PANEL, heads, batch), _fields(x, out, final)
+    return bound_launch("delta_rule/01_recurrent.cu", "recurrent", grid, fields, _defines(x), 8192)
 
 
-def _concurrent(x: Sequence, out: Any, fields: dict[str, Any], defines: dict[str, int]) -> Launch:
+def _prepare(x: Sequence, fields: dict[str, Any]) -> Launch:
+    grid = (fields["chunks"], x.q.shape[2], x.q.shape[0])
+    source = "delta_rule/02_prepare.cu"
+    return bound_launch(source, "prepare", grid, fields, _defines(x), PREPARE_BYTES)
+
+
+def _walk(x: Sequence, rung: str, fields: dict[str, Any]) -> Launch:
+    batch, _, heads, dv = x.v.shape
+    hopper = rung != RUNGS[1]
+    return bound_launch(
+        f"delta_rule/{rung}.cu",
+        "walk",
+        (dv // (PANEL if hopper else 32), heads, batch),
+        fields,
+        _defines(x),
+        walk_bytes(rung, int(x.q.shape[3])),
+        maps=tile_maps(x) if hopper else (),
+    )
+
+
+def _concurrent(x: Sequence, rung: str, fields: dict[str, Any]) -> Launch:
     beside = preparers(x)
     return bound_launch(
-        f"delta_rule/{RUNGS[4]}.cu",
+        f"delta_rule/{rung}.cu",
         "delta_rule",
         (beside + walks(x), 1, 1),
         fields | {"preparers": beside},
-        defines,
-        walk_bytes(RUNGS[4], defines["DK"]),
-        maps=tile_maps(x, out),
+        _defines(x),
+        walk_bytes(rung, int(x.q.shape[3])),
+        maps=tile_maps(x),
     )
 
 
 def walk_bytes(rung: str, dk: int) -> int:
     """Dynamic shared memory of a walk's block: ``Shared`` of its source."""
-    keys = 2 * CHUNK * dk * 2
-    if rung == "02_chunk":
+    keys, panel, unit = 2 * CHUNK * dk * 2, CHUNK * PANEL * 2, 1024
+    if rung == RUNGS[1]:
         return 2 * (keys + PREPARED_BYTES + CHUNK * 40 * 2)
-    panel = CHUNK * PANEL * 2
-    walk = 3 * (keys + PREPARED_BYTES + 512 + panel) + 2 * panel + 1024
+    stage = ceil_div(keys + panel + PREPARED_BYTES, unit) * unit
+    outputs = 4 * CHUNK * 24 * 2
+    single = 3 * stage + unit + outputs
     if rung == RUNGS[2]:
-        return walk
-    shared = walk + keys // 2 + panel + 1024
-    return max(shared, 3 * PREPARE_BYTES) if rung == RUNGS[4] else shared
+        return single
+    roles = single + keys // 2 + panel + unit
+    return max(roles if rung == RUNGS[4] else single, 3 * PREPARE_BYTES)
 
 
-def tile_maps(x: Sequence, out: Any) -> tuple[NDArray[Any], ...]:
-    """Descriptors of q, k, v and o: 64 tokens of a head, in panels of 64 columns."""
+def tile_maps(x: Sequence) -> tuple[NDArray[Any], ...]:
+    """Descriptors of q, k and v: 64 tokens of a head, in panels of 64 columns."""
     dk = int(x.q.shape[3])
     wide = [_tile_map(array, dk // PANEL) for array in (x.q, x.k)]
-    return (*wide, _tile_map(x.v, 1), _tile_map(out, 1))
+    return (*wide, _tile_map(x.v, 1))
 
 
 def _tile_map(array: Any, panels: int) -> NDArray[Any]:
-    """Axes (batch, panels of all heads, tokens, 64): rows beyond a sequence are zeros, and are not
-    written, whatever follows in memory."""
+    """Axes (batch, panels of all heads, tokens, 64): rows beyond a sequence are zeros, whatever
+    follows in memory."""
     batch, length, heads, width = array.shape
     row = heads * width
     return tensor_map(
@@ -239,7 +241,7 @@ def _tile_map(array: Any, panels: int) -> NDArray[Any]:
     )
 
 
-def _fields(x: Sequence, out: Any, final: Any, made: Any) -> dict[str, Any]:
+def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
     """``Problem`` of problem.cuh."""
     batch, length, heads, dv = x.v.shape
     return {
@@ -251,7 +253,7 @@ def _fields(x: Sequence, out: Any, final: Any, made: Any) -> dict[str, Any]:
         "first": x.initial,
         "last": final,
         "out": out,
-        "prepared": made,
+        "prepared": None,
         "ready": None,
         "scale": x.scale,
         "batch": batch,

@@ -71,19 +71,17 @@ def test_three_calls_are_one(on_hopper, rung):
     assert gate.passed, gate
 
 
-@pytest.mark.parametrize(
-    ("heads", "expected"), [(32, "05_wgmma_concurrent"), (64, "04_wgmma_roles")]
-)
+@pytest.mark.parametrize("rung", device.RUNGS[3:])
+@pytest.mark.parametrize(("heads", "launches"), [(32, 1), (64, 2)])
 def test_one_launch_only_where_all_its_blocks_are_on_the_device_at_once(
-    monkeypatch, on_hopper, heads, expected
+    monkeypatch, on_hopper, heads, launches, rung
 ):
     """132 multiprocessors hold 64 walks and 68 blocks beside them; 128 walks fill them."""
     monkeypatch.setattr(device, "sm_count", lambda: 132)
     monkeypatch.setattr(device, "LEAST_PREPARERS", 32)
     monkeypatch.setattr(device, "device_capability", lambda: "90")
     x = device.bind(**arrays(1, 64, 8, heads, 128, 128))
-    plan = device.prepare(x, *device.empty_outputs(x)[:1], rung="05_wgmma_concurrent")
+    plan = device.prepare(x, *device.empty_outputs(x)[:1], rung=rung)
 
-    assert device.default_rung(x) == expected
-    assert len(plan.launches) == (1 if expected.endswith("concurrent") else 2)
+    assert len(plan.launches) == launches
     assert plan.launches[-1].grid[0] <= 132
