@@ -118,7 +118,7 @@ def _checked(operator: str) -> Callable[[], Iterator[Row]]:
 
 
 def _timed(operator: str) -> Callable[[], Iterator[Row]]:
-    """Every rung of an operator on its timed workloads, then the peers on the same."""
+    """Every rung of an operator on its timed workloads, beside our copy where it is a step."""
 
     def job() -> Iterator[Row]:
         found = _operator(operator)
@@ -126,7 +126,18 @@ def _timed(operator: str) -> Callable[[], Iterator[Row]]:
             for variant in found.variants:
                 if variant.where == "device":
                     yield _rung(variant, workload, TIMED_S)
-            yield from _copy(workload) if _length(workload) == 1 else _peers(workload)
+            if _length(workload) == 1:
+                yield from _copy(workload)
+
+    return job
+
+
+def _peered(operator: str) -> Callable[[], Iterator[Row]]:
+    """What others offer, on an operator's timed workloads; Triton's kernels tune themselves first."""
+
+    def job() -> Iterator[Row]:
+        for workload in _operator(operator).timed:
+            yield from _peers(workload)
 
     return job
 
@@ -251,6 +262,10 @@ JOBS: dict[str, Callable[[], Iterator[Row]]] = {
         )
     },
     **{f"grid_{name}": _grid(name) for name in GRIDS},
+    **{
+        f"peers_{name}": _peered(name)
+        for name in ("selective_scan_16_bits", "gla", "delta_rule", "ssd")
+    },
 }
 """Name -> what it does; each in a process of its own."""
 
