@@ -133,7 +133,7 @@ def _timed(operator: str) -> Callable[[], Iterator[Row]]:
 
 
 def _peered(operator: str) -> Callable[[], Iterator[Row]]:
-    """What others offer, on an operator's timed workloads; Triton's kernels tune themselves first."""
+    """What others offer, on an operator's timed workloads; Triton kernels tune themselves first."""
 
     def job() -> Iterator[Row]:
         for workload in _operator(operator).timed:

@@ -1,7 +1,7 @@
 // arch: sm_80 sm_90a
 // registers: 168
 // threads: 128
-// dynamic_smem: 56320
+// dynamic_smem: 72704
 // defines: DK=128
 // defines: DK=64
 //

@@ -1,7 +1,7 @@
 // arch: sm_90a
 // registers: 168
 // threads: 384
-// dynamic_smem: 214016
+// dynamic_smem: 218112
 // defines: DK=128
 // defines: DK=64
 //

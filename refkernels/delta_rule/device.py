@@ -29,7 +29,7 @@ RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent", "05_wgmm
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
-PREPARE_BYTES = 56320
+PREPARE_BYTES = 72704
 """Dynamic shared memory of a worker that prepares: ``PrepareShared`` of prepare.cuh."""
 
 LEAST_PREPARERS = 32
