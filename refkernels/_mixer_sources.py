@@ -14,7 +14,6 @@ from refkernels.gla.device import KEY_DIMS
 from refkernels.selective_scan.device import (
     MOST_SHARE,
     MOST_TURN_STATES,
-    POLYNOMIALS,
     STATES,
     TYPES,
 )
@@ -40,7 +39,7 @@ def scan_variants() -> Iterator[Job]:
         if kind != TYPES["fp32"]:
             for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
                 for gated in (0, 1):
-                    walk = {"TURNS": turns, "POLY": POLYNOMIALS, "GATED": gated, "SOFTPLUS": 1}
+                    walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1}
                     yield "selective_scan/04_outer_products.cu", plain | walk
 
 

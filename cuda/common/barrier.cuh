@@ -51,12 +51,19 @@ __device__ __forceinline__ void mbarrier_arrive_cluster(u64* barrier, u32 rank) 
         : "memory");
 }
 
+// try_wait (sm_90) lets the hardware suspend the warp for a while; before it there was test_wait.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define MBARRIER_WAIT "mbarrier.test_wait"
+#else
+#define MBARRIER_WAIT "mbarrier.try_wait"
+#endif
+
 __device__ __forceinline__ bool mbarrier_try_wait(u64* barrier, u32 parity) {
     u32 done;
     asm volatile(
         "{\n"
         ".reg .pred p;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        MBARRIER_WAIT ".parity.shared::cta.b64 p, [%1], %2;\n"
         "selp.u32 %0, 1, 0, p;\n"
         "}"
         : "=r"(done)

@@ -13,21 +13,23 @@
 //     O    = scale 2^(G_i) Q S + A V            S = 2^(G_C) S + (w_j 2^(G_C - G_j) V_j)^T K, transposed
 //
 // Limits, SSD at B=8 L=4096, 80 heads of P=64, N=128, one group, on an H200: a block works two heads,
-// whose x lie side by side, with one q k^T; 320 blocks of 64 chunks, one block per SM.
-//   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s. This should bind
+// whose x lie side by side, with one q k^T: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs.
+//   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s; 32 KB a chunk
 //   tensor  per chunk of two heads: scores 256 clocks (m64n64, 8 steps), per head 256 + 128 for O^T and
-//           256 for S^T: 1536: 20,480 chunks on 132 SMs: 135 us at 1.755 GHz
-//   L2      B and C once per block and chunk, x: 48 KB: 983 MB beside 336 MB of stores
-//   waves   320 blocks on 132 SMs are 3 turns of 2.42: 64 chunks * 3 * t
-// One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v again in the states' pass 34.
+//           256 for S^T: 1536 clocks, 135 us at 1.755 GHz
+//   issue   warp-instructions a chunk: state 8 * 400, scores 4 * 550, gates 2 * 300: 6000 of 4 a clock:
+//           1500 clocks
+//   L2      B and C once per pair and chunk, x: 48 KB: 983 MB beside 336 MB of stores
+// All three pipes near 1500 clocks, so what shows is latency: the longest chain of a role. A state
+// warpgroup's chunk is 640 clocks of products beside the other's, then rounding, scaling, storing and
+// five waits: 2300; the scores' about as much. 155 chunks an SM * 2300 = 204 us at 1.755 GHz.
+// One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v of 3 of 4 segments again, 25 us.
 //
 // Schedule: 4 roles. Warpgroup 0: one thread loads q, k, v (3 stages of 48 KB: 96 KB in flight), a warp
-// per head sums its gates. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
-//   chunk time of a state warpgroup alone: 640 clocks of products, about 250 instructions a warp to
-//   round S, scale S, O and V and store O, 5 waits of about 60: 1200; two of them and the scores
-//   share the tensor cores: 1600 to 1800 clocks.  192 * 1700 / 1.755 GHz = 186 us.
+// per head sums its gates, which it reads two chunks ahead: as 2-byte loads under full memory load they
+// take longer than a chunk. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
 //
-// Registers: 40 + 104 + 2 * 184 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
+// Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
 // Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
 //   gates 6 * 1424.
@@ -163,9 +165,9 @@ __device__ __forceinline__ HeadGates head_gates(const Problem& p, const Place& a
 }
 
 // Lane's two neighbouring tokens as they lie in memory; beyond the end the last one again. Nothing
-// here waits for them: they are used a chunk later.
+// here waits for them: they are used two chunks later. (32 bits: packing 16 would wait.)
 struct RawPair {
-    u16 gate[2];
+    u32 gate[2];
 };
 
 __device__ __forceinline__ RawPair read_gates(const HeadGates& h, int t) {
@@ -184,7 +186,7 @@ __device__ __forceinline__ Pair weigh_gates(const HeadGates& h, const RawPair& r
     Pair x;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const float delta = from_bf16(raw.gate[i]) + h.bias;
+        const float delta = bf16_low(raw.gate[i]) + h.bias;
         const float inside = t + 2 * lane_index() + i <= h.last ? 1.f : 0.f;
         const float step = SSD ? (h.softplus ? softplus(delta) : delta) : 1.f;
         x.weight[i] = inside * step;
@@ -224,7 +226,8 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     return whole;
 }
 
-// The next chunk's gates are on their way while this one's are summed. Returns the sum of all.
+// The gates of the next two chunks are on their way while this one's are summed: a chunk takes less
+// time than memory under load. Returns the sum of all.
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                            Ring& ring) {
@@ -232,15 +235,23 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
     const HeadGates head = head_gates(p, part.at, part.at.head + nth, tokens);
     const int chunks = tokens.chunks();
     float total = 0.f;
-    RawPair next = read_gates(head, tokens.token<Outputs>(0));
+    RawPair raw[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+        raw[i] = read_gates(head, tokens.token<Outputs>(least(i, chunks - 1)));
 #pragma unroll 1
-    for (int n = 0; n < chunks; ++n) {
-        const Pair x = weigh_gates(head, next, tokens.token<Outputs>(n));
-        next = read_gates(head, tokens.token<Outputs>(least(n + 1, chunks - 1)));
-        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
-        arrive_warp(&s.gated[ring.stage]);
-        ring.advance();
+    for (int first = 0; first < chunks; first += 2) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {  // unrolled, for a move between registers would wait
+            const int n = first + i;
+            if (n == chunks) break;
+            const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
+            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+            total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
+            arrive_warp(&s.gated[ring.stage]);
+            raw[i] = read_gates(head, tokens.token<Outputs>(least(n + 2, chunks - 1)));
+            ring.advance();
+        }
     }
     return total;
 }
@@ -303,26 +314,35 @@ __device__ __forceinline__ void pick_diagonal(Tile& to, const float (&x)[kChunk 
         to[i] = warp < 2 ? (warp == 0 ? x[i] : x[8 + i]) : (warp == 2 ? x[16 + i] : x[24 + i]);
 }
 
-// This warp's 16 rows of A for one head. The tiles above the diagonal are zero from the start.
-__device__ __forceinline__ void write_scores(Panel& to, const float (&x)[kChunk / 2],
-                                             const Tile& diagonal, const Gates& gates,
-                                             float skip) {
-    const int warp = warp_index() % 4, lane = lane_index(), row = kSub * warp + lane / 4;
+// This warp's 16 rows of A for one head: the tiles before the diagonal and the one on it.
+struct Rows {
+    u32 past[kSubs - 1][4], last[4];
+};
+
+__device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2],
+                                           const Tile& diagonal, const Gates& gates, float skip) {
+    const int warp = warp_index() % 4, row = kSub * warp + lane_index() / 4;
     const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
     const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
     const float start = gates.sum[most(kSub * warp - 1, 0)];
-    u32 past[kSubs - 1][4], last[4];
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        weigh_past(past[block], x + 8 * block, gates, block, start, rise);
-    weigh_diagonal(last, diagonal, gates, sum, skip);
+        weigh_past(to.past[block], x + 8 * block, gates, block, start, rise);
+    weigh_diagonal(to.last, diagonal, gates, sum, skip);
+}
+
+// The tiles above the diagonal are zero from the start.
+__device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
+    const int warp = warp_index() % 4, lane = lane_index();
+    const int row = kSub * warp + lane % 16, col = lane / 16 * 8;
 #pragma unroll
-    for (int block = 0; block <= kSubs - 1; ++block) {
-        const u32(&a)[4] = block < kSubs - 1 ? past[block] : last;
-        const int col = kSub * (block < kSubs - 1 ? block : warp) + lane / 16 * 8;
-        if (block < warp || block == kSubs - 1)
-            ptx::stmatrix_x4(element(to, kSub * warp + lane % 16, col), a[0], a[1], a[2], a[3]);
+    for (int block = 0; block < kSubs - 1; ++block) {
+        const u32(&a)[4] = rows.past[block];
+        if (block < warp)
+            ptx::stmatrix_x4(element(to, row, kSub * block + col), a[0], a[1], a[2], a[3]);
     }
+    const u32(&a)[4] = rows.last;
+    ptx::stmatrix_x4(element(to, row, kSub * warp + col), a[0], a[1], a[2], a[3]);
 }
 
 __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
@@ -341,10 +361,12 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         ptx::pin(x);
         Tile diagonal;
         pick_diagonal(diagonal, x);
-#pragma unroll 1  // both heads at once take more registers than there are
+        Rows rows[kHeads];  // all heads' loads before the first store
+#pragma unroll
         for (int h = 0; h < kHeads; ++h)
-            write_scores(s.scores[turn.stage][h], x, diagonal, s.gates[ring.stage][h],
-                         h == 0 ? skip[0] : skip[kHeads - 1]);
+            weigh_rows(rows[h], x, diagonal, s.gates[ring.stage][h], skip[h]);
+#pragma unroll
+        for (int h = 0; h < kHeads; ++h) write_rows(s.scores[turn.stage][h], rows[h]);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
         arrive_warp(&s.empty[ring.stage]);
@@ -546,10 +568,10 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
         ptx::registers_shrink<40>();
         supply_role<Outputs>(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<104>();
+        ptx::registers_shrink<120>();
         if (Outputs) score_role(s, p);
     } else {
-        ptx::registers_grow<184>();
+        ptx::registers_grow<176>();
         state_role<Outputs>(s, p, maps, role - 2);
     }
 }

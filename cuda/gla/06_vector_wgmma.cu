@@ -24,10 +24,11 @@
 //              an SM's share. This should bind
 //   tensor     per chunk wgmma 2 * (256 + 128 + 256) clocks, mma.sync 160 of 32 FLOP a clock and lane: 1440
 //   special    4 exponentials per token and two dimensions: 16,400 per chunk: 1024 clocks
-//   issue      about 640 instructions a warp to scale (8 warps), 260 to 520 for scores: 2000 clocks a chunk
-// 96 blocks of 128 chunks, one block per SM, 73 % of the SMs. Prediction: 2600 clocks a chunk, 1.5 us, and
-// memory for 64 KB of loads in flight per SM at 1.2 us: 1.5 us; 128 * 1.7 = 220 us + starts: 0.26 ms; 0.30
-// with what does not overlap. B=2 T=8192 H=16: 4 segments, 96 + 128 blocks of 32 chunks: 0.13 ms.
+//   issue      warp-instructions a chunk: scaling 8 * 750, scores 8 * 400, state 8 * 350: 3000 clocks
+// 96 blocks of 128 chunks, one block per SM, 73 % of the SMs. The longest chain is the scaling
+// warpgroups': read and sum gates, scale 16 tokens in batches of 8 loads, two tiles of scores, three
+// meetings: 6300 clocks a chunk, 128 * 6300 at 1.9 GHz = 0.43 ms. B=2 T=8192 H=16: 4 segments, 96 + 128
+// blocks of 32 chunks: 0.16 ms.
 //
 // Roles: warpgroups 0 and 1 turn a chunk into q~, k~, A and its decay, a chunk ahead of 2 and 3, which
 // hold S^T (hopper.cuh). The last of their warps to have read a stage sends for the chunk after next:

@@ -1,13 +1,13 @@
 // arch: sm_80 sm_90a
 // registers: 255
 // threads: 256
-// dynamic_smem: 169216
-// defines: TYPE=2 STATES=16 TURNS=1 POLY=0
-// defines: TYPE=2 STATES=16 TURNS=8 POLY=0
-// defines: TYPE=2 STATES=16 TURNS=1 POLY=2
-// defines: TYPE=1 STATES=8 TURNS=4 POLY=0
-// defines: TYPE=1 STATES=32 TURNS=1 POLY=0
-// defines: TYPE=2 STATES=64 TURNS=1 POLY=0
+// dynamic_smem: 124160
+// defines: TYPE=2 STATES=16 TURNS=1
+// defines: TYPE=2 STATES=16 TURNS=8
+// defines: TYPE=2 STATES=16 TURNS=1 GATED=0 SOFTPLUS=0
+// defines: TYPE=1 STATES=8 TURNS=4
+// defines: TYPE=1 STATES=32 TURNS=1
+// defines: TYPE=2 STATES=64 TURNS=1
 //
 // Selective scan, rung 4 (16-bit data): tensor cores do what is not an exponential, and warps that
 // take turns along the sequence do the exponentials ahead of the state.
@@ -59,12 +59,6 @@
 #ifndef SOFTPLUS
 #define SOFTPLUS 1
 #endif
-#ifndef PIPED
-#define PIPED (TURNS == 1)
-#endif
-#ifndef POLY
-#define POLY 0
-#endif
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
@@ -77,26 +71,30 @@ constexpr int kTile = kVisit * kVisits;     // tokens that a warp loads at once
 constexpr int kColumns = kStates / 8;       // products side by side
 constexpr int kShare = 4 * kColumns;        // states of a lane: 2 columns of 2 channels each
 constexpr int kStages = 2;
-constexpr bool kPiped = PIPED;  // the next visit is prepared and the last one finished within a visit
-constexpr int kBuffers = kPiped ? 2 : 1;
-constexpr int kReads = kVisit / 2;   // tokens read from shared memory at once
+constexpr bool kAlone = kTurns == 1;
+constexpr int kBuffers = kAlone ? 2 : 1;  // alone, a warp prepares the next visit while it walks one
+constexpr int kReads = kVisit / 2;        // tokens read from shared memory at once
 
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
 
 // A warp's tile of u, delta, z, B and C as loaded, a row per channel or state; rows of 48 or 16
-// bytes put the reads of 8 rows into different banks.
+// bytes put the reads of 8 rows into different banks (with 64 states there is no room for 48).
 constexpr int kLoadRows = 3 * kRows + 2 * kStates;
-constexpr int kStride = kVisits == 1 ? kTile : kTile + 8;
+constexpr int kStride = kVisits == 1 || kStates == 64 ? kTile : kTile + 8;
+constexpr int kStage = kLoadRows * kStride;
 constexpr int kChunks = kTile / 8;  // 16-byte pieces of a row
 enum Part { kU = 0, kDelta = kRows, kZ = 2 * kRows, kB = 3 * kRows, kC = 3 * kRows + kStates };
 
+// What all lanes of a g share (see Lane): tokens 2 t and 2 t + 1 of channels g and g + 8 in place [g][t].
+// Rows of 80 bytes put 8 rows into different banks.
+using Shared8x4 = float4[8][5];
+
 struct alignas(16) WarpShared {
     Element raw[kStages][kLoadRows][kStride];
-    float4 dt[kBuffers][kWarp], input[kBuffers][2][kWarp];  // dt; dt u in two parts; see slot_of
-    float4 rates[kPiped ? 1 : kColumns][kWarp];              // A
-    float4 state[kTurns > 1 ? kColumns : 1][kWarp];          // the state handed to this warp
-    float2 constants[kRows];  // bias and D of a channel
-    u32 zeros[4];
+    Shared8x4 dt[kBuffers], input[kBuffers][3];        // dt; dt u in two parts, and zeros
+    float4 rates[kAlone ? 1 : kColumns][kWarp];        // A
+    float4 state[kAlone ? 1 : kColumns][kWarp];        // the state handed to this warp
+    float2 constants[kRows];                           // bias and D of a channel
     u64 handed, unused;
 };
 
@@ -117,61 +115,56 @@ __device__ __forceinline__ Place place_of(const Problem& p) {
             warp % kTurns, warp};
 }
 
-// A lane copies 16 bytes of some rows. Where a warp's tile begins in the arrays is the same for all of
-// its lanes; `own` (rows are channels) and `shared` (rows are states) are a lane's elements from there.
-struct Pieces {
-    int row, column;
-    u32 own, shared;
+// Of a warp's tile a lane copies 16 bytes of some rows: `own` of u, delta and z, `shared` of B and C, as
+// elements of those arrays.
+struct Source {
+    size_t own, shared;
 };
 
 constexpr int kAtOnce = kWarp / kChunks;  // rows that a warp copies at once
 
-__device__ __forceinline__ Pieces pieces_of(const Problem& p, const Place& at) {
-    const int lane = opaque(lane_index()), row = lane / kChunks, column = lane % kChunks * 8;
-    return {row, column, static_cast<u32>(least(row % kRows, at.rows - 1) * p.length + column),
-            static_cast<u32>(row % kStates * p.length + column)};
+__device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int t) {
+    const int row = lane_index() / kChunks, token = t + lane_index() % kChunks * 8;
+    return {row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token,
+            group_row(p, at.batch, at.group, row % kStates) + token};
 }
 
-// Calls copy(row of the tile, from) for each piece that this lane copies of the tile at token t.
+// Calls copy(row of the tile, from, what stands for a missing token) for each piece of this lane.
 template <typename Copy>
-__device__ __forceinline__ void each_piece(const Problem& p, const Place& at, const Pieces& piece, int t,
-                                           Copy copy) {
-    const size_t own = row_of(p, at.batch, at.channel) + t;
-    if (piece.row < kRows) {
-        copy(kU + piece.row, p.u + own + piece.own);
-        copy(kDelta + piece.row, p.delta + own + piece.own);
-        if (GATED) copy(kZ + piece.row, p.z + own + piece.own);
+__device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
+    // delta beyond the end: softplus(-infinity) = 0 keeps the state as it is.
+    constexpr Element kNever = TYPE == TYPE_FP16 ? 0xfc00 : 0xff80;
+    const int row = lane_index() / kChunks;
+    if (row < kRows) {
+        copy(kU + row, p.u + from.own, 0);
+        copy(kDelta + row, p.delta + from.own, kNever);
+        if (GATED) copy(kZ + row, p.z + from.own, 0);
     }
-    const size_t shared = group_row(p, at.batch, at.group, 0) + t;
     if constexpr (kAtOnce > kStates) {  // B and C side by side
-        const bool second = piece.row >= kStates;
-        if (piece.row < 2 * kStates)
-            copy(kB + piece.row, (second ? p.c + shared : p.b + shared) + piece.shared);
+        if (row < 2 * kStates) copy(kB + row, (row < kStates ? p.b : p.c) + from.shared, 0);
     } else {
 #pragma unroll
         for (int n = 0; n < kStates; n += kAtOnce) {
-            const size_t rows = shared + static_cast<size_t>(n) * p.length;
-            copy(kB + n + piece.row, p.b + rows + piece.shared);
-            copy(kC + n + piece.row, p.c + rows + piece.shared);
+            const size_t rows = from.shared + static_cast<size_t>(n) * p.length;
+            copy(kB + n + row, p.b + rows, 0);
+            copy(kC + n + row, p.c + rows, 0);
         }
     }
 }
 
-// Starts the copies of the tile at token t, of which `left` tokens exist; the others become zero. Rows
-// that are no multiple of 16 bytes are read element by element.
-__device__ __forceinline__ void load(const Problem& p, const Place& at,
-                                     Element (&to)[kLoadRows][kStride], int t, int left) {
-    const Pieces piece = pieces_of(p, at);  // anew for each tile: registers are scarce
-    const int column = piece.column;
+// Starts the copies of a tile of which `left` tokens exist. Rows that are no multiple of 16 bytes are
+// read element by element.
+__device__ __forceinline__ void load(const Problem& p, const Source& from,
+                                     Element (&to)[kLoadRows][kStride], int left) {
+    const int column = lane_index() % kChunks * 8;
     if (left >= kTile && p.length % 8 == 0) {
-        each_piece(p, at, piece, t, [&](int row, const Element* from) {
-            ptx::copy_async_16(&to[row][column], from);
+        each_piece(p, from, [&](int row, const Element* source, Element) {
+            ptx::copy_async_16(&to[row][column], source);
         });
     } else if (left > 0) {
-        each_piece(p, at, piece, t, [&](int row, const Element* from) {
+        each_piece(p, from, [&](int row, const Element* source, Element missing) {
 #pragma unroll 1
-            for (int i = 0; i < 8; ++i)
-                to[row][column + i] = column + i < left ? from[i] : Element(0);
+            for (int i = 0; i < 8; ++i) to[row][column + i] = column + i < left ? source[i] : missing;
         });
     }
     ptx::copy_async_commit();
@@ -180,82 +173,78 @@ __device__ __forceinline__ void load(const Problem& p, const Place& at,
 // ---------------------------------------------------------------- before: dt and dt u
 
 // Lane 4 g + t owns tokens 2 t and 2 t + 1 of channels g and g + 8: it makes their dt and dt u and
-// finishes their outputs. All lanes of g need them in between.
-// Element i of a lane is channel g + 8 (i % 2) at token 2 t + i / 2.
+// finishes their outputs. All lanes of g need them in between. Element i of a lane is channel
+// g + 8 (i % 2) at token 2 t + i / 2. The pointers are into the warp's shared memory, stage 0.
 struct Lane {
     int g, t;
+    const Element* own;    // u of channel g, token 2 t
+    const Element* b;      // of state g, token 0
+    const Element* c;      // of state 2 t, token g
+    float4* mine;          // this lane's place in dt
+    const float4* dt;      // row g of dt
+    const float4* input;   // row g of what the lane gives as row t of dt u: k = 2 and 3 are zeros
+    const float2* constants;
 };
 
-// Where lanes g keep their tokens 2 t and 2 t + 1; 8 lanes that read the same t meet 32 banks.
-__device__ __forceinline__ int slot_of(int g, int t) { return 4 * g + (t ^ g / 2); }
-
-__device__ __forceinline__ void read_owned(const Element (&rows)[kRows][kStride], const Lane& at,
-                                           int token, float (&to)[4]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        const u32 pair = *reinterpret_cast<const u32*>(&rows[at.g + 8 * r][token + 2 * at.t]);
-        to[r] = widen_low(pair), to[2 + r] = widen_high(pair);
-    }
+__device__ __forceinline__ Lane lane_of(WarpShared& s) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+    const Element* raw = &s.raw[0][0][0];
+    return {g, t, raw + (kU + g) * kStride + 2 * t, raw + (kB + g) * kStride,
+            raw + (kC + 2 * t) * kStride + g, &s.dt[0][g][t], s.dt[0][g], s.input[0][least(t, 2)][g],
+            &s.constants[g]};
 }
 
-using Rows = const Element (&)[kRows][kStride];
+constexpr int kPlane = sizeof(Shared8x4) / sizeof(float4);
+
+// `visit` is where the visit lies in raw: stage * kStage + token.
 template <int Part>
-__device__ __forceinline__ Rows rows_of(const Element (&raw)[kLoadRows][kStride]) {
-    return *reinterpret_cast<const Element(*)[kRows][kStride]>(raw + Part);
+__device__ __forceinline__ void read_owned(const Lane& lane, int visit, u32 (&to)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+        to[r] = *reinterpret_cast<const u32*>(lane.own + visit + (Part + 8 * r) * kStride);
 }
 
-__device__ __forceinline__ void prepare(WarpShared& s, const Element (&raw)[kLoadRows][kStride],
-                                        int token, int buffer, const Lane& at, int left) {
-    float u[4], dt[4], high[4], low[4];
-    read_owned(rows_of<kU>(raw), at, token, u);
-    read_owned(rows_of<kDelta>(raw), at, token, dt);
+__device__ __forceinline__ void prepare(const Lane& lane, int visit, int buffer, int left) {
+    u32 u[2], delta[2];
+    read_owned<kU>(lane, visit, u);
+    read_owned<kDelta>(lane, visit, delta);
+    float dt[4], high[4], low[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        dt[i] += s.constants[at.g + i % 2 * 8].x;
+        const u32 pair = delta[i % 2];
+        dt[i] = (i < 2 ? widen_low(pair) : widen_high(pair)) + lane.constants[i % 2 * 8].x;
         if (SOFTPLUS) dt[i] = softplus(dt[i]);
-        dt[i] = 2 * at.t + i / 2 < left ? dt[i] : 0.f;  // beyond the end the state stays as it is
-        const float du = dt[i] * u[i];
+        else dt[i] = 2 * lane.t + i / 2 < left ? dt[i] : 0.f;
+        const float du = dt[i] * (i < 2 ? widen_low(u[i % 2]) : widen_high(u[i % 2]));
         high[i] = __uint_as_float(__float_as_uint(du) & 0xffffe000u);
         low[i] = du - high[i];
     }
-    const int slot = slot_of(at.g, at.t);
-    s.dt[buffer][slot] = make_float4(dt[0], dt[1], dt[2], dt[3]);
-    s.input[buffer][0][slot] = make_float4(high[0], high[1], high[2], high[3]);
-    s.input[buffer][1][slot] = make_float4(low[0], low[1], low[2], low[3]);
+    float4* dts = lane.mine + buffer * kPlane;
+    float4* inputs = lane.mine + (kBuffers + 3 * buffer) * kPlane;
+    dts[0] = make_float4(dt[0], dt[1], dt[2], dt[3]);
+    inputs[0] = make_float4(high[0], high[1], high[2], high[3]);
+    inputs[kPlane] = make_float4(low[0], low[1], low[2], low[3]);
 }
 
 // ---------------------------------------------------------------- 8 tokens
 
-// Tokens First .. First + kReads - 1 of what all lanes of g share; to[2 token + r]: channel g + 8 r.
+// Tokens First .. First + kReads - 1 of a row; to[2 token + r]: channel g + 8 r.
 template <int First>
-__device__ __forceinline__ void read_rows(const float4 (&from)[kWarp], const Lane& at,
-                                          float (&to)[2 * kVisit]) {
+__device__ __forceinline__ void read_rows(const float4* from, float (&to)[2 * kVisit]) {
 #pragma unroll
     for (int pair = First / 2; pair < (First + kReads) / 2; ++pair) {
-        const float4 x = from[slot_of(at.g, pair)];
+        const float4 x = from[pair];
         to[4 * pair] = x.x, to[4 * pair + 1] = x.y, to[4 * pair + 2] = x.z, to[4 * pair + 3] = x.w;
     }
 }
 
-// POLY of 16 decays go to the FMA pipe, spread evenly so that both pipes always have work.
-template <int Index>
-__device__ __forceinline__ float decay(float dt, float a) {
-    if constexpr ((Index % 16) * POLY % 16 < POLY) return exp2_polynomial<kDegree>(dt, a);
-    return exp2_approx(dt * a);
+// The decays of one token.
+template <int Token>
+__device__ __forceinline__ void decays(float (&w)[kShare], const float (&a)[kShare],
+                                       const float (&dt)[2 * kVisit]) {
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) w[i] = exp2_approx(dt[2 * Token + i % 4 / 2] * a[i]);
 }
-
-template <int Index>
-struct Decays {
-    // Decays Index .. kShare - 1 of one token, numbered from kShare * Token on.
-    template <int Token>
-    static __device__ __forceinline__ void run(float (&w)[kShare], const float (&a)[kShare],
-                                               const float (&dt)[2 * kVisit]) {
-        if constexpr (Index < kShare) {
-            w[Index] = decay<Token * kShare + Index>(dt[2 * Token + Index % 4 / 2], a[Index]);
-            Decays<Index + 1>::template run<Token>(w, a, dt);
-        }
-    }
-};
 
 // Those of all tokens of a visit, before the state is there.
 template <int Token>
@@ -263,7 +252,7 @@ struct DecaysAhead {
     static __device__ __forceinline__ void run(float (&w)[kVisit][kShare], const float (&a)[kShare],
                                                const float (&dt)[2 * kVisit]) {
         if constexpr (Token < kVisit) {
-            Decays<0>::template run<Token>(w[Token], a, dt);
+            decays<Token>(w[Token], a, dt);
             DecaysAhead<Token + 1>::run(w, a, dt);
         }
     }
@@ -277,34 +266,28 @@ struct Operands {
 };
 
 template <int First>
-__device__ __forceinline__ void read_dt(const WarpShared& s, int buffer, const Lane& at, Operands& x) {
-    read_rows<First>(s.dt[buffer], at, x.dt);
+__device__ __forceinline__ void read_dt(const Lane& lane, int buffer, Operands& x) {
+    read_rows<First>(lane.dt + buffer * kPlane, x.dt);
 }
 
 template <int First>
-__device__ __forceinline__ void read_inputs(const WarpShared& s, const Element (&raw)[kLoadRows][kStride],
-                                            int token, int buffer, const Lane& at, Operands& x) {
-    read_rows<First>(s.input[buffer][at.t & 1], at, x.du);
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n) {
-        // k = 0 and 1 carry dt u, k = 2 and 3 nothing.
-        const void* from = at.t < 2 ? static_cast<const void*>(&raw[kB + 8 * n + at.g][token + First])
-                                    : static_cast<const void*>(s.zeros);
-#pragma unroll
-        for (int i = 0; i < kReads / 4; ++i) {
-            const uint2 b = static_cast<const uint2*>(from)[i];
-            x.b[n][First / 2 + 2 * i] = b.x, x.b[n][First / 2 + 2 * i + 1] = b.y;
-        }
-    }
-}
-
-__device__ __forceinline__ void read_c(const Element (&raw)[kLoadRows][kStride], int token, const Lane& at,
-                                       Operands& x) {
+__device__ __forceinline__ void read_inputs(const Lane& lane, int visit, int buffer, Operands& x) {
+    read_rows<First>(lane.input + 3 * buffer * kPlane, x.du);
 #pragma unroll
     for (int n = 0; n < kColumns; ++n)
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
-            x.c[n][i] = widen(raw[kC + 8 * n + 2 * at.t + i][token + at.g]);
+        for (int i = 0; i < kReads / 4; ++i) {
+            const Element* from = lane.b + visit + 8 * n * kStride + First + 4 * i;
+            const uint2 b = *reinterpret_cast<const uint2*>(from);
+            x.b[n][First / 2 + 2 * i] = b.x, x.b[n][First / 2 + 2 * i + 1] = b.y;
+        }
+}
+
+__device__ __forceinline__ void read_c(const Lane& lane, int visit, Operands& x) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) x.c[n][i] = widen(lane.c[visit + (8 * n + i) * kStride]);
 }
 
 // One token of the recurrence: w becomes the new state.
@@ -341,7 +324,7 @@ struct Walk {
                                                float (&h)[kShare], float (&y)[4]) {
         if constexpr (Token < End) {
             float w[kShare];
-            Decays<0>::template run<Token>(w, a, x.dt);
+            decays<Token>(w, a, x.dt);
             advance<Token>(h, w, x);
             contract<Token>(w, x, quarter, y);
 #pragma unroll
@@ -374,36 +357,27 @@ struct Pending {
     u32 u[2], z[2];  // pairs of tokens, as loaded
 };
 
-__device__ __forceinline__ void keep(const Element (&raw)[kLoadRows][kStride], int token, const Lane& at,
-                                     Pending& x) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        const int row = at.g + 8 * r, column = token + 2 * at.t;
-        x.u[r] = *reinterpret_cast<const u32*>(&raw[kU + row][column]);
-        if (GATED) x.z[r] = *reinterpret_cast<const u32*>(&raw[kZ + row][column]);
-    }
+__device__ __forceinline__ void keep(const Lane& lane, int visit, Pending& x) {
+    read_owned<kU>(lane, visit, x.u);
+    if (GATED) read_owned<kZ>(lane, visit, x.z);
 }
 
 // out[r]: the two outputs of channel g + 8 r.
-__device__ __forceinline__ void finish(const WarpShared& s, const Lane& at, const Pending& x,
-                                       u32 (&out)[2]) {
+__device__ __forceinline__ void finish(const Lane& lane, const Pending& x, u32 (&out)[2]) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-        const float skip = s.constants[at.g + 8 * r].y;
-        float low = fmaf(skip, widen_low(x.u[r]), x.y[r]), high = fmaf(skip, widen_high(x.u[r]), x.y[2 + r]);
-        if (GATED) {
-            float first = widen_low(x.z[r]), second = widen_high(x.z[r]);
-            silu_pair(first, second);
-            low *= first, high *= second;
-        }
+        const float skip = lane.constants[8 * r].y;
+        float low = fmaf(skip, widen_low(x.u[r]), x.y[r]);
+        float high = fmaf(skip, widen_high(x.u[r]), x.y[2 + r]);
+        if (GATED) low *= silu(widen_low(x.z[r])), high *= silu(widen_high(x.z[r]));
         out[r] = narrow_pair(low, high);
     }
 }
 
-__device__ __forceinline__ void store(const Problem& p, const Place& at, const Lane& lane, int t0,
+// `to`: token 2 t of channel g.
+__device__ __forceinline__ void store(const Problem& p, const Place& at, const Lane& lane, Element* to,
                                       int left, const u32 (&out)[2]) {
-    Element* to = p.out + row_of(p, at.batch, at.channel) + t0 + (lane.g * p.length + 2 * lane.t);
-    const int below = 8 * p.length;
+    const s64 below = 8 * static_cast<s64>(p.length);
     if (left >= kVisit && at.rows == kRows && p.length % 2 == 0) {
         *reinterpret_cast<u32*>(to) = out[0];
         *reinterpret_cast<u32*>(to + below) = out[1];
@@ -418,40 +392,38 @@ __device__ __forceinline__ void store(const Problem& p, const Place& at, const L
 // ---------------------------------------------------------------- states and their hand-over
 
 // Register i of a lane: product i / 4, channel g + 8 (i % 4 / 2), state 2 t + i % 2 of its 8.
-__device__ __forceinline__ int state_of(const Lane& lane, int i) {
-    return i / 4 * 8 + 2 * lane.t + i % 2;
-}
+__device__ __forceinline__ int state_of(int t, int i) { return i / 4 * 8 + 2 * t + i % 2; }
 
-__device__ __forceinline__ int channel_of(const Place& at, const Lane& lane, int i) {
-    return at.channel + least(lane.g + i % 4 / 2 * 8, at.rows - 1);
+__device__ __forceinline__ int channel_of(const Place& at, int g, int i) {
+    return at.channel + least(g + i % 4 / 2 * 8, at.rows - 1);
 }
 
 __device__ __forceinline__ void first_state(const Problem& p, const Place& at, const Lane& lane,
                                             float (&h)[kShare]) {
 #pragma unroll
     for (int i = 0; i < kShare; ++i) {
-        const size_t row = segment_row(p, at.batch, at.segment, channel_of(at, lane, i));
-        h[i] = p.first ? p.first[row * kStates + state_of(lane, i)] : 0.f;
+        const size_t row = segment_row(p, at.batch, at.segment, channel_of(at, lane.g, i));
+        h[i] = p.first ? p.first[row * kStates + state_of(lane.t, i)] : 0.f;
     }
 }
 
 __device__ __forceinline__ void last_state(const Problem& p, const Place& at, const float (&h)[kShare]) {
     if (!p.last || at.segment != p.segments - 1) return;
     const int own = opaque(lane_index());  // else its addresses are those of the first state, kept all the way
-    const Lane lane = {own / 4, own % 4};
+    const int g = own / 4, t = own % 4;
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
-        if (lane.g + i % 4 / 2 * 8 < at.rows)
-            p.last[(static_cast<size_t>(at.batch) * p.channels + channel_of(at, lane, i)) * kStates +
-                   state_of(lane, i)] = h[i];
+        if (g + i % 4 / 2 * 8 < at.rows)
+            p.last[(static_cast<size_t>(at.batch) * p.channels + channel_of(at, g, i)) * kStates +
+                   state_of(t, i)] = h[i];
 }
 
-// A lane's registers in shared memory.
+// A lane's registers in shared memory, in the order in which products take them.
 template <int Columns>
 __device__ __forceinline__ void put(float4 (&to)[Columns][kWarp], const float (&h)[kShare]) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n)
-        to[n][lane_index()] = make_float4(h[4 * n], h[4 * n + 1], h[4 * n + 2], h[4 * n + 3]);
+        to[n][lane_index()] = make_float4(h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3]);
 }
 
 template <int Columns>
@@ -459,7 +431,7 @@ __device__ __forceinline__ void get(const float4 (&from)[Columns][kWarp], float 
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         const float4 x = from[n][lane_index()];
-        h[4 * n] = x.x, h[4 * n + 1] = x.y, h[4 * n + 2] = x.z, h[4 * n + 3] = x.w;
+        h[4 * n] = x.x, h[4 * n + 2] = x.y, h[4 * n + 1] = x.z, h[4 * n + 3] = x.w;
     }
 }
 
@@ -502,116 +474,126 @@ __device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none,
 
 // Warps in turns: the next visit's state comes from the warp before.
 __device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at, const Lane& lane,
-                                              WarpShared* all, int start, int end,
-                                              float (&a)[kShare], float (&h)[kShare]) {
+                                              WarpShared* all, int start, int end, float (&a)[kShare],
+                                              float (&h)[kShare]) {
+    constexpr int kRound = kTurns * kVisit;
     WarpShared& s = all[at.warp];
     u32 parity = 0;
-    int stage = 0, t = start + at.turn * kTile;
-    load(p, at, s.raw[0], t, end - t);
-    for (; t < end; t += kTurns * kTile, stage ^= 1) {
-        ptx::copy_async_wait_all();
-        __syncwarp();  // also: everyone has left the other stage, which is filled next
-        const int next = t + kTurns * kTile;
-        load(p, at, s.raw[stage ^ 1], next, end - next);
-        const auto& raw = s.raw[stage];
+    int stage = 0, left = end - start - at.turn * kVisit;
+    Source from = source_of(p, at, end - left);
+    Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + end - left + 2 * lane.t;
+    load(p, from, s.raw[0], left);
 #pragma unroll 1
-        for (int token = 0; token < kTile && t + token < end; token += kVisit) {
-            const int left = end - t - token;
-            prepare(s, raw, token, 0, lane, left);
-            __syncwarp();
-            float w[kVisit][kShare];
-            Operands x;
-            get(s.rates, a);
-            read_dt<0>(s, 0, lane, x), read_dt<kReads>(s, 0, lane, x);
-            DecaysAhead<0>::run(w, a, x.dt);
-            read_inputs<0>(s, raw, token, 0, lane, x);
-            if constexpr (kTurns > 1)
-                take_state(s, parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
-            read_inputs<kReads>(s, raw, token, 0, lane, x);
-            Follow<0>::states(h, w, x);
-            if constexpr (kTurns > 1) {
-                if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
-                else put(s.state, w[kVisit - 1]);
-            } else {
-#pragma unroll
-                for (int i = 0; i < kShare; ++i) h[i] = w[kVisit - 1][i];
-            }
-            read_c(raw, token, lane, x);
-            Pending done;
-            Follow<0>::outputs(w, x, lane.t, done.y);
-            keep(raw, token, lane, done);
-            u32 out[2];
-            finish(s, lane, done, out);
-            store(p, at, lane, t + token, left, out);
-            __syncwarp();  // dt and dt u are overwritten next
-        }
+    for (; left > 0; left -= kRound, stage ^= 1, to += kRound) {
+        ptx::copy_async_wait_all();
+        __syncwarp();  // also: everyone has left the other stage and dt, which are filled next
+        from.own += kRound, from.shared += kRound;
+        load(p, from, s.raw[stage ^ 1], left - kRound);
+        const int visit = stage * kStage;
+        prepare(lane, visit, 0, left);
+        __syncwarp();
+        float w[kVisit][kShare];
+        Operands x;
+        get(s.rates, a);
+        read_dt<0>(lane, 0, x), read_dt<kReads>(lane, 0, x);
+        DecaysAhead<0>::run(w, a, x.dt);
+        read_inputs<0>(lane, visit, 0, x);
+        take_state(s, parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+        read_inputs<kReads>(lane, visit, 0, x);
+        Follow<0>::states(h, w, x);
+        if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
+        else put(s.state, w[kVisit - 1]);
+        read_c(lane, visit, x);
+        Pending done;
+        Follow<0>::outputs(w, x, lane.t, done.y);
+        keep(lane, visit, done);
+        u32 out[2];
+        finish(lane, done, out);
+        store(p, at, lane, to, left, out);
     }
-    if constexpr (kTurns > 1) get(s.state, h);
+    get(s.state, h);
 }
 
-// A warp alone: while it walks a visit, it prepares the next one and finishes the one before, so that
-// one's waits are filled by the others' instructions.
-__device__ __forceinline__ void walk_piped(const Problem& p, const Place& at, const Lane& lane,
-                                           WarpShared& s, int start, int end,
-                                           const float (&a)[kShare], float (&h)[kShare]) {
-    load(p, at, s.raw[0], start, end - start);
+// One visit of a warp alone: it finishes the visit before and prepares the next one on the way, so that
+// their waits are filled by this one's exponentials.
+template <int Buffer>
+__device__ __forceinline__ void visit_alone(const Lane& lane, int visit, int next, int left,
+                                            const float (&a)[kShare], float (&h)[kShare],
+                                            Pending& done, u32 (&out)[2]) {
+    Operands x;
+    float y[4];
+    read_dt<0>(lane, Buffer, x), read_inputs<0>(lane, visit, Buffer, x);
+    read_c(lane, visit, x);
+    if (GATED) finish(lane, done, out);
+    Walk<0, kReads>::run(a, x, lane.t, h, y);
+    if (!GATED) finish(lane, done, out);        // little to do: it fits in later
+    if (!GATED || kStates == 64) __syncwarp();  // else more is read ahead than registers hold
+    read_dt<kReads>(lane, Buffer, x), read_inputs<kReads>(lane, visit, Buffer, x);
+    prepare(lane, next, Buffer ^ 1, left - kVisit);
+    Walk<kReads, kVisit>::run(a, x, lane.t, h, y);
+    keep(lane, visit, done);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) done.y[i] = y[i];
+}
+
+__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane,
+                                           WarpShared& s, int start, int end, const float (&a)[kShare],
+                                           float (&h)[kShare]) {
+    int stage = 0, left = end - start;
+    Source from = source_of(p, at, start);
+    Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + start + 2 * lane.t;
+    load(p, from, s.raw[0], left);
     ptx::copy_async_wait_all();
     __syncwarp();
-    prepare(s, s.raw[0], 0, 0, lane, end - start);
+    prepare(lane, 0, 0, left);
     Pending done = {};
-    int stage = 0, token = 0;
-#pragma unroll 1
-    for (int t = start; t < end; t += kVisit) {
-        if (token == 0) {  // everyone has left the other stage
-            __syncwarp();
-            const int next = t + kTile;
-            load(p, at, s.raw[stage ^ 1], next, end - next);
-        }
-        const bool last = token + kVisit == kTile;
-        if (last) ptx::copy_async_wait_all();
-        __syncwarp();
-        const int buffer = token / kVisit % 2;
-        u32 out[2];
-        Operands x;
-        float y[4];
-        const auto& raw = s.raw[stage];
-        read_dt<0>(s, buffer, lane, x), read_inputs<0>(s, raw, token, buffer, lane, x);
-        read_c(raw, token, lane, x);
-        finish(s, lane, done, out);
-        Walk<0, kReads>::run(a, x, lane.t, h, y);
-        if (!GATED) __syncwarp();  // else more is read ahead than registers hold
-        read_dt<kReads>(s, buffer, lane, x), read_inputs<kReads>(s, raw, token, buffer, lane, x);
-        prepare(s, s.raw[last ? stage ^ 1 : stage], last ? 0 : token + kVisit, buffer ^ 1, lane,
-                end - t - kVisit);
-        Walk<kReads, kVisit>::run(a, x, lane.t, h, y);
-        if (t > start) store(p, at, lane, t - kVisit, kVisit, out);
-        keep(raw, token, lane, done);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) done.y[i] = y[i];
-        token = last ? 0 : token + kVisit, stage ^= last;
-    }
     u32 out[2];
-    finish(s, lane, done, out);
-    const int t = start + (end - start - 1) / kVisit * kVisit;
-    store(p, at, lane, t, end - t, out);
+#pragma unroll 1
+    for (; left > 0; left -= kTile, stage ^= 1) {
+        __syncwarp();  // dt of the first visit is there; everyone has left the other stage
+        from.own += kTile, from.shared += kTile;
+        load(p, from, s.raw[stage ^ 1], left - kTile);
+        const int visit = stage * kStage;
+        visit_alone<0>(lane, visit, visit + kVisit, left, a, h, done, out);
+        if (left < end - start) store(p, at, lane, to - kVisit, kVisit, out);
+        if (left <= kVisit) break;
+        ptx::copy_async_wait_all();
+        __syncwarp();
+        visit_alone<1>(lane, visit + kVisit, (stage ^ 1) * kStage, left - kVisit, a, h, done, out);
+        store(p, at, lane, to, kVisit, out);
+        to += kTile;
+    }
+    const int last = (end - start - 1) / kVisit * kVisit;
+    finish(lane, done, out);
+    store(p, at, lane, p.out + row_of(p, at.batch, at.channel + lane.g) + start + last + 2 * lane.t,
+          end - start - last, out);
 }
 
 // ---------------------------------------------------------------- the kernel
 
+// Blocks per SM to leave registers for; before sm_90 shared memory holds one.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBlocks = 1;
+#else
+constexpr int kBlocks = kStates <= 16 ? 2 : 1;
+#endif
+
 // Grid (units of a group / kUnits * groups, segments, batch).
-extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     selective_scan(const __grid_constant__ Problem p) {
     const Place at = place_of(p);
     WarpShared* all = reinterpret_cast<WarpShared*>(shared_bytes);
     WarpShared& s = all[at.warp];
-    const Lane lane = {lane_index() / 4, lane_index() % 4};
+    const Lane lane = lane_of(s);
     const int start = at.segment * p.segment_length;
     const int end = least(start + p.segment_length, p.length);
 
     if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, 1);
     if (kTurns > 1) __syncthreads();
     if (at.rows <= 0) return;
-    if (lane_index() < 4) s.zeros[lane_index()] = 0;
+#pragma unroll
+    for (int buffer = 0; buffer < kBuffers; ++buffer)
+        s.input[buffer][2][lane.g][lane.t] = make_float4(0.f, 0.f, 0.f, 0.f);
     if (lane_index() < kRows) {
         const int channel = at.channel + least(lane_index(), at.rows - 1);
         s.constants[lane_index()] =
@@ -620,14 +602,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, kStates <= 16 ? 2 : 1)
     float a[kShare], h[kShare];
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
-        a[i] = p.a[channel_of(at, lane, i) * kStates + state_of(lane, i)] * kLog2e;
-    if constexpr (!kPiped) put(s.rates, a);
+        a[i] = p.a[channel_of(at, lane.g, i) * kStates + state_of(lane.t, i)] * kLog2e;
+    if constexpr (!kAlone) put(s.rates, a);
     first_state(p, at, lane, h);
     if constexpr (kTurns > 1)
         if (at.turn == 0) give_state(s, h);
 
-    if constexpr (kPiped)
-        walk_piped(p, at, lane, s, start, end, a, h);
+    if constexpr (kAlone)
+        walk_alone(p, at, lane, s, start, end, a, h);
     else
         walk_in_turns(p, at, lane, all, start, end, a, h);
     if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, h);

@@ -25,9 +25,6 @@ TILE = 64
 """Tokens of B and C in shared memory (half of that for 64 states in fp32); segments are whole
 tiles."""
 
-POLYNOMIALS = 0
-"""Of 16 exponentials, how many rung 4 computes on the FMA pipe: see its header."""
-
 RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_outer_products")
 
 UNIT = 16
@@ -153,7 +150,6 @@ def prepare(
     rung: str | None = None,
     lanes: int | None = None,
     turns: int | None = None,
-    polynomials: int = POLYNOMIALS,
     segment: int | None = None,
 ) -> Plan:
     """Bind a rung to checked arrays (:func:`bind`).
@@ -192,7 +188,7 @@ def prepare(
         step = bound_launch(f"selective_scan/{name}.cu", "selective_scan", grid, fields, defines)
         return Plan(launches=(step,), keep=keep)
     before, fields, starts = _starts(x, fields, defines | {"LANES": width})
-    scan = _scan(name, x, fields, defines, width, shift, polynomials)
+    scan = _scan(name, x, fields, defines, width, shift)
     return Plan(launches=(*before, scan), keep=(*keep, *starts))
 
 
@@ -203,14 +199,13 @@ def _scan(
     defines: dict[str, int],
     lanes: int,
     turns: int,
-    polynomials: int,
 ) -> Launch:
     """The launch of rung 2, 3 or 4 that writes the outputs."""
     batch, channels, states = state_shape(x)
     groups, segments = x.b.shape[1], int(fields["segments"])
     if name == RUNGS[3]:
-        defines = defines | {"TURNS": turns, "POLY": polynomials}
-        defines |= {"GATED": int(x.z is not None), "SOFTPLUS": int(x.softplus)}
+        defines = defines | {"TURNS": turns, "GATED": int(x.z is not None)}
+        defines["SOFTPLUS"] = int(x.softplus)
         smem = unit_shared_bytes(states, turns)
         blocks = ceil_div(ceil_div(channels // groups, UNIT), UNIT_WARPS // turns)
     else:
@@ -246,9 +241,10 @@ def _starts(
 def unit_shared_bytes(states: int, turns: int) -> int:
     """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
     alone = turns == 1
-    raw = 2 * (3 * UNIT + 2 * states) * (24 if alone else 8) * 2
-    lanes = 2 * (1 if alone else states // 8) + 3 * (2 if alone else 1)
-    return UNIT_WARPS * (raw + 512 * lanes + 8 * UNIT + 32)
+    stride = (16 if states == STATES[-1] else 24) if alone else 8
+    raw = 2 * (3 * UNIT + 2 * states) * stride * 2
+    lanes, prepared = 2 * (1 if alone else states // 8), 4 * (2 if alone else 1)
+    return UNIT_WARPS * (raw + 512 * lanes + 640 * prepared + 8 * UNIT + 16)
 
 
 def _fields(

@@ -251,6 +251,25 @@ def test_lanes_fill_the_chip_and_no_more(batch, channels, states, lanes):
     assert scan_device.lanes_per_channel(batch, channels, states, "bf16", 132) == lanes
 
 
+@pytest.mark.parametrize(
+    ("batch", "channels", "states", "turns"),
+    # 132 SMs want 1,584 warps of 16 channels: 8 x 4096 channels are 2,048; one 4096 is 256, which 8
+    # warps a unit make 2,048 again. With more than 16 states a warp stays alone.
+    [(8, 4096, 16, 1), (4, 4096, 16, 2), (1, 4096, 16, 8), (1, 40, 8, 8), (1, 4096, 64, 1)],
+)
+def test_warps_take_turns_where_channels_are_few(batch, channels, states, turns):
+    """No more warps share a unit of channels than the chip has room for."""
+    units = batch * -(-channels // scan_device.UNIT)
+
+    assert scan_device.turns_of_warps(units, states, 132) == turns
+
+
+def test_16_bit_data_run_on_tensor_cores_and_fp32_does_not():
+    """11 bits of the state reach an output of rung 4."""
+    assert scan_device.best_rung("bf16") == scan_device.best_rung("fp16") == scan_device.RUNGS[3]
+    assert scan_device.best_rung("fp32") == scan_device.RUNGS[2]
+
+
 def test_the_sequence_is_split_last():
     """4096 channels on 8 lanes fill 132 SMs: one segment; 256 channels do not: 13 of them."""
     assert scan_device.segment_tokens(4096 * 8, 65536, 132) == 65536
