@@ -130,9 +130,14 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
         limit=2e-5,
         reason="states never leave fp32; the polynomial of degree 4 errs by 1.1e-5 |f| at most",
     ),
+    ("delta_rule", "repeat"): Tolerance(
+        metric="mismatches",
+        limit=0.0,
+        reason="states are handed over in fp32 and chunks begin where they began",
+    ),
     **{
         (operator, kind): rule
-        for operator in ("gla", "ssd")
+        for operator in ("delta_rule", "gla", "ssd")
         for kind, rule in {
             "fp32": Tolerance(
                 metric="relative_rms", limit=1e-5, reason="fp32 recurrence, 2**-24 per step"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.workload import LinearAttention, SelectiveScan, Ssd, Workload
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
 from refkernels.int8_gemm.peers import _on_current_stream
 
 Call = Callable[[int], None]
@@ -41,6 +41,9 @@ def _all(w: Workload) -> Iterator[MixerPeer]:
     if isinstance(w, LinearAttention):
         name = {"vector": "chunk_gla", "scalar": "chunk_simple_gla", "none": "chunk_linear_attn"}
         yield MixerPeer(kernel=f"fla.{name[w.gate]}", package="fla", build=_fla(w))
+    if isinstance(w, DeltaRule):
+        form = "chunk_gated_delta_rule" if w.gated else "chunk_delta_rule"
+        yield MixerPeer(kernel=f"fla.{form}", package="fla", build=_delta(w))
     if isinstance(w, Ssd):
         yield MixerPeer(
             kernel="mamba_ssm.mamba_chunk_scan_combined", package="mamba_ssm", build=_ssd(w)
@@ -123,6 +126,43 @@ def _fla(w: LinearAttention) -> Callable[[int], Call]:
             if shape is not None:
                 x = (*x, torch.nn.functional.logsigmoid(_normal(*shape)))
             inputs.append(x)
+        return _rotating(run, inputs)
+
+    return build
+
+
+def _delta(w: DeltaRule) -> Callable[[int], Call]:
+    """FLA on keys that it need not normalise; it shares keys among value heads as we do."""
+    b, t, kh, h = _sizes(w.batch, w.seq_len, w.key_heads, w.value_heads)
+    dk, dv = _sizes(w.key_dim, w.value_dim)
+
+    def build(sets: int) -> Call:
+        from torch.nn.functional import logsigmoid, normalize
+
+        def run(q: Any, k: Any, v: Any, beta: Any, g: Any) -> object:
+            result: object
+            if w.gated:
+                from fla.ops.gated_delta_rule import chunk_gated_delta_rule
+
+                result = chunk_gated_delta_rule(
+                    q=q, k=k, v=v, g=g, beta=beta, output_final_state=True
+                )
+            else:
+                from fla.ops.delta_rule import chunk_delta_rule
+
+                result = chunk_delta_rule(q=q, k=k, v=v, beta=beta, output_final_state=True)
+            return result
+
+        inputs = [
+            (
+                normalize(_normal(b, t, kh, dk), dim=-1),
+                normalize(_normal(b, t, kh, dk), dim=-1),
+                _normal(b, t, h, dv),
+                _normal(b, t, h).sigmoid(),
+                logsigmoid(_normal(b, t, h)),
+            )
+            for _ in range(sets)
+        ]
         return _rotating(run, inputs)
 
     return build

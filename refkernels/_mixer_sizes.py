@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfmodel.workload import LinearAttention, SelectiveScan, Ssd, Workload
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
 
 
 def _scans(dtype: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload, ...]:
@@ -30,6 +30,19 @@ def _ssds(*sizes: tuple[int, int, int, int]) -> tuple[Workload, ...]:
     )
 
 
+def _deltas(
+    *sizes: tuple[int, int, int, int, int, int], gated: bool = True
+) -> tuple[Workload, ...]:
+    """Batch, length, key heads, value heads, key and value dimension."""
+    return tuple(
+        DeltaRule(
+            batch=b, seq_len=t, key_heads=k, value_heads=h, key_dim=dk, value_dim=dv, gated=gated
+        )
+        for b, t, k, h, dk, dv in sizes
+    )
+
+
+_STEP_DIMS = ((64, 64), (128, 128), (64, 192))
 _GLA_SHORT = tuple((1, t, 2, dk, dv) for t in (1, 16, 63, 65) for dk, dv in ((64, 64), (128, 128)))
 
 MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
@@ -74,6 +87,22 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
             "vector", *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192))
         ),
     ),
+    "delta_rule": (
+        (
+            *_deltas((2, 8192, 16, 16, 128, 128), gated=False),
+            *_deltas((1, 32768, 8, 32, 128, 128), (1, 8192, 8, 32, 128, 128)),
+            *_deltas((2, 8192, 16, 16, 128, 128), (4, 8192, 8, 32, 128, 128)),
+        ),
+        (
+            *_deltas(*((1, t, 1, 2, d, d) for t in (16, 63, 65) for d in (64, 128))),
+            *_deltas((2, 130, 2, 2, 64, 128), (1, 200, 1, 5, 128, 64), (1, 64, 2, 4, 128, 256)),
+            *_deltas((2, 129, 2, 2, 64, 64), (1, 321, 1, 1, 128, 128), gated=False),
+        ),
+    ),
+    "delta_rule_step": (
+        _deltas((256, 1, 16, 16, 128, 128), (256, 1, 8, 32, 128, 128)),
+        _deltas(*((b, 1, k, 2, dk, dv) for b in (1, 3) for k in (1, 2) for dk, dv in _STEP_DIMS)),
+    ),
     "ssd": (
         _ssds((8, 4096, 80, 128)),
         _ssds(*((1, t, 4, n) for t in (1, 16, 63, 65, 130) for n in (64, 128))),
@@ -95,6 +124,22 @@ _LINEAR_GRID = (
 )
 
 GRIDS: dict[str, tuple[Workload, ...]] = {
+    "delta_rule": (
+        *_deltas(*((1, t, 8, 32, 128, 128) for t in (512, 1024, 2048, 4096, 16384, 65536))),
+        *_deltas(*((1, 8192, k, h, 128, 128) for k, h in ((1, 4), (2, 8), (4, 16), (16, 32)))),
+        *_deltas(*((b, 2048, 8, 32, 128, 128) for b in (1, 2, 3, 4, 8, 16))),
+        *_deltas(*((16384 // t, t, 16, 16, 128, 128) for t in (1024, 2048, 4096, 16384))),
+        *_deltas(*((16384 // t, t, 32, 32, 64, 64) for t in (1024, 4096, 16384))),
+        *_deltas((2, 8192, 16, 16, 64, 128), (2, 8192, 8, 8, 128, 256)),
+        *_deltas(*((16384 // t, t, 16, 16, 128, 128) for t in (2048, 16384)), gated=False),
+        *_deltas((4, 4096, 32, 32, 64, 64), gated=False),
+    ),
+    "delta_rule_step": (
+        *_deltas(*((b, 1, 8, 32, 128, 128) for b in (1, 8, 32, 64, 128, 512))),
+        *_deltas(*((b, 1, 16, 16, 128, 128) for b in (1, 32, 128))),
+        *_deltas((256, 1, 32, 32, 64, 64)),
+        *_deltas((256, 1, 16, 16, 128, 128), gated=False),
+    ),
     "gla": (
         *_linear("vector", *_LINEAR_GRID),
         *_linear("scalar", *_LINEAR_GRID),

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from refkernels._compile import compile_kernel, device_capability, runs_on
 from refkernels._sources import kernel_source, read_spec
+from refkernels.delta_rule import device as delta
 from refkernels.gla.device import KEY_DIMS
 from refkernels.selective_scan.device import (
     MOST_SHARE,
@@ -61,13 +62,19 @@ def linear_variants() -> Iterator[Job]:
     yield "gla/04_chunk_scalar.cu", {"DK": 128, "DV": 128, "HEADS": 2, "SSD": 1}
 
 
+def delta_variants() -> Iterator[Job]:
+    """Key dimensions of each launch of the delta rule."""
+    for dk, name in itertools.product(delta.KEY_DIMS, ("02_prepare", *delta.RUNGS)):
+        yield f"delta_rule/{name}.cu", {"DK": dk}
+
+
 def compile_variants(arch: str | None = None) -> Iterator[tuple[Job, int]]:
     """Compile everything for ``arch`` ("sm_90a"; default: the device) on all cores; yields each job
     with the bytes its kernels spill."""
     capability = arch.strip("sm_a") if arch else device_capability()
     jobs = [
         job
-        for job in (*scan_variants(), *linear_variants())
+        for job in (*scan_variants(), *linear_variants(), *delta_variants())
         if runs_on(read_spec(kernel_source(job[0])).archs, capability)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

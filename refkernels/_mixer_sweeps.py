@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from perfmodel.workload import LinearAttention, SelectiveScan, Ssd
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd
 from refkernels._check import Gate, generator, random_normal
 from refkernels._compile import device_capability
+from refkernels.delta_rule import device as delta_device
+from refkernels.delta_rule import problem as delta
 from refkernels.gla import problem as linear
 from refkernels.gla.device import RUNGS as LINEAR_RUNGS
 from refkernels.selective_scan import problem as scan
@@ -125,8 +127,40 @@ def duals() -> Iterator[Case]:
         yield f"{rung} {w.to_dict()}", dual.gate_ssd(s, rung, initial)
 
 
+def deltas() -> Iterator[Case]:
+    """Delta rule: with and without gates of all strengths, grouped keys; every tenth case in three
+    calls."""
+    import cupy
+
+    sizes, rng = np.random.default_rng(14), generator(14, cupy)
+    for index in range(CASES):
+        key_heads = int(sizes.integers(1, 4))
+        w = DeltaRule(
+            batch=int(sizes.integers(1, 4)),
+            seq_len=_length(sizes, index),
+            key_heads=key_heads,
+            value_heads=key_heads * int(sizes.choice((1, 1, 2, 4, 5))),
+            key_dim=int(sizes.choice((64, 128))),
+            value_dim=int(sizes.choice((64, 128, 192, 256))),
+            gated=index % 4 != 3,
+        )
+        strength = float(sizes.choice((0.05, 1.0, 1.0, 20.0)))
+        arrays = delta.random_arrays(rng, w, gate=strength)
+        batch, length, _, heads, dk, dv = delta.sizes(w)
+        initial = random_normal(rng, (batch, heads, dk, dv)) if index % 2 else None
+        rung = None if length < delta_device.SHORT else delta_device.RUNGS[1 + index % 4]
+        gate = delta.gate_delta(arrays, rung, initial=initial)
+        yield f"{rung} strength={strength} {w.to_dict()}", gate
+        if index % 10 == 9 and length > 128:
+            yield (
+                f"three calls, {rung} {w.to_dict()}",
+                delta.gate_three_calls(arrays, rung, initial),
+            )
+
+
 SWEEPS: dict[str, Callable[[], Iterator[Case]]] = {
     "selective_scan": scans,
+    "delta_rule": deltas,
     "gla": linears,
     "ssd": duals,
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.errors import UnknownName
-from perfmodel.workload import LinearAttention, SelectiveScan, Ssd, Workload
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
 
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
@@ -27,9 +27,11 @@ def work(w: Workload) -> Work:
         return _scan(w)
     if isinstance(w, LinearAttention):
         return _linear(w)
+    if isinstance(w, DeltaRule):
+        return _delta(w)
     if isinstance(w, Ssd):
         return _ssd(w)
-    raise UnknownName("mixer", w.op, ("selective_scan", "linear_attention", "ssd"))
+    raise UnknownName("mixer", w.op, ("delta_rule", "selective_scan", "linear_attention", "ssd"))
 
 
 def _numbers(*values: Any) -> list[float]:
@@ -54,6 +56,20 @@ def _linear(w: LinearAttention) -> Work:
     states = b * h * dk * dv * 4 * (2 if t == 1 else 1)
     moved = b * t * h * (2 * dk + 2 * dv + gates) * _BYTES[w.dtype] + states
     return Work(flops=b * t * h * each, moved_bytes=moved)
+
+
+def _delta(w: DeltaRule) -> Work:
+    """Chunked, in WY form: ``4 C dk`` per key head, ``2 C (dk + dv) + C^2 / 3 + 2 C dv + 6 dk dv``
+    per value head; a step: 7 (without a gate 6) per state element."""
+    b, t, kh, h = _numbers(w.batch, w.seq_len, w.key_heads, w.value_heads)
+    dk, dv, chunk = _numbers(w.key_dim, w.value_dim, w.chunk)
+    c = min(chunk, t)
+    own = 2 * c * (dk + dv) + c * c / 3 + 2 * c * dv + 6 * dk * dv
+    each = h * (7 if w.gated else 6) * dk * dv if t == 1 else kh * 4 * c * dk + h * own
+    states = b * h * dk * dv * 4 * (2 if t == 1 else 1)
+    scalars = 2 if w.gated else 1
+    moved = b * t * (2 * kh * dk + h * (2 * dv + scalars)) * _BYTES[w.dtype] + states
+    return Work(flops=b * t * each, moved_bytes=moved)
 
 
 def _ssd(w: Ssd) -> Work:

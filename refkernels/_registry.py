@@ -323,6 +323,16 @@ OPERATORS: tuple[Operator, ...] = (
     _mixer("selective_scan_step", "selective_scan.problem:StepProblem", "step"),
     _mixer("gla", "gla.problem:GlaProblem", *_CHUNK_RUNGS, host="HostGlaProblem"),
     _mixer("gla_step", "gla.problem:GlaProblem", "01_recurrent"),
+    _mixer(
+        "delta_rule",
+        "delta_rule.problem:DeltaProblem",
+        "02_chunk",
+        "03_wgmma",
+        "04_wgmma_concurrent",
+        "05_wgmma_roles",
+        host="HostDeltaProblem",
+    ),
+    _mixer("delta_rule_step", "delta_rule.problem:DeltaProblem", "01_recurrent"),
     _mixer("ssd", "ssd.problem:SsdProblem", *_CHUNK_RUNGS, host="HostSsdProblem"),
     _mixer("ssd_step", "ssd.problem:SsdProblem", "01_recurrent"),
     Operator(

@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from perfmodel.errors import PerfModelError
-from perfmodel.workload import Elementwise, LinearAttention, SelectiveScan, Ssd, Workload
+from perfmodel.workload import (
+    DeltaRule,
+    Elementwise,
+    LinearAttention,
+    SelectiveScan,
+    Ssd,
+    Workload,
+)
 from refkernels._check import Gate
 from refkernels._mixer_peers import peers
 from refkernels._mixer_sizes import GRIDS
@@ -111,7 +118,7 @@ def _checked(operator: str) -> Callable[[], Iterator[Row]]:
 
 
 def _timed(operator: str) -> Callable[[], Iterator[Row]]:
-    """Every rung of an operator on its timed workloads, then the peers on the same."""
+    """Every rung of an operator on its timed workloads, beside our copy where it is a step."""
 
     def job() -> Iterator[Row]:
         found = _operator(operator)
@@ -119,7 +126,18 @@ def _timed(operator: str) -> Callable[[], Iterator[Row]]:
             for variant in found.variants:
                 if variant.where == "device":
                     yield _rung(variant, workload, TIMED_S)
-            yield from _copy(workload) if _length(workload) == 1 else _peers(workload)
+            if _length(workload) == 1:
+                yield from _copy(workload)
+
+    return job
+
+
+def _peered(operator: str) -> Callable[[], Iterator[Row]]:
+    """What others offer, on an operator's timed workloads; Triton kernels tune themselves first."""
+
+    def job() -> Iterator[Row]:
+        for workload in _operator(operator).timed:
+            yield from _peers(workload)
 
     return job
 
@@ -189,7 +207,7 @@ def _peers(workload: Workload) -> Iterator[Row]:
 
 
 def _length(workload: Workload) -> int:
-    assert isinstance(workload, SelectiveScan | LinearAttention | Ssd)
+    assert isinstance(workload, SelectiveScan | LinearAttention | DeltaRule | Ssd)
     return int(np.asarray(workload.seq_len))
 
 
@@ -235,13 +253,19 @@ JOBS: dict[str, Callable[[], Iterator[Row]]] = {
             "selective_scan_16_bits",
             "selective_scan",
             "gla",
+            "delta_rule",
             "ssd",
             "selective_scan_step",
             "gla_step",
+            "delta_rule_step",
             "ssd_step",
         )
     },
     **{f"grid_{name}": _grid(name) for name in GRIDS},
+    **{
+        f"peers_{name}": _peered(name)
+        for name in ("selective_scan_16_bits", "gla", "delta_rule", "ssd")
+    },
 }
 """Name -> what it does; each in a process of its own."""
 

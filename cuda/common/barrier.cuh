@@ -204,6 +204,17 @@ __device__ __forceinline__ void await(u32* flag) {
     *flag = 0;
 }
 
+// What a signalling block wrote before is seen after the load that reads the signal; by the copy engine
+// after fence_async(), too.
+__device__ __forceinline__ u32 load_acquire(const u32* word) {
+    u32 value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+}
+
+// Orders ordinary accesses to device and shared memory and those of the copy engine around it.
+__device__ __forceinline__ void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
 // One barrier of all blocks of a cooperative launch. `counter` starts at 0 and only grows, by the
 // number of blocks per use, so it needs no reset between uses within a launch.
 __device__ __forceinline__ void grid_barrier(u32* counter, u32 blocks) {

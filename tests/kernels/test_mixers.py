@@ -1,4 +1,4 @@
-"""Selective scan, gated linear attention and SSD: definitions, launch plans, CUDA gates."""
+"""Selective scan, linear attention, delta rule and SSD: definitions, launch plans, CUDA gates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import pytest
 
 from perfmodel.errors import BadValue, UnknownName
 from perfmodel.ops import count
-from perfmodel.workload import Gemm, LinearAttention, SelectiveScan, Ssd
+from perfmodel.workload import DeltaRule, Gemm, LinearAttention, SelectiveScan, Ssd
 from refkernels._mixer_work import work
+from refkernels.delta_rule import device as delta_device
+from refkernels.delta_rule import host as delta_host
+from refkernels.delta_rule import naive as delta
 from refkernels.gla import device as gla_device
 from refkernels.gla import naive as gla
 from refkernels.gla import oracle as gla_oracle
@@ -140,12 +143,93 @@ def test_ssd_is_a_scan_whose_channels_share_their_decay():
     assert h.transpose(0, 1, 3, 2).reshape(1, 6, 4) == pytest.approx(state)
 
 
+def delta_inputs(rng, heads=2, key_heads=2, length=6, dk=8, dv=4):
+    q, k = rng.normal(size=(2, 1, length, key_heads, dk))
+    k /= np.linalg.norm(k, axis=-1, keepdims=True)
+    beta, g = rng.uniform(size=(2, 1, length, heads))
+    return q, k, rng.normal(size=(1, length, heads, dv)), beta, -g
+
+
+def test_delta_rule_by_hand():
+    """k = 1: v = 8, beta = 1/2: S = 4; then gate 1/2: S = 2, error (6 - 2) / 2: S = 4; o = q S."""
+    ones = np.ones((1, 2, 1, 1))
+    v = np.array([8.0, 6.0]).reshape(1, 2, 1, 1)
+    g = np.log([1.0, 0.5]).reshape(1, 2, 1)
+    o, state = delta.delta_rule(3 * ones, ones, v, np.full((1, 2, 1), 0.5), g, scale=1.0)
+
+    assert o.ravel() == pytest.approx([12.0, 12.0])
+    assert state.ravel() == pytest.approx([4.0])
+
+
+def test_a_key_written_again_keeps_the_last_value():
+    """beta = 1 replaces what was stored under the key: the state has v_2 there, not v_1 + v_2."""
+    rng = np.random.default_rng(2)
+    _, k, v, beta, _ = delta_inputs(rng, length=2)
+    k[:, 1] = k[:, 0]
+    _, state = delta.delta_rule(k, k, v, np.ones_like(beta))
+
+    assert np.einsum("hk,hkv->hv", k[0, 1], state[0]) == pytest.approx(v[0, 1])
+
+
+def test_delta_rule_of_orthogonal_keys_is_linear_attention():
+    """Nothing is stored under a new direction, so nothing is taken away: v is scaled by beta."""
+    rng = np.random.default_rng(3)
+    q, k, v, beta, g = delta_inputs(rng, length=8)
+    k[0] = np.linalg.qr(rng.normal(size=(2, 8, 8)))[0].transpose(1, 0, 2)
+    o, state = delta.delta_rule(q, k, v, beta, g)
+    same, end = gla.gla(q, k, beta[..., None] * v, g)
+
+    assert o == pytest.approx(same)
+    assert state == pytest.approx(end)
+
+
+def test_grouped_keys_are_repeated_keys():
+    """Value heads 0-2 use key head 0, 3-5 key head 1; no gate is a gate of 0."""
+    rng = np.random.default_rng(4)
+    q, k, v, beta, g = delta_inputs(rng, heads=6)
+    wide = [np.repeat(x, 3, axis=2) for x in (q, k)]
+
+    assert (delta.delta_rule(q, k, v, beta, g)[0] == delta.delta_rule(*wide, v, beta, g)[0]).all()
+    assert (delta.delta_rule(q, k, v, beta)[0] == delta.delta_rule(q, k, v, beta, 0 * g)[0]).all()
+
+
+def test_delta_rule_on_the_host_starts_from_a_state():
+    """Two calls of the numba kernel are one; grouped keys, gates."""
+    rng = np.random.default_rng(5)
+    x = [a.astype(np.float32) for a in delta_inputs(rng, heads=4)]
+    o, state = delta_host.delta_rule(*x)
+    first, middle = delta_host.delta_rule(*(a[:, :4] for a in x))
+    rest, end = delta_host.delta_rule(*(a[:, 4:] for a in x), initial=middle)
+
+    assert np.concatenate([first, rest], axis=1) == pytest.approx(o)
+    assert end == pytest.approx(state)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_compiled_delta_rule_in_fp64_is_the_definition(gated):
+    """What gates hold kernels to agrees with ``naive`` to rounding, from a state, with groups."""
+    rng = np.random.default_rng(6)
+    q, k, v, beta, g = delta_inputs(rng, heads=4, length=9)
+    g = g if gated else None
+    initial = rng.normal(size=(1, 4, 8, 4))
+    o, state = delta_host.delta_rule(q, k, v, beta, g, initial=initial)
+    expected, end = delta.delta_rule(q, k, v, beta, g, initial=initial)
+
+    assert o.dtype == np.float64
+    assert o == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    assert state == pytest.approx(end, rel=1e-12, abs=1e-13)
+
+
 @pytest.mark.parametrize(
     ("call", "field"),
     [
         (lambda: scan.check_shapes(scan_inputs(skip=np.ones(2))), "skip"),
         (lambda: gla.check_shapes(*np.zeros((2, 1, 2, 1, 4)), np.zeros((1, 3, 1, 4)), None), "v"),
         (lambda: gla_device.check_dims(96, 64), "q"),
+        (lambda: delta_device.check_dims(96, 64), "q"),
+        (lambda: delta_device.check_dims(64, 100), "v"),
+        (lambda: delta.check_shapes(*np.zeros((2, 1, 2, 2, 4)), np.zeros((1, 2, 3, 4)), 0, 0), "v"),
+        (lambda: delta.check_shapes(*np.zeros((3, 1, 2, 1, 4)), np.zeros((1, 2)), None), "beta"),
         (lambda: gla_device.check_dims(64, 100), "v"),
     ],
 )
@@ -201,6 +285,9 @@ def test_the_sequence_is_split_last():
         SelectiveScan(batch=3, seq_len=1, channels=64, state=8, gated=False),
         LinearAttention(batch=2, seq_len=8192, heads=16, key_dim=128, value_dim=128),
         LinearAttention(batch=2, seq_len=1, heads=2, key_dim=64, value_dim=128, gate="scalar"),
+        DeltaRule(batch=1, seq_len=8192, key_heads=8, value_heads=32, key_dim=128, value_dim=64),
+        DeltaRule(batch=1, seq_len=50, key_heads=2, key_dim=64, value_dim=128, gated=False),
+        DeltaRule(batch=3, seq_len=1, key_heads=2, value_heads=4, key_dim=64, value_dim=64),
         Ssd(batch=8, seq_len=4096, heads=80, chunk=64),
         Ssd(batch=8, seq_len=1, heads=80),
     ],
@@ -220,7 +307,7 @@ def test_work_of_other_operators_is_refused():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("operator", ["selective_scan", "gla", "ssd"])
+@pytest.mark.parametrize("operator", ["selective_scan", "gla", "delta_rule", "ssd"])
 def test_first_random_cases_pass(operator):
     """Thirty of the benchmark's random cases on the device, every rung among them."""
     from itertools import islice

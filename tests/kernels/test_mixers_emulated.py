@@ -9,8 +9,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perfmodel.workload import LinearAttention, SelectiveScan, Ssd
-from refkernels._check import generator, random_normal, relative_rms, widen
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd
+from refkernels._check import (
+    generator,
+    judge,
+    narrow_bf16,
+    random_normal,
+    relative_rms,
+    widen,
+)
+from refkernels.delta_rule import device as delta_device
+from refkernels.delta_rule import problem as delta
 from refkernels.gla import device as gla_device
 from refkernels.gla import problem as gla
 from refkernels.selective_scan import device as scan_device
@@ -222,6 +231,88 @@ def test_gla_token_by_token(monkeypatch, kind):
     gate = gla.gate_gla(gla_arrays(2, 5, 2, 64, 192, kind, 1.0), None)
 
     assert gate.passed, gate
+
+
+# ---------------------------------------------------------------- delta rule
+
+
+def delta_arrays(batch, length, key_heads, heads, dk, dv, gate):
+    w = DeltaRule(
+        batch=batch, seq_len=length, key_heads=key_heads, value_heads=heads, key_dim=dk,
+        value_dim=dv, gated=gate is not None,
+    )  # fmt: skip
+    return delta.random_arrays(generator(length + dk), w, gate=gate or 1.0)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 64, 1, 1, 64, 64),
+        (2, 65, 1, 2, 64, 64),
+        (1, 130, 2, 2, 64, 128),
+        (1, 63, 1, 5, 128, 64),
+        (1, 17, 1, 1, 128, 192),
+    ],
+)
+@pytest.mark.parametrize("gate", [None, 0.05, 20.0])
+def test_delta_chunks(monkeypatch, shape, gate):
+    """T and A, then the walk: one to five heads on a key, ragged ends, an initial state."""
+    simt.install(monkeypatch, order=int(gate is None))
+    monkeypatch.setattr(delta, "CHECKED_GROUPS", shape[2])
+    batch, _, _, heads, dk, dv = shape
+    initial = random_normal(generator(1), (batch, heads, dk, dv))
+
+    gate = delta.gate_delta(delta_arrays(*shape, gate), "02_chunk", initial=initial)
+
+    assert gate.passed, gate
+
+
+def test_delta_keys_that_resemble_each_other(monkeypatch):
+    """The state stays within its tolerance where T is a small difference of large numbers."""
+    simt.install(monkeypatch)
+    arrays = delta_arrays(1, 128, 1, 1, 64, 64, 0.05)
+    near = widen(arrays["k"], "bf16") + random_normal(generator(2), (1, 1, 1, 64), scale=0.1)
+    arrays["k"] = narrow_bf16(near / np.linalg.norm(near, axis=-1, keepdims=True))
+    _, state = delta_device.delta_rule(**arrays, rung="02_chunk")
+    _, expected = delta.naive.delta_rule(**delta.head_slice(arrays, 1))
+
+    assert judge("delta_rule", "state", state, expected).passed
+
+
+def test_three_delta_calls_are_one(monkeypatch):
+    """States handed over at chunk boundaries give the one call's bits."""
+    simt.install(monkeypatch)
+
+    gate = delta.gate_three_calls(delta_arrays(1, 160, 1, 1, 64, 64, 1.0), "02_chunk")
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 1, 2, 64, 192), (1, 15, 2, 2, 128, 64)])
+@pytest.mark.parametrize("gate", [None, 1.0, 20.0])
+def test_delta_token_by_token(monkeypatch, shape, gate):
+    """Sequences too short for a chunk, from zeros and from a state."""
+    simt.install(monkeypatch, order=int(gate is None))
+    batch, _, _, heads, dk, dv = shape
+    initial = random_normal(generator(1), (batch, heads, dk, dv)) if gate else None
+
+    gate = delta.gate_delta(delta_arrays(*shape, gate), None, initial=initial)
+
+    assert gate.passed, gate
+
+
+def test_delta_step_in_place(monkeypatch):
+    """The decode step writes the state that it read."""
+    simt.install(monkeypatch)
+    arrays = delta_arrays(2, 1, 1, 2, 64, 64, 1.0)
+    state = random_normal(generator(1), (2, 2, 64, 64))
+    before = state.copy()
+    x = delta_device.bind(**arrays, initial=state)
+    out, _ = delta_device.empty_outputs(x)
+    delta_device.prepare(x, out, final=state)()
+    o, after = delta.naive.delta_rule(**delta.head_slice(arrays, 1), initial=before)
+
+    assert delta.worse(widen(out, "bf16"), o, state, after).passed
 
 
 # ---------------------------------------------------------------- SSD

@@ -22,13 +22,14 @@ import pytest
 from refkernels import _plan
 from refkernels._launch import STORAGE, params_struct
 from refkernels._sources import data_dir, kernel_source, read_spec, source_digest
+from refkernels.delta_rule import device as delta_device
 from refkernels.gla import device as gla_device
 from refkernels.selective_scan import device as scan_device
 from refkernels.ssd import device as ssd_device
 
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++20", "-O1", "-shared", "-fPIC", "-Wno-unknown-pragmas", "-fno-strict-aliasing")
-DEVICES = (gla_device, scan_device, ssd_device)
+DEVICES = (delta_device, gla_device, scan_device, ssd_device)
 SMS = 4
 
 
@@ -67,7 +68,8 @@ class Emulated:
 
     order = 0
 
-    def __init__(self, source, entry, grid, fields, defines, smem=0):
+    def __init__(self, source, entry, grid, fields, defines, smem=0, maps=()):
+        assert not maps, "descriptors are the other emulation's"
         addresses = {
             name: np.uint64(0 if x is None else x.ctypes.data)
             if x is None or isinstance(x, np.ndarray)

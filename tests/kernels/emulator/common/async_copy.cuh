@@ -31,4 +31,9 @@ void copy_async_wait() {
     }
 }
 
+inline void copy_async_wait_all() {
+    copy_async_commit();
+    copy_async_wait<0>();
+}
+
 }  // namespace ptx

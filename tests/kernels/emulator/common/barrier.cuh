@@ -9,6 +9,8 @@ inline void mbarrier_init(u64* barrier, u32 arrivals) {
 }
 inline void fence_mbarrier_init() {}
 inline void fence_async_shared() {}
+inline void fence_async() {}
+inline u32 load_acquire(const u32* word) { return *word; }
 
 inline void mbarrier_arrive(u64* barrier) {
     emulator::MBarrier& b = emulator::mbarrier(barrier);

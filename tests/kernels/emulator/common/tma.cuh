@@ -41,6 +41,19 @@ inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, i
     emulator::block.late.push_back({3, copy});
 }
 
+// Contiguous bytes, as late as a tile.
+inline void bulk_load(void* smem, const void* global, u32 bytes, u64* barrier) {
+    if (smem_address(smem) % 16 || reinterpret_cast<std::uintptr_t>(global) % 16 || bytes % 16)
+        emulator::fail("a bulk copy is misaligned");
+    std::memset(smem, 0xff, bytes);
+    emulator::block.late.push_back({3, [=] {
+        std::memcpy(smem, global, bytes);
+        emulator::MBarrier& b = emulator::mbarrier(barrier);
+        b.bytes -= bytes;
+        emulator::settle(b);
+    }});
+}
+
 // A store reads shared memory when it is waited for; elements outside are left as they are.
 inline void tma_store_4d(const TensorMap* map, const void* smem, int x, int y, int z, int w) {
     const TensorMap m = *map;

@@ -1,0 +1,356 @@
+// T and A of all chunks: a block has one chunk of one key head and, one after another, the heads that
+// share it. Once per block: K K^T and Q K^T, their 10 blocks of 16 x 16 on and below the diagonal.
+// Then a warp per head inverts I + L, another (or the same, later) scales A.
+//
+// The inverse, by blocks of 16 x 16: those on the diagonal by forward substitution in fp32, a lane per
+// column; below, T_rc = -T_rr sum_m L_rm T_mc. With the operands of mma.sync in registers, a product
+// X Y^T takes X and Y as accumulators hold them, so the sum is computed transposed:
+//
+//     Z^T = sum_m T_mc^T L_rm^T        T_rc = -T_rr (Z^T)^T
+//
+// A float is split into two bf16 (16 bits in all) and a product is three: keys that resemble each
+// other make L large, and T is then a small difference.
+#pragma once
+#include "common/barrier.cuh"
+#include "delta_rule/tiles.cuh"
+
+constexpr int kPrepareThreads = 128;
+constexpr int kPrepareWarps = kPrepareThreads / kWarp;
+constexpr int kSide = 16;                 // of a block
+constexpr int kSides = kChunk / kSide;
+constexpr int kLower = kSides * (kSides + 1) / 2;  // blocks on and below the diagonal
+constexpr int kPitch = 24;                // floats: pairs of 8 rows meet all banks
+constexpr int kInversePitch = 20;        // floats: 16-byte units, columns meet different banks
+constexpr int kInverse = kSide * kInversePitch + 16;  // two blocks side by side meet all banks
+constexpr int kKept = 7;  // blocks of T that a warp needs at a time
+constexpr int kTasks = 2 * kLower / kPrepareWarps;
+
+// A block of 16 x 16 as accumulators hold it, and its two halves as operands.
+using Block = float[8];
+struct Split {
+    u32 high[4], low[4];
+};
+
+struct PrepareShared {
+    union {
+        struct {
+            KeyTile k, q;
+        } keys;
+        float products[2][kLower][kSide * kPitch];  // K K^T, Q K^T
+    };
+    alignas(16) float inverse[kPrepareWarps][kKept][kInverse];  // T's blocks, see slot_of
+    float sum[kPrepareWarps][kChunk];  // G_i, per head
+    float beta[kPrepareWarps][kChunk];
+};
+
+__device__ __forceinline__ int lower(int row, int col) { return row * (row + 1) / 2 + col; }
+
+// Row and column, within a block, of element i of a lane's Block.
+__device__ __forceinline__ int block_row(int i, int lane = lane_index()) {
+    return lane / 4 + i % 4 / 2 * 8;
+}
+__device__ __forceinline__ int block_col(int i, int lane = lane_index()) {
+    return i / 4 * 8 + lane % 4 * 2 + i % 2;
+}
+
+__device__ __forceinline__ Split split(const Block& x) {
+    Split s;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const float a = x[2 * i], b = x[2 * i + 1];
+        s.high[i] = pack_bf16(a, b);
+        s.low[i] = pack_bf16(a - bf16_low(s.high[i]), b - bf16_high(s.high[i]));
+    }
+    return s;
+}
+
+// d += x y^T.
+__device__ __forceinline__ void add_product(Block& d, const u32 (&x)[4], const u32 (&y)[4]) {
+    const u32 b[4] = {y[0], y[2], y[1], y[3]};
+    multiply(d, 0, x, b);
+}
+
+__device__ __forceinline__ void add_product(Block& d, const Split& x, const Split& y) {
+    add_product(d, x.high, y.high);
+    add_product(d, x.high, y.low);
+    add_product(d, x.low, y.high);
+}
+
+__device__ __forceinline__ Split negated(Split x) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x.high[i] ^= 0x80008000u, x.low[i] ^= 0x80008000u;
+    return x;
+}
+
+// A block may have several workers of kPrepareThreads, a chunk each.
+__device__ __forceinline__ int worker_warp() { return warp_index() % kPrepareWarps; }
+__device__ __forceinline__ void meet() {
+    ptx::named_barrier_sync(1 + warpgroup_index(), kPrepareThreads);
+}
+
+// K K^T and Q K^T into `products`, whose place the keys leave.
+__device__ __forceinline__ void multiply_keys(PrepareShared& s) {
+    float sums[kTasks][8] = {};
+#pragma unroll 1
+    for (int d = 0; d < kDk; d += 16)  // the tasks side by side: none waits for its own sums
+#pragma unroll
+        for (int task = 0; task < kTasks; ++task) {
+            const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
+            const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
+            const KeyTile& left = index < kLower ? s.keys.k : s.keys.q;
+            u32 a[4], b[4];
+            load_a(a, left.panel[d / kPanel], row * kSide, d % kPanel);
+            load_b_transposed(b, s.keys.k.panel[d / kPanel], d % kPanel, col * kSide);
+            multiply(sums[task], 0, a, b);
+        }
+    meet();
+#pragma unroll
+    for (int task = 0; task < kTasks; ++task) {
+        const int index = task * kPrepareWarps + worker_warp();
+        float* to = s.products[index / kLower][index % kLower];
+#pragma unroll
+        for (int i = 0; i < 8; i += 2)
+            *reinterpret_cast<float2*>(to + block_row(i) * kPitch + block_col(i)) =
+                make_float2(sums[task][i], sums[task][i + 1]);
+    }
+}
+
+// A warp: sums of gates and beta of one head, two tokens a lane.
+__device__ __forceinline__ void sum_gates(PrepareShared& s, const Problem& p, int batch, int t,
+                                          int head) {
+    const int lane = lane_index(), slot = worker_warp();
+    float gate[2] = {}, beta[2] = {};
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        const int token = t + 2 * lane + i;
+        if (token >= p.length) continue;
+        const size_t from = token_row(batch, token, p.length, head, p.heads);
+        gate[i] = p.g ? from_bf16(p.g[from]) * kLog2e : 0.f;
+        beta[i] = from_bf16(p.beta[from]);
+    }
+    float sum = gate[0] + gate[1];
+#pragma unroll
+    for (int by = 1; by < kWarp; by *= 2) {
+        const float below = __shfl_up_sync(kFullMask, sum, by);
+        if (lane >= by) sum += below;
+    }
+    s.sum[slot][2 * lane] = sum - gate[1], s.sum[slot][2 * lane + 1] = sum;
+    s.beta[slot][2 * lane] = beta[0], s.beta[slot][2 * lane + 1] = beta[1];
+}
+
+// 2^(G_i - G_j) times a block of a product, zero above the diagonal (and on it if `Strictly`).
+template <bool Strictly>
+__device__ __forceinline__ void read_block(Block& x, const PrepareShared& s, int slot, int row,
+                                           int col) {
+    // Opaque: addresses shared with other blocks would stay in registers.
+    const int lane = opaque(lane_index()), g = lane / 4, t = lane % 4 * 2;
+    const float* from = s.products[Strictly ? 0 : 1][lower(row, col)] + g * kPitch + t;
+    const float sums[2] = {s.sum[slot][row * kSide + g], s.sum[slot][row * kSide + g + 8]};
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+        const int half = i % 4 / 2, right = i / 4 * 8, r = g + 8 * half, c = t + right;
+        const float2 pair = *reinterpret_cast<const float2*>(from + 8 * half * kPitch + right);
+        const float2 past = *reinterpret_cast<const float2*>(&s.sum[slot][col * kSide + c]);
+        const bool below = row > col;
+        // Above the diagonal the exponent would be positive: it is never used.
+        x[i] = below || (Strictly ? c < r : c <= r) ? pair.x * exp2_approx(sums[half] - past.x) : 0.f;
+        x[i + 1] = below || (Strictly ? c + 1 < r : c + 1 <= r)
+                       ? pair.y * exp2_approx(sums[half] - past.y) : 0.f;
+    }
+}
+
+// A block of L.
+__device__ __forceinline__ void read_lower(Block& x, const PrepareShared& s, int slot, int row,
+                                           int col) {
+    read_block<true>(x, s, slot, row, col);
+    const float* beta = s.beta[slot] + row * kSide + opaque(lane_index()) / 4;
+    const float both[2] = {beta[0], beta[8]};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[i] *= both[i % 4 / 2];
+}
+
+// Row j of a column is known: the rows below lose their part of it. `l` is L's column j.
+__device__ __forceinline__ void eliminate(float (&x)[kSide], const float* l, int j) {
+#pragma unroll
+    for (int four = (j + 1) / 4; four < kSide / 4; ++four) {
+        const float4 part = *reinterpret_cast<const float4*>(l + 4 * four);
+        const float of[4] = {part.x, part.y, part.z, part.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            if (4 * four + i > j) x[4 * four + i] = fmaf(-of[i], x[j], x[4 * four + i]);
+    }
+}
+
+// Where a block of T lies: rows 0 to 2 in order, the last row in the place of row 2, which is done with
+// by then, its diagonal behind.
+__device__ __forceinline__ int slot_of(int row, int col) {
+    return row == kSides - 1 ? (col == row ? kKept - 1 : lower(row - 1, col)) : lower(row, col);
+}
+
+// The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
+// the next. L lies there transposed, so that four of its rows come with one load.
+__device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
+    float (&blocks)[kKept][kInverse] = s.inverse[worker_warp()];
+#pragma unroll 1
+    for (int a = 0; a < kSides; ++a) {
+        Block x;
+        read_lower(x, s, slot, a, a);
+        float* block = blocks[slot_of(a, a)];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) block[block_col(i) * kInversePitch + block_row(i)] = x[i];
+    }
+    __syncwarp();
+    const int column = lane_index() % kSide, half = lane_index() / kSide;
+    float* mine[2] = {blocks[slot_of(half, half)], blocks[slot_of(2 + half, 2 + half)]};
+    float x[2][kSide];
+#pragma unroll
+    for (int i = 0; i < 2 * kSide; ++i) x[i / kSide][i % kSide] = i % kSide == column ? 1.f : 0.f;
+#pragma unroll
+    for (int j = 0; j < kSide - 1; ++j)
+#pragma unroll
+        for (int pair = 0; pair < 2; ++pair) eliminate(x[pair], mine[pair] + j * kInversePitch, j);
+    __syncwarp();
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair)
+#pragma unroll
+        for (int i = 0; i < kSide; ++i) mine[pair][i * kInversePitch + column] = x[pair][i];
+    __syncwarp();
+}
+
+// A block of T, or its transpose.
+__device__ __forceinline__ void read_inverse(Block& x, const PrepareShared& s, int row, int col,
+                                             bool transposed) {
+    const float* from = s.inverse[worker_warp()][slot_of(row, col)];
+    const int down = transposed ? 1 : kInversePitch, across = transposed ? kInversePitch : 1;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[i] = from[block_row(i) * down + block_col(i) * across];
+}
+
+// In a quad, lane t hands lane i its x[i] and gets lane i's x[t]: a 4 x 4 transpose.
+__device__ __forceinline__ void transpose_quad(u32 (&x)[4]) {
+    const int t = lane_index() % 4;
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+        const bool upper = t & step;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (i & step) continue;
+            const u32 given = __shfl_xor_sync(kFullMask, upper ? x[i] : x[i | step], step);
+            if (upper) x[i] = given;
+            else x[i | step] = given;
+        }
+    }
+}
+
+// 16 rows of a tile from their blocks, in bf16 and swizzled, 16 bytes a store.
+__device__ __forceinline__ void store_rows(u16* tile, int row, const float (&x)[kSides][8]) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int four = 0; four < 2; ++four) {
+            u32 unit[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float* from = x[2 * four + i / 2] + i % 2 * 4 + 2 * half;
+                unit[i] = pack_bf16(from[0], from[1]);
+            }
+            transpose_quad(unit);
+            *reinterpret_cast<uint4*>(tile + swizzled(row * kSide + g + 8 * half, 32 * four + 8 * t)) =
+                make_uint4(unit[0], unit[1], unit[2], unit[3]);
+        }
+}
+
+// As store_rows, the columns times beta: T = (I + L)^-1 diag(beta).
+__device__ __forceinline__ void store_inverse(u16* tile, int row, float (&x)[kSides][8],
+                                              const float* beta) {
+#pragma unroll
+    for (int b = 0; b < kSides; ++b)
+#pragma unroll
+        for (int i = 0; i < 8; ++i) x[b][i] *= beta[b * kSide + block_col(i)];
+    store_rows(tile, row, x);
+}
+
+// T_rc = -T_rr sum_m L_rm T_mc over c <= m < r, below the diagonal.
+__device__ __forceinline__ void invert_below(PrepareShared& s, int slot, int row, int col) {
+    Block x, z = {}, result = {};
+#pragma unroll 1
+    for (int m = col; m < row; ++m) {
+        read_inverse(x, s, m, col, true);
+        const Split left = split(x);
+        read_lower(x, s, slot, row, m);
+        add_product(z, left, split(x));
+    }
+    read_inverse(x, s, row, row, false);
+    add_product(result, negated(split(x)), split(z));
+    float* to = s.inverse[worker_warp()][slot_of(row, col)];
+    __syncwarp();  // the block that lay there has been read
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[block_row(i) * kInversePitch + block_col(i)] = result[i];
+    __syncwarp();
+}
+
+// T of one head, by one warp. Loops, not straight lines: a task runs its code once, and instructions
+// have to be fetched, too.
+__device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
+    invert_diagonal(s, slot);
+#pragma unroll 1
+    for (int row = 0; row < kSides; ++row) {
+#pragma unroll 1
+        for (int col = row - 1; col >= 0; --col) invert_below(s, slot, row, col);
+        float rows[kSides][8] = {};
+#pragma unroll
+        for (int col = 0; col < kSides; ++col)
+            if (col <= row) read_inverse(rows[col], s, row, col, false);
+        store_inverse(tile, row, rows, s.beta[slot]);
+    }
+}
+
+// A of one head and the powers of its gates, by one warp.
+__device__ __forceinline__ void scale_scores(const PrepareShared& s, int slot, float scale,
+                                             Prepared& to) {
+#pragma unroll 1
+    for (int row = 0; row < kSides; ++row) {
+        float rows[kSides][8] = {};
+#pragma unroll
+        for (int col = 0; col < kSides; ++col) {
+            if (col > row) continue;
+            read_block<false>(rows[col], s, slot, row, col);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) rows[col][i] *= scale;
+        }
+        store_rows(to.a, row, rows);
+    }
+    const float whole = s.sum[slot][kChunk - 1];
+#pragma unroll
+    for (int token = lane_index(); token < kChunk; token += kWarp) {
+        to.since_start[token] = exp2_approx(s.sum[slot][token]);
+        to.to_end[token] = exp2_approx(whole - s.sum[slot][token]);
+    }
+}
+
+// One chunk of one key head.
+__device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p, int chunk,
+                                              int key_head, int batch) {
+    const int t = chunk * kChunk, group = p.heads / p.key_heads;
+    load_keys<kPrepareThreads>(s.keys.k, p.k, p, batch, t, key_head);
+    load_keys<kPrepareThreads>(s.keys.q, p.q, p, batch, t, key_head);
+    ptx::copy_async_wait_all();
+    meet();
+    multiply_keys(s);
+#pragma unroll 1
+    for (int base = 0; base < group; base += kPrepareWarps) {
+        const int heads = least(group - base, kPrepareWarps), first = key_head * group + base;
+        meet();  // the heads before are done
+        if (worker_warp() < heads) sum_gates(s, p, batch, t, first + worker_warp());
+        meet();
+#pragma unroll 1
+        for (int task = worker_warp(); task < 2 * heads; task += kPrepareWarps) {
+            const int slot = task % heads;
+            const size_t row = static_cast<size_t>(batch) * p.heads + first + slot;
+            Prepared& to = p.prepared[row * p.chunks + chunk];
+            if (task < heads) invert(s, slot, to.t);
+            else scale_scores(s, slot, p.scale, to);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+// The walk by three roles: a warpgroup that has the state and does only what the next chunk waits for,
+// one that makes the outputs, a thread that loads.
+//
+//   chain    | X = S^T K^T | R | U^T = R T^T | pack | S^T += U^T K | pack |
+//   outputs  | store O(-1)    | S^T Q^T           | U^T A^T           |
+//
+// S^T and U^T go to the outputs through shared memory in bf16, as the chain's own products take them,
+// and from there into registers: nothing that a product of the chain waits for has to be fenced for
+// the tensor cores, which takes 300 clocks.
+#pragma once
+#include "delta_rule/hopper.cuh"
+
+// From the chain to the outputs: four warps arrive.
+struct Handover {
+    u64 full, free;
+};
+
+struct WalkShared {
+    Pipe pipe;
+    alignas(1024) KeyTile state;   // S^T [dv][dk]
+    u16 update[kChunk * kPanel];   // U^T [dv][tokens]
+    OutTile out[kWarpgroup / kWarp];
+    Handover s, u;
+};
+static_assert(sizeof(WalkShared) <= 232448, "shared memory of one SM");
+
+__device__ __forceinline__ void init_walk(WalkShared& shared) {
+    if (threadIdx.x == 0) {
+        constexpr int kWarps = kWarpgroup / kWarp;
+        init_pipe(shared.pipe, 2 * kWarps);
+        ptx::mbarrier_init(&shared.s.full, kWarps);
+        ptx::mbarrier_init(&shared.s.free, kWarps);
+        ptx::mbarrier_init(&shared.u.full, kWarps);
+        ptx::mbarrier_init(&shared.u.free, kWarps);
+        ptx::fence_mbarrier_init();
+    }
+    __syncthreads();
+}
+
+// ---------------------------------------------------------------- chain
+
+// 16 columns of a warp's 16 rows, as operand a holds them, into a panel.
+__device__ __forceinline__ void store_block(u16* panel, const u32 (&x)[4], int col) {
+    const int lane = lane_index(), row = warp_index() % 4 * 16;
+    ptx::stmatrix_x4(panel + swizzled(row + lane % 16, col + lane / 16 * 8), x[0], x[1], x[2],
+                     x[3]);
+}
+
+// U^T diag(2^(G_C - G)) as an operand.
+__device__ __forceinline__ void pack_scaled(u32 (&a)[kTokenSteps][4], const float (&u)[kTokenSums],
+                                            const Powers& to_end) {
+#pragma unroll
+    for (int j = 0; j < 2 * kTokenSteps; ++j)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+            a[j / 2][j % 2 * 2 + half] = pack_bf16(u[4 * j + 2 * half] * to_end.of[j].x,
+                                                   u[4 * j + 2 * half + 1] * to_end.of[j].y);
+}
+
+__device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p,
+                                            float (&s)[kStateSums]) {
+    constexpr int kSteps = kDk / 16;
+    u32 state[kSteps][4];
+    Ring ring;
+    pack_rows(state, s);
+    ptx::mbarrier_wait(&shared.pipe.full[0], 0);
+#pragma unroll 1
+    for (int chunk = 0; chunk < p.chunks; ++chunk) {
+        const Stage& in = shared.pipe.stage[ring.stage];
+        u64* empty = &shared.pipe.empty[ring.stage];
+        const u32 parity = chunk % 2;
+        float x[kTokenSums], u[kTokenSums];
+        u32 v[kTokenSteps][4], r[kTokenSteps][4], later[kTokenSteps][4];
+        issue_read<0, kSteps>(x, state, in.k);
+        ptx::mbarrier_wait(&shared.s.free, parity ^ 1);
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step)
+            store_block(shared.state.panel[step / 4], state[step], step % 4 * 16);
+        arrive_warp(&shared.s.full);
+        load_values(v, in.v);
+        const Powers since_start = load_powers(in.made.since_start);
+        scale_state(s, in.made.since_start[kChunk - 1]);
+        ptx::wgmma_wait<0>();
+        ptx::pin(x);
+        subtract_read(r, v, x, since_start);
+        issue_mix(u, r, in.made.t, 0);
+        const Powers to_end = load_powers(in.made.to_end);
+        ptx::wgmma_wait<0>();
+        ptx::pin(u);
+        pack_scaled(later, u, to_end);
+        ptx::pin(s);
+        issue_update(s, later, in.k);
+        pack_rows(r, u);
+        ptx::mbarrier_wait(&shared.u.free, parity ^ 1);
+#pragma unroll
+        for (int step = 0; step < kTokenSteps; ++step)
+            store_block(shared.update, r[step], step * 16);
+        arrive_warp(&shared.u.full);
+        ring.advance();
+        if (chunk + 1 < p.chunks) ptx::mbarrier_wait(&shared.pipe.full[ring.stage], ring.parity);
+        ptx::wgmma_wait<0>();
+        ptx::pin(s);
+        arrive_warp(empty);
+        pack_rows(state, s);
+    }
+}
+
+// The first warpgroup: a head's columns from the first state to the last.
+__device__ __forceinline__ void walk_head(WalkShared& shared, const Problem& p, const Place& at) {
+    const size_t row = (static_cast<size_t>(at.batch) * p.heads + at.head) * kDk * p.dv;
+    const int col = at.col + warp_index() * 16;
+    float s[kStateSums] = {};
+    if (p.first) move_state<false>(s, const_cast<float*>(p.first) + row, p.dv, col);
+    walk_chunks(shared, p, s);
+    if (p.last) move_state<true>(s, p.last + row, p.dv, col);
+}
+
+// ---------------------------------------------------------------- outputs
+
+__device__ __forceinline__ void make_outputs(WalkShared& shared, const Problem& p,
+                                             const Place& at) {
+    constexpr int kSteps = kDk / 16;
+    const int row = warp_index() % 4 * 16;
+    Ring ring;
+#pragma unroll 1
+    for (int chunk = 0; chunk < p.chunks; ++chunk) {
+        const Stage& in = shared.pipe.stage[ring.stage];
+        const u32 parity = chunk % 2;
+        float o[kTokenSums];
+        u32 state[kSteps][4], u[kTokenSteps][4];
+        ptx::mbarrier_wait(&shared.pipe.full[ring.stage], ring.parity);
+        ptx::mbarrier_wait(&shared.s.full, parity);
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step)
+            load_a(state[step], shared.state.panel[step / 4], row, step % 4 * 16);
+        arrive_warp(&shared.s.free);
+        issue_read<0, kSteps>(o, state, in.q);
+        const Powers since_start = load_powers(in.made.since_start);
+        ptx::mbarrier_wait(&shared.u.full, parity);
+#pragma unroll
+        for (int step = 0; step < kTokenSteps; ++step)
+            load_a(u[step], shared.update, row, step * 16);
+        arrive_warp(&shared.u.free);
+        ptx::wgmma_wait<0>();
+        ptx::pin(o);
+        scale_tokens(o, since_start, p.scale);
+        ptx::pin(o);
+        issue_mix(o, u, in.made.a, 1);
+        ptx::wgmma_wait<0>();
+        ptx::pin(o);
+        arrive_warp(&shared.pipe.empty[ring.stage]);
+        store_outputs(o, shared.out[warp_index() % 4], p, at, chunk * kChunk);
+        ring.advance();
+    }
+}
+
+// ---------------------------------------------------------------- roles of three warpgroups
+
+__device__ __forceinline__ void walk_by_roles(WalkShared& shared, const Problem& p,
+                                              const Maps& maps, const Place& at, const u32* ready) {
+    init_walk(shared);
+    const int role = warpgroup_index();
+    if (role == 0) {
+        ptx::registers_grow<240>();
+        walk_head(shared, p, at);
+    } else if (role == 1) {
+        ptx::registers_shrink<152>();
+        make_outputs(shared, p, at);
+    } else {
+        ptx::registers_shrink<24>();
+        if (warp_index() == 2 * kWarpgroup / kWarp) {
+            if (ptx::elect_one()) load_chunks(shared.pipe, p, maps, at, ready);
+            __syncwarp();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The delta rule: ``naive`` (float64), ``host`` (numba), ``device`` (CUDA)."""
