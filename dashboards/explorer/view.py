@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -71,8 +72,11 @@ def metrics(values: Mapping[str, tuple[str, str | None]]) -> None:
                 st.caption(plain(note))
 
 
-def table(shown: Table) -> None:
-    """A table that keyboards and screen readers can walk."""
+def table(shown: Table, *, most: int | None = None) -> None:
+    """A table that keyboards and screen readers can walk, of at most ``most`` rows."""
+    if most is not None and len(shown.rows) > most:
+        title = f"{shown.title} ({most} of {len(shown.rows)}; all in the CSV)"
+        shown = replace(shown, title=title, rows=shown.rows[:most])
     st.html(f'<div class="pm-table" tabindex="0">{shown.to_html()}</div>')
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-from perfmodel.report.kernels import Timed, sized
+from perfmodel.report.kernels import Timed
 from perfmodel.report.shown import seconds
 
 WIDTH, HEIGHT = 720, 430
@@ -89,7 +89,7 @@ def _dots(rows: Sequence[Timed]) -> Iterator[str]:
         x, y = _x(row.measured_s, ends), _y(row.predicted_s, ends)
         if row.low_s and row.high_s:
             yield _line(x, _y(row.low_s, ends), x, _y(row.high_s, ends), colour)
-        told = f"{row.kernel}: {sized(row.workload)}, measured {seconds(row.measured_s)}, "
+        told = f"{row.kernel}: {row.sizes}, measured {seconds(row.measured_s)}, "
         told += f"predicted {seconds(row.predicted_s)}"
         yield (
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}" fill-opacity="0.8">'
