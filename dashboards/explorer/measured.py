@@ -11,6 +11,7 @@ from perfmodel import catalog
 from perfmodel.measure import Measurement
 from perfmodel.report.kernels import Planned, Timed, by_family, planned_rungs, timed_kernels
 from perfmodel.report.scenario import Argument
+from perfmodel.report.timed_mixers import TimedMixer, timed_mixers
 from perfmodel.validation import FileReport, Scored, validate_files
 
 SOURCES = {"ssd": "gla"}
@@ -53,9 +54,14 @@ def scored(own: Sequence[FileReport] | None = None) -> tuple[Scored, ...]:
     return tuple(s for r in (*(own or ()), *reports()) for s in r.scored)
 
 
-def measurements() -> tuple[Measurement, ...]:
-    """Every timed kernel that has a prediction."""
-    return tuple(s.measurement for s in scored())
+def mixers() -> tuple[TimedMixer, ...]:
+    """Every timed kernel that ran a token mixer as the crossover asks for it."""
+    return _mixers(scored())
+
+
+@lru_cache(maxsize=8)
+def _mixers(rows: tuple[Scored, ...]) -> tuple[TimedMixer, ...]:
+    return timed_mixers(rows)
 
 
 def timed(own: Sequence[FileReport] | None = None) -> tuple[Timed, ...]:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -85,6 +87,12 @@ def notes(lines: Sequence[str], title: str) -> None:
     if lines:
         with st.expander(f"{title} ({len(lines)})"):
             st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def other(page: str, inputs: Mapping[str, Any], text: str) -> None:
+    """A link to another question."""
+    address = f"{page}?{urlencode(inputs, doseq=True)}"
+    st.html(f'<a href="{escape(address)}" target="_self">{escape(text)}</a>')
 
 
 def derivation(text: str) -> None:

@@ -89,7 +89,8 @@ def show(family: str, rows: list[Timed], one_size: list[Timed], own: Own) -> tup
 def _headline(rows: Sequence[Timed], scored: Sequence[Scored]) -> None:
     """The fastest kernel of one size, and how well its family was predicted."""
     best = min(_leading(rows), key=lambda r: r.measured_s)
-    others = [r for r in rows if not r.ours and r.types == best.types]
+    takes = best.types.partition("/")[0]
+    others = [r for r in rows if not r.ours and r.types.partition("/")[0] == takes]
     if best.of_roof is not None:
         lines = [f"{best.name} reaches {best.of_roof:.0%} of its roof"]
         if best.ours and others:
@@ -102,7 +103,7 @@ def _headline(rows: Sequence[Timed], scored: Sequence[Scored]) -> None:
     predicted = "-" if best.predicted_s is None else seconds(best.predicted_s)
     view.metrics(
         {
-            "Fastest": (seconds(best.measured_s), best.name),
+            "Fastest": (seconds(best.measured_s), best.name.rpartition("/")[2]),
             "Predicted": (predicted, within),
             "In interval": (f"{told.coverage:.0%}", f"of {told.rows} measurements"),
             "Factor": (f"{told.factor:.2f}", "predicted against measured, typically"),

@@ -27,6 +27,19 @@ VALIDATION = (
     Column(key="bias", title="bias"),
     Column(key="coverage", title="in interval", text=_percent),
 )
+COMPARED = (
+    Column(key="kernel_class", title="class", right=False),
+    Column(key="device", title="device", right=False),
+    Column(key="quantity", title="quantity", right=False),
+    Column(key="rows", title="rows"),
+    Column(key="factor", title="factor"),
+    Column(key="mape", title="MAPE", text=_percent),
+    Column(key="p90_ape", title="p90 APE", text=_percent),
+    Column(key="bias", title="bias"),
+    Column(key="coverage", title="in interval", text=_percent),
+    Column(key="roofline", title="plain roofline"),
+    Column(key="two_parameters", title="roofline with 2 knobs"),
+)
 REFUSED = (
     Column(key="file", title="file", right=False),
     Column(key="rows", title="rows"),
@@ -66,6 +79,16 @@ def _rows(report: FileReport) -> list[dict[str, Any]]:
     total = {"file": report.file, "scenario": "all", "range": "", "rows": whole["scored"]}
     keys = ("factor", "naive_factor", "mape", "p90_ape", "bias", "coverage")
     return [*groups, total | {k: whole[k] for k in keys}]
+
+
+def compared_table(rows: Sequence[Compared]) -> Table:
+    """Errors by class and device, beside what a roofline and a fitted roofline would give."""
+    shown = tuple(
+        r.errors.to_dict() | {n: getattr(r, n) for n in ("kernel_class", "device", "quantity")}
+        | {"roofline": r.roofline, "two_parameters": r.two_parameters}
+        for r in rows
+    )  # fmt: skip
+    return Table(title="by class and device", columns=COMPARED, rows=shown)
 
 
 def refusal_table(reports: Sequence[FileReport]) -> Table:

@@ -37,8 +37,8 @@ GAINS = (
     Column(key="adds", title="what it adds", right=False),
     Column(key="planned", title="predicted", right=False),
     Column(key="measured_s", title="measured", unit="s"),
-    Column(key="gain", title="gain over the rung before", text="x{:.2f}".format),
-    Column(key="whole", title="over the first", text="x{:.2f}".format),
+    Column(key="gain", title="gain", text="x{:.2f}".format),
+    Column(key="whole", title="over first", text="x{:.2f}".format),
     Column(key="of_roof", title="of roof", text="{:.0%}".format),
 )
 ROWS = (Column(key="sizes", title="sizes", right=False), *LADDER)
@@ -51,7 +51,7 @@ RESOURCES = (
     Column(key="spill_bytes", title="spilled", text=format_binary),
     Column(key="smem_bytes", title="shared memory", text=format_binary),
     Column(key="threads", title="threads"),
-    Column(key="residence", title="blocks per SM, share of its threads", right=False),
+    Column(key="residence", title="blocks per SM (occupancy)", right=False),
 )
 
 
@@ -76,8 +76,8 @@ class Timed:
 
     @property
     def name(self) -> str:
-        """The kernel, ours without what all of their names begin with."""
-        return self.kernel.removeprefix(OURS)
+        """The kernel, ours without what all of their names begin with, others' without version."""
+        return re.sub(r"^\S+ [^/]*/", "", self.kernel.removeprefix(OURS))
 
     @property
     def family(self) -> str | None:

@@ -23,7 +23,10 @@ from perfmodel.validation import Scored
 
 
 def ladder(rows: Sequence[Timed]) -> Picture:
-    """Kernels of one size: measured dots, predictions with their intervals, the roof as a line."""
+    """Kernels of one size: measured dots, predictions with their intervals, the roof as a line.
+
+    Names stand over their rows, inside the picture: a narrow screen has no room beside it.
+    """
     names = _names(rows)
     known = [(n, r) for n, r in zip(names, rows, strict=True) if r.predicted_s is not None]
     told = ", ".join(
@@ -34,17 +37,31 @@ def ladder(rows: Sequence[Timed]) -> Picture:
     bound = next((r.lower_bound_s for r in rows if r.ours), rows[0].lower_bound_s)
     roof = {"type": "line", "x0": bound, "x1": bound, "yref": "paper", "y0": 0, "y1": 1}
     floor = f" The roof is {seconds(bound)}." if bound else ""
+    ends = [v for r in rows for v in (r.measured_s, r.predicted_s, r.low_s, r.high_s, bound) if v]
     return picture(
         [_taken(names, rows), *([_foretold(known)] if known else [])],
         f"Dot chart of {rows[0].workload.op} kernels on {rows[0].device}: {told}.{floor}",
-        x=axis("time (s), logarithmic", log=True),
-        y=axis("", autorange="reversed", tickfont={"size": 11}),
-        height=190 + 28 * len(names),
-        title={"text": f"{rows[0].workload.op} {rows[0].sizes}", "font": {"size": 13}},
-        shapes=[{**roof, "line": {"color": ROOF, "dash": "dash"}}] if bound else [],
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"},
-        margin={"l": 8, "r": 8, "t": 70, "b": 8},
-    )
+        x=axis(
+            "time (s), logarithmic", log=True,
+            range=[float(np.log10(min(ends) / 1.15)), float(np.log10(max(ends) * 1.15))],
+        ),
+        y=axis("", autorange="reversed", showticklabels=False),
+        height=190 + 38 * len(names),
+        title={"text": rows[0].sizes, "font": {"size": 13}},
+        shapes=[{**roof, "layer": "below", "line": {"color": ROOF, "dash": "dash"}}]
+        if bound
+        else [],
+        annotations=[_label(n, r) for n, r in zip(names, rows, strict=True)],
+        legend={"orientation": "h", "y": -60 / (110 + 38 * len(names)), "yanchor": "top"},
+    )  # fmt: skip
+
+
+def _label(name: str, row: Timed) -> dict[str, Any]:
+    reached = "" if row.of_roof is None else f", {row.of_roof:.0%} of roof"
+    return {
+        "text": f"{name}: {seconds(row.measured_s)}{reached}", "xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 14,
+        "showarrow": False, "font": {"size": 11},
+    }  # fmt: skip
 
 
 def _names(rows: Sequence[Timed]) -> list[str]:
@@ -52,8 +69,11 @@ def _names(rows: Sequence[Timed]) -> list[str]:
     even that is not enough.
     """
     plain = [r.name.rpartition("/")[2] if r.ours else r.name for r in rows]
+    types: dict[str, set[str]] = {}
+    for name, row in zip(plain, rows, strict=True):
+        types.setdefault(name, set()).add(row.types)
     full = [
-        f"{name} {r.types}" if plain.count(name) > 1 else name
+        f"{name} {r.types}" if len(types[name]) > 1 else name
         for name, r in zip(plain, rows, strict=True)
     ]
     seen: dict[str, int] = {}
@@ -66,7 +86,7 @@ def _names(rows: Sequence[Timed]) -> list[str]:
 def _taken(names: Sequence[str], rows: Sequence[Timed]) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "mode": "markers+text",
+        "mode": "markers",
         "name": "measured (ours filled)",
         "x": [r.measured_s for r in rows],
         "y": list(names),
@@ -75,11 +95,7 @@ def _taken(names: Sequence[str], rows: Sequence[Timed]) -> dict[str, Any]:
             "size": 11,
             "symbol": ["circle" if r.ours else "circle-open" for r in rows],
         },
-        "text": ["" if r.of_roof is None else f" {r.of_roof:.0%} of roof" for r in rows],
-        "textposition": "middle right",
-        "textfont": {"size": 11},
-        "cliponaxis": False,
-        "hovertemplate": "%{y}, measured: %{x:.3s}s,%{text}<extra></extra>",
+        "hovertemplate": "%{y}, measured: %{x:.3s}s<extra></extra>",
     }
 
 
