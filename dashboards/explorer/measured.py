@@ -12,7 +12,8 @@ from perfmodel.measure import Measurement
 from perfmodel.report.kernels import Planned, Timed, by_family, planned_rungs, timed_kernels
 from perfmodel.report.scenario import Argument
 from perfmodel.report.timed_mixers import TimedMixer, timed_mixers
-from perfmodel.validation import FileReport, Scored, validate_files
+from perfmodel.validation import FileReport, Scored, file_report, validate_files
+from perfmodel.validation.baseline import Compared, compare
 
 SOURCES = {"ssd": "gla"}
 """Families whose CUDA sources lie in another one's folder."""
@@ -49,6 +50,22 @@ def reports() -> tuple[FileReport, ...]:
     return tuple(r for path in files() if (r := report(path)).rows)
 
 
+def compared(found: Sequence[FileReport]) -> list[Compared]:
+    """Errors by class and device, beside those of the baselines."""
+    return _compared(tuple(r.scored for r in found))
+
+
+@lru_cache(maxsize=16)
+def _compared(rows: tuple[tuple[Scored, ...], ...]) -> list[Compared]:
+    return compare([file_report("", scored) for scored in rows])
+
+
+def accuracy_page() -> str:
+    """The document of everything that this release was scored on; empty where it is absent."""
+    path = catalog.shipped_dir("docs") / "accuracy.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
 def scored(own: Sequence[FileReport] | None = None) -> tuple[Scored, ...]:
     """Every timed kernel beside its prediction; ``own`` reports first."""
     return tuple(s for r in (*(own or ()), *reports()) for s in r.scored)
@@ -71,14 +88,20 @@ def timed(own: Sequence[FileReport] | None = None) -> tuple[Timed, ...]:
 
 def scored_of(rows: Sequence[Timed], own: Sequence[FileReport] | None = None) -> list[Scored]:
     """The predictions of timed kernels."""
-    wanted = {(r.kernel, r.device, r.launch, *r.workload.key()) for r in rows}
-    return [s for s in scored(own) if _key(s.measurement) in wanted]
+    by_key = _by_key(scored(own))
+    wanted = dict.fromkeys((r.kernel, r.device, r.launch, *r.workload.key()) for r in rows)
+    return [s for key in wanted for s in by_key.get(key, ())]
 
 
-def _key(m: Measurement) -> tuple[Any, ...] | None:
-    if m.workload is None or m.workload.shape or m.quantity != "latency":
-        return None
-    return (m.implementation or "unnamed", m.device, m.launch, *m.workload.key())
+@lru_cache(maxsize=8)
+def _by_key(rows: tuple[Scored, ...]) -> dict[tuple[Any, ...], list[Scored]]:
+    found: dict[tuple[Any, ...], list[Scored]] = {}
+    for row in rows:
+        m = row.measurement
+        if m.workload is not None and m.quantity == "latency" and not m.workload.shape:
+            key = (m.implementation or "unnamed", m.device, m.launch, *m.workload.key())
+            found.setdefault(key, []).append(row)
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -88,7 +111,12 @@ def _timed(rows: tuple[Scored, ...]) -> tuple[Timed, ...]:
 
 def families(own: Sequence[FileReport] | None = None) -> dict[str, list[Timed]]:
     """Timed kernels by family; families that were not timed have none. Most of ours first."""
-    timed_ones = by_family(timed(own))
+    return _families(timed(own))
+
+
+@lru_cache(maxsize=8)
+def _families(rows: tuple[Timed, ...]) -> dict[str, list[Timed]]:
+    timed_ones = by_family(rows)
     found = {name: timed_ones.get(name, []) for name in (*timed_ones, *_folders())}
     return dict(sorted(found.items(), key=lambda f: (-sum(r.ours for r in f[1]), -len(f[1]))))
 

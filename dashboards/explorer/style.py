@@ -2,6 +2,7 @@
 
 SHEET = """<style>
 [data-testid="stMainBlockContainer"] { padding-top: 4rem; padding-bottom: 3rem; }
+[data-testid="stMetricLabel"] * { white-space: normal; }
 [data-testid="stMetricValue"], [data-testid="stMetricValue"] * {
   font-size: 1.35rem; white-space: normal; overflow: visible; overflow-wrap: anywhere;
   text-overflow: clip; }

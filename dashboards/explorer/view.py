@@ -75,7 +75,11 @@ def metrics(values: Mapping[str, tuple[str, str | None]]) -> None:
 
 
 def table(shown: Table, *, most: int | None = None) -> None:
-    """A table that keyboards and screen readers can walk, of at most ``most`` rows."""
+    """A table that keyboards and screen readers can walk, of at most ``most`` rows; columns that
+    no row fills are left out.
+    """
+    filled = (c for c in shown.columns if any(r.get(c.key) is not None for r in shown.rows))
+    shown = replace(shown, columns=tuple(filled))
     if most is not None and len(shown.rows) > most:
         title = f"{shown.title} ({most} of {len(shown.rows)}; all in the CSV)"
         shown = replace(shown, title=title, rows=shown.rows[:most])

@@ -24,13 +24,17 @@ declare(
     kv_heads=Input(kind="count", label="KV heads of attention", default=8),
     head_dim=Input(kind="count", label="Head dimension", default=128),
     longest=Input(kind="count", label="Longest context", default=131072),
-)
+    aspect=Input(
+        kind="choice", label="Picture of", default="time",
+        options=lambda: ("time", "memory", "cost"),
+    ),
+)  # fmt: skip
 
 
 def question() -> Scenario:
     """The inputs, as a scenario."""
     inputs: dict[str, Any] = {"device": ask("device"), **ask_all("stage", "batch")}
-    inputs |= ask_all("heads", "kv_heads", "head_dim", "longest", "dtype", "price")
+    inputs |= ask_all("heads", "kv_heads", "head_dim", "longest", "dtype", "price", "aspect")
     sizes = ("batch", "heads", "kv_heads", "head_dim", "longest")
     return Scenario(
         page="crossover",
@@ -47,17 +51,18 @@ def question() -> Scenario:
     )
 
 
-def show(found: Crossover) -> dict[str, Any]:
-    """The break-evens and the three pictures; returns the pictures."""
+def show(found: Crossover, aspect: Any) -> dict[str, Any]:
+    """The break-evens and the picture asked for; returns all pictures."""
     shown = crossover_shown(found)
     view.verdict(shown.lead, good=bool(found.break_evens))
     dots = measured.mixers()
     pictures = {"time": crossing(found, "time", dots), "memory": crossing(found, "memory")}
     if found.curves[0].usd_per_million is not None:
         pictures["cost"] = crossing(found, "cost")
-    for tab, (name, picture) in zip(st.tabs(list(pictures)), pictures.items(), strict=True):
-        with tab:
-            view.chart(picture, f"crossover {name}")
+    if aspect in pictures:
+        view.chart(pictures[aspect], "crossover")
+    else:
+        view.empty(f"No price is known of {found.device}: give one to see what this costs.")
     for table in shown.tables[:-1]:
         view.table(table)
     with st.expander("Every point"):
@@ -94,5 +99,5 @@ with view.refusals():
     with st.sidebar:
         asked = question()
     answer = answers.answer(asked, "Comparing mixers ...")
-    drawn = show(answer)
+    drawn = show(answer, asked.inputs["aspect"])
     view.closing(asked, rows=crossover_shown(answer).csv, pictures=drawn)

@@ -9,7 +9,7 @@ from explorer.inputs import ask, ask_all
 from perfmodel.planning.answers import Level, Plan, PlanAnswer
 from perfmodel.report.explain import explain
 from perfmodel.report.figures.plans import memory_stack, pareto
-from perfmodel.report.plans import likely, plan_shown
+from perfmodel.report.plans import layout, likely, plan_shown
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import dollars, interval, seconds
 from perfmodel.report.tables import plain
@@ -48,12 +48,12 @@ def _best(found: PlanAnswer) -> dict[str, Any]:
     cost = dollars(best.usd_per_million_tokens)
     view.metrics(
         {
-            "Buy": (f"{best.devices} x {best.device}", f"{best.replicas} x tp {best.split.tp}"),
+            "Buy": (f"{best.devices} devices", f"{best.device}, {layout(best)}"),
             "TTFT": (seconds(float(best.ttft.span.value)), _level(best.ttft)),
             "TPOT": (seconds(float(best.tpot.span.value)), _level(best.tpot)),
             "Levels hold": (_chance(best), "chance that all do, as the intervals tell"),
-            "Output tokens/s": (plain(best.tokens_per_s), f"waits for {best.resource}"),
-            "Per million tokens": (cost, best.price.origin),
+            "Tokens/s out": (plain(best.tokens_per_s), f"waits for {best.resource}"),
+            "Cost per M out": (cost, best.price.origin),
         }
     )
     pictures = {

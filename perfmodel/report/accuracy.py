@@ -8,7 +8,12 @@ from typing import Any
 from perfmodel import catalog
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.validation import FileReport
+from perfmodel.validation import FileReport, Scored
+from perfmodel.validation.baseline import Compared
+
+
+LEAST_COVERAGE, MOST_COVERAGE = 0.85, 0.95
+"""What the coverage of intervals meant to hold 90 % is held to, where rows are many."""
 
 
 def _percent(value: float) -> str:
@@ -62,6 +67,16 @@ RUNS = (
     Column(key="driver", title="driver", right=False),
     Column(key="kernel_revision", title="kernels", right=False),
 )
+
+
+def coverage_verdict(rows: Sequence[Scored]) -> tuple[str, bool]:
+    """How many measurements lie in their predicted intervals, and whether that is enough."""
+    inside = sum(r.inside for r in rows)
+    share = inside / len(rows)
+    told = f"{inside:,} of {len(rows):,} measurements ({share:.0%}) lie in the predicted interval"
+    if share < LEAST_COVERAGE:
+        return f"{told}; intervals are held to {LEAST_COVERAGE:.0%}", False
+    return told, True
 
 
 def validation_table(reports: Sequence[FileReport]) -> Table:

@@ -99,11 +99,12 @@ def check_plan(shown, answer):
         return
     best = answer["plans"][0]
     assert shown.metrics == {
-        "Buy": f"{best['devices']} x {best['device']}",
+        "Buy": f"{best['devices']} devices",
         "TTFT": seconds(best["ttft_s"]["value"]),
         "TPOT": seconds(best["tpot_s"]["value"]),
-        "Output tokens/s": plain(best["tokens_per_s"]),
-        "Per million tokens": dollars(best["cost"]["usd_per_million_output_tokens"]),
+        "Levels hold": "-" if best["chance"] is None else f"{best['chance']:.0%}",
+        "Tokens/s out": plain(best["tokens_per_s"]),
+        "Cost per M out": dollars(best["cost"]["usd_per_million_output_tokens"]),
     }
     for relief in answer["relax"]:
         assert relief["change"] in shown.tables

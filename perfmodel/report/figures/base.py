@@ -15,6 +15,8 @@ ROOF = "#8a8f98"
 MEASURED = "#d1495b"
 PREDICTED = "#3d8bd4"
 BUDGET = "#d1495b"
+BELOW = 64
+"""Pixels between a picture's lower edge and its legend: ticks and the axis's title lie there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ def picture(
         "template": "plotly_white",
         "height": height,
         "margin": {"l": 8, "r": 8, "t": 40, "b": 8},
-        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
+        "legend": {"orientation": "h", "y": -BELOW / max(height - BELOW, BELOW), "yanchor": "top"},
         "hoverlabel": {"align": "left"},
         "xaxis": {"automargin": True, **x},
         "yaxis": {"automargin": True, **y},

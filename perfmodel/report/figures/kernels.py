@@ -52,7 +52,6 @@ def ladder(rows: Sequence[Timed]) -> Picture:
         if bound
         else [],
         annotations=[_label(n, r) for n, r in zip(names, rows, strict=True)],
-        legend={"orientation": "h", "y": -60 / (110 + 38 * len(names)), "yanchor": "top"},
     )  # fmt: skip
 
 
@@ -135,7 +134,7 @@ def residuals(rows: Sequence[Scored]) -> Picture:
     """Histogram of predicted over measured, told apart by whether the interval holds; 1 is exact."""
     known = [r for r in rows if r.predicted is not None]
     ratios = np.array([float(r.predicted or np.nan) / r.measurement.value for r in known])
-    held = np.array([within(r) for r in known], dtype=np.bool_)
+    held = np.array([r.inside for r in known], dtype=np.bool_)
     logs = np.log2(ratios) if len(ratios) else ratios
     reach = max(1.0, float(np.ceil(np.abs(logs).max()))) if len(ratios) else 1.0
     bins = {"start": -reach, "end": reach, "size": reach / 20.0}
@@ -167,24 +166,24 @@ def residuals(rows: Sequence[Scored]) -> Picture:
         barmode="stack",
         shapes=[{**line, "line": {"color": ROOF, "dash": "dash"}}],
         title={"text": f"residuals: {share} inside the interval"},
-        legend={"orientation": "h", "y": -0.3, "yanchor": "top"},
     )  # fmt: skip
 
 
-def within(row: Scored) -> bool:
-    """Whether a measurement lies in its predicted interval."""
-    return bool(row.low and row.high and row.low <= row.measurement.value <= row.high)
+MOST_BARS = 300
+"""Rows up to which every interval is drawn."""
 
 
 def predicted_measured(rows: Sequence[Scored], *, by: str = "scenario") -> Picture:
-    """Every scored latency: measured across, predicted up, with intervals; the diagonal is exact.
+    """Every scored latency: measured across, predicted up; the diagonal is exact. Filled marks lie
+    in their interval, which is drawn where rows are few.
 
-    ``by``: ``scenario`` or ``device`` tells colours apart.
+    ``by``: ``scenario``, ``device`` or ``implementation`` tells colours apart.
     """
     timed = [r for r in rows if r.measurement.quantity == "latency" and r.predicted is not None]
     names = list(dict.fromkeys(str(getattr(r.measurement, by)) for r in timed))
+    bars = len(timed) <= MOST_BARS
     traces = [
-        _cloud([r for r in timed if str(getattr(r.measurement, by)) == name], name, i)
+        _cloud([r for r in timed if str(getattr(r.measurement, by)) == name], name, i, bars=bars)
         for i, name in enumerate(names)
     ]
     values = [r.measurement.value for r in timed] or [1.0]
@@ -193,7 +192,7 @@ def predicted_measured(rows: Sequence[Scored], *, by: str = "scenario") -> Pictu
         "type": "scatter", "mode": "lines", "x": ends, "y": ends, "name": "exact",
         "line": {"color": ROOF, "dash": "dash"}, "hoverinfo": "skip",
     }  # fmt: skip
-    inside = sum(map(within, timed))
+    inside = sum(r.inside for r in timed)
     return picture(
         [diagonal, *traces],
         f"Scatter chart of {len(timed)} timed rows, measured against predicted on logarithmic "
@@ -205,23 +204,29 @@ def predicted_measured(rows: Sequence[Scored], *, by: str = "scenario") -> Pictu
     )
 
 
-def _cloud(rows: Sequence[Scored], name: str, index: int) -> dict[str, Any]:
+def _cloud(rows: Sequence[Scored], name: str, index: int, *, bars: bool) -> dict[str, Any]:
     predicted = [float(r.predicted or 0.0) for r in rows]
+    interval = {
+        "type": "data",
+        "symmetric": False,
+        "array": [(r.high or p) - p for r, p in zip(rows, predicted, strict=True)],
+        "arrayminus": [p - (r.low or p) for r, p in zip(rows, predicted, strict=True)],
+        "thickness": 1,
+        "width": 2,
+    }
+    plain = symbol(index)
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "x": [r.measurement.value for r in rows],
         "y": predicted,
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [(r.high or p) - p for r, p in zip(rows, predicted, strict=True)],
-            "arrayminus": [p - (r.low or p) for r, p in zip(rows, predicted, strict=True)],
-            "thickness": 1,
-            "width": 2,
+        **({"error_y": interval} if bars else {}),
+        "marker": {
+            "color": colour(index),
+            "symbol": [plain if r.inside else f"{plain}-open" for r in rows],
+            "size": 8 if bars else 6,
         },
-        "marker": {"color": colour(index), "symbol": symbol(index), "size": 8},
         "text": [f"{r.measurement.implementation}, {r.measurement.device}" for r in rows],
         "hovertemplate": "%{text}<br>measured %{x:.3s}s, predicted %{y:.3s}s<extra></extra>",
     }
