@@ -20,7 +20,8 @@ bench: ; @$(PYTHON) tools/setup.py dev && mkdir -p .benchmarks && $(BIN)/python 
 # Kernels under compute-sanitizer (memcheck, racecheck); says so where this machine refuses it.
 sanitize: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m refkernels.check --sanitize
 
-# Paste what the program prints today into the documents.
-docs: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python tools/docs.py
+# What the program prints today into the documents, the README's picture from the committed
+# measurements, the resource reports of the kernels from the compiler.
+docs: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m refkernels.resources && $(BIN)/python tools/docs.py
 
 wheel: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m hatchling build

@@ -24,7 +24,7 @@ from perfmodel.report.tables import Table
 from perfmodel.validation import FileReport, Scored, errors, validate_files
 
 declare(
-    family=Input(kind="choice", label="Kernels", default="", options=measured.family_names),
+    family=Input(kind="choice", label="Family of kernels", default="", options=measured.family_names),
     kernel_device=Input(kind="choice", label="Measured on", default="", options=measured.devices),
     sizes=Input(kind="choice", label="Sizes", default="", options=measured.sizes),
 )

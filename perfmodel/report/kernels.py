@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from perfmodel import catalog
 from perfmodel.measure import Measurement
 from perfmodel.report.tables import Column, Table
 from perfmodel.units import format_binary
@@ -30,6 +33,7 @@ LADDER = (
     Column(key="high_s", title="high", unit="s"),
     Column(key="inside", title="in interval"),
     Column(key="of_roof", title="of roof", text="{:.0%}".format),
+    Column(key="fitted", title="seen by the fit"),
     Column(key="launch", title="launch", right=False),
 )
 GAINS = (
@@ -68,6 +72,10 @@ class Timed:
     low_s: float | None
     high_s: float | None
     lower_bound_s: float | None
+    file: str = ""
+    """The file of measurements that it is from."""
+    fitted: bool = False
+    """Whether that file is among the data that its prediction was fitted on."""
 
     @property
     def ours(self) -> bool:
@@ -109,7 +117,9 @@ class Timed:
 
 def timed_kernels(rows: Iterable[Scored]) -> tuple[Timed, ...]:
     """Every measured latency of one operator, ours first in the order of their rungs."""
-    found = [_timed(r) for r in rows if _is_kernel(r.measurement)]
+    rows = [r for r in rows if _is_kernel(r.measurement)]
+    data = {name: fit_data(name) for name in {r.kernel_class for r in rows}}
+    found = [_timed(r, data[r.kernel_class]) for r in rows]
     return tuple(sorted(found, key=lambda t: (t.sizes, not t.ours, t.kernel)))
 
 
@@ -117,7 +127,7 @@ def _is_kernel(m: Measurement) -> bool:
     return m.workload is not None and m.quantity == "latency" and not m.workload.shape
 
 
-def _timed(row: Scored) -> Timed:
+def _timed(row: Scored, data: frozenset[str]) -> Timed:
     m = row.measurement
     assert m.workload is not None
     return Timed(
@@ -130,7 +140,23 @@ def _timed(row: Scored) -> Timed:
         low_s=row.low,
         high_s=row.high,
         lower_bound_s=row.bound,
+        file=m.file,
+        fitted=m.file in data,
     )
+
+
+def fit_data(kernel_class: str) -> frozenset[str]:
+    """The files that a kernel class was fitted on; none where it was not."""
+    if kernel_class not in catalog.names("calibration"):
+        return frozenset()
+    path = catalog.find("calibration", kernel_class)
+    return _fit_data(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _fit_data(path: Path, mtime_ns: int) -> frozenset[str]:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    return frozenset(Path(name).name for name in catalog.read_toml(path)["fit"].get("data", ()))
 
 
 def sized(workload: Workload) -> str:

@@ -98,6 +98,12 @@ class Visit:
         self.page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
         return self
 
+    def field(self, label: str) -> Any:
+        """The input under a label, of whatever kind."""
+        kinds = ("stNumberInput", "stTextInput", "stSelectbox", "stMultiSelect")
+        widgets = self.page.locator(", ".join(f"[data-testid={kind}]" for kind in kinds))
+        return widgets.filter(has=self.page.get_by_text(label, exact=True)).locator("input").first
+
     def scenario(self) -> str:
         """The TOML under "Reproduce this view": every input as the page has it."""
         return self.form(3)
