@@ -1,8 +1,8 @@
 """What the assembler reports of every kernel: ``python -m refkernels.resources [--check]``.
 
 Compiles every source for every architecture that its launcher may pick, without a GPU, and writes
-one JSON file per folder of ``cuda/`` to ``specs/kernels``: registers, spills, shared memory, and how
-many blocks are resident on each multiprocessor that runs the binary. Only folders whose sources
+one JSON file per folder of ``cuda/`` to ``specs/kernels``: registers, spills, shared memory, and
+how many blocks are resident on each multiprocessor that runs the binary. Only folders whose sources
 changed since are compiled again. With ``--check`` nothing is compiled or written: exit code 1 names
 the folders whose report is of other sources than those that lie here.
 """
@@ -134,7 +134,7 @@ def runs_on(arch: str) -> list[str]:
     if not arch[3:].isdecimal():
         return [arch]
     major, minor = divmod(int(arch[3:]), 10)
-    known = sorted((int(a[3:]) for a in known_archs()))
+    known = sorted(int(a[3:]) for a in known_archs())
     return [f"sm_{k}" for k in known if k // 10 == major and k % 10 >= minor]
 
 

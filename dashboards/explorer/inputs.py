@@ -13,6 +13,7 @@ from perfmodel.errors import BadValue
 
 KEPT = "kept_inputs"
 AUTO = "auto"
+MOST_TEXT = 400
 DTYPES = (AUTO, "fp32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
 WEIGHT_DTYPES = (AUTO, "bf16", "fp16", "fp8", "int8", "int4")
 KV_DTYPES = (AUTO, "bf16", "fp16", "fp8", "int8")
@@ -27,13 +28,15 @@ class Input:
     default: Any
     options: Callable[[], Sequence[str]] = tuple
     hint: str | None = None
+    open_ended: bool = False
+    """A choice among what an answer holds: any text is kept until the answer is there."""
 
     def check(self, name: str, value: Any) -> Any:
         """``value`` from a file if this input can hold it; raises BadValue otherwise."""
         if self.kind == "count" and isinstance(value, int) and 1 <= value <= 2**53:
             return value
-        if self.kind == "text" and isinstance(value, str) and len(value) <= 400:
-            return value
+        if (self.kind == "text" or self.open_ended) and isinstance(value, str):
+            return self._short(name, value)
         options = self.options()
         values = value if self.kind == "choices" else [value]
         if self.kind.startswith("choice") and isinstance(values, list):
@@ -44,6 +47,12 @@ class Input:
             raise BadValue(msg, field=name, fix=", ".join(map(str, options[:8])))
         msg = f"cannot be {str(value)[:40]!r}"
         raise BadValue(msg, field=name, fix=f"for example {self.default!r}")
+
+    def _short(self, name: str, value: str) -> str:
+        if len(value) > MOST_TEXT:
+            msg = f"has at most {MOST_TEXT} characters, got {len(value)}"
+            raise BadValue(msg, field=name, fix=f"for example {self.default!r}")
+        return value
 
 
 def _devices() -> tuple[str, ...]:
@@ -141,7 +150,7 @@ def _count(name: str, known: Input, _options: Sequence[str]) -> int:
 def _text(name: str, known: Input, _options: Sequence[str]) -> str:
     value = st.text_input(
         known.label, value=known.default, key=name, bind="query-params", help=known.hint,
-        max_chars=400,
+        max_chars=MOST_TEXT,
     )  # fmt: skip
     return (value or "").strip()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from perfmodel import catalog
-from perfmodel.measure import Measurement
 from perfmodel.report.kernels import Planned, Timed, by_family, planned_rungs, timed_kernels
 from perfmodel.report.scenario import Argument
 from perfmodel.report.timed_mixers import TimedMixer, timed_mixers

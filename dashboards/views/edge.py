@@ -1,4 +1,4 @@
-"""Edge and MCU: does a network fit a microcontroller, how fast is it, how long does a battery last?"""
+"""Edge and MCU: does a network fit a board, how fast is it, how long does a battery last?"""
 
 import os
 from collections.abc import Iterator
@@ -127,7 +127,10 @@ def fit(found: ArenaPlan) -> tuple[dict[str, Any], Shown]:
         {
             "Arena": (format_binary(found.peak_bytes), _proven(found)),
             "Weights": (format_binary(found.network.weight_bytes), "where the table says"),
-            "Multiply-adds": (format_si(float(found.network.macs), ""), f"{len(found.steps)} steps"),
+            "Multiply-adds": (
+                format_si(float(found.network.macs), ""),
+                f"{len(found.steps)} steps",
+            ),
         }
     )
     return {"arena": arena_chart(found)}, shown

@@ -24,7 +24,9 @@ from perfmodel.report.tables import Table
 from perfmodel.validation import FileReport, Scored, errors, validate_files
 
 declare(
-    family=Input(kind="choice", label="Family of kernels", default="", options=measured.family_names),
+    family=Input(
+        kind="choice", label="Family of kernels", default="", options=measured.family_names
+    ),
     kernel_device=Input(kind="choice", label="Measured on", default="", options=measured.devices),
     sizes=Input(kind="choice", label="Sizes", default="", options=measured.sizes),
 )
@@ -72,7 +74,9 @@ def show(family: str, rows: list[Timed], one_size: list[Timed], own: Own) -> tup
         pictures = {"ladder": ladder(one_size), "residuals": residuals(scored)}
         view.chart(pictures["ladder"], "kernels ladder")
     else:
-        view.empty("Not timed here yet: run make bench on a GPU and upload its JSON. Plans and sizes follow.")
+        view.empty(
+            "Not timed here yet: run make bench on a GPU and upload its JSON. The plan follows."
+        )
     if planned:
         view.table(gains)
     if one_size:

@@ -1,5 +1,6 @@
 """Roofline: where every operator stands under the roofs of a device, predicted and measured."""
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -21,7 +22,10 @@ from perfmodel.validation import Scored
 NOTHING = "the whole answer"
 OURS, PEERS, ALL, NONE = "ours", "ours and their peers", "all", "none"
 declare(
-    inspect=Input(kind="choice", label="Explain", default=NOTHING, options=lambda: (NOTHING,)),
+    inspect=Input(
+        kind="choice", label="Explain", default=NOTHING, options=lambda: (NOTHING,),
+        open_ended=True,
+    ),
     timed=Input(
         kind="choice", label="Measured kernels", default=OURS,
         options=lambda: (OURS, PEERS, ALL, NONE),
@@ -44,8 +48,8 @@ def question() -> Scenario:
     )
 
 
-def show(found: Estimate, device_name: str, timed: str) -> dict[str, Any]:
-    """The figures, the picture, and what was clicked or chosen; returns the pictures."""
+def show(found: Estimate, device_name: str, timed: str) -> tuple[dict[str, Any], str]:
+    """The figures, the picture, and what was clicked or chosen; returns the pictures and that."""
     view.metrics(
         {
             "Time": (seconds(float(found.time_s)), _sure(found)),
@@ -58,10 +62,10 @@ def show(found: Estimate, device_name: str, timed: str) -> dict[str, Any]:
     roofs, points = ceilings(device), spots(found)
     picture = roofline(device, points, roofs=roofs, measured=_dots(device.name, timed))
     view.chart(picture, CHART, on_select=_clicked)
-    _explained(found, {f"operator: {p.name}": p for p in points}, roofs)
+    chosen = _explained(found, {f"operator: {p.name}": p for p in points}, roofs)
     for table in estimate_shown(found).tables[1:]:
         view.table(table)
-    return {"roofline": picture}
+    return {"roofline": picture}, chosen
 
 
 def _dots(device: str, timed: str) -> list[Scored]:
@@ -112,8 +116,10 @@ def _clicked() -> None:
         st.session_state["inspect"] = data if isinstance(data, str) else data[0]
 
 
-def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, ...]) -> None:
-    """The derivation of an operator, or the source of a roof: by click or by keyboard."""
+def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, ...]) -> str:
+    """The derivation of an operator, or the source of a roof: by click or by keyboard; returns
+    what was chosen.
+    """
     sources = {f"roof: {r.name}": r for r in roofs}
     chosen = ask("inspect", among=(NOTHING, *points, *sources))
     if chosen in points:
@@ -126,6 +132,7 @@ def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, .
         text = explain(found)
     with st.container(height=360):
         st.code(text, language=None, wrap_lines=True)
+    return str(chosen)
 
 
 view.header("Roofline", "What binds every operator, and how far is it from its roof?")
@@ -134,6 +141,7 @@ with view.refusals():
         asked = question()
     answer = answers.answer(asked, "Estimating ...")
     _room(asked)
-    drawn = show(answer, asked.inputs["device"], asked.inputs["timed"])
+    drawn, inspected = show(answer, asked.inputs["device"], asked.inputs["timed"])
+    asked = replace(asked, inputs={**asked.inputs, "inspect": inspected})
     view.notes(estimate_shown(answer).notes, "What is assumed")
     view.closing(asked, rows=estimate_shown(answer).tables[1], pictures=drawn)

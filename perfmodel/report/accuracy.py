@@ -11,7 +11,6 @@ from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport, Scored
 from perfmodel.validation.baseline import Compared
 
-
 LEAST_COVERAGE, MOST_COVERAGE = 0.85, 0.95
 """What the coverage of intervals meant to hold 90 % is held to, where rows are many."""
 

@@ -1,4 +1,4 @@
-"""Timed kernels for people: each beside its prediction, its roof, its peers and the rung before it."""
+"""Timed kernels for people: each beside its prediction, roof, peers and the rung before it."""
 
 from __future__ import annotations
 
@@ -227,7 +227,9 @@ def planned_rungs(readme: str) -> list[Planned]:
         lines = [_cells(line) for line in block.strip().splitlines() if line.startswith("|")]
         if len(lines) < 3 or lines[0][0].lower() != "rung":
             continue
-        column = next((i for i, c in enumerate(lines[0]) if c.lower().startswith("predicted")), None)
+        column = next(
+            (i for i, c in enumerate(lines[0]) if c.lower().startswith("predicted")), None
+        )
         for cells in lines[2:]:
             told = "" if column is None or column >= len(cells) else cells[column]
             found.append(Planned(rung=cells[0], adds=cells[1], predicted=told))
@@ -244,7 +246,11 @@ def gain_table(planned: Sequence[Planned], rows: Sequence[Timed]) -> Table:
     first = before = None
     for plan in planned:
         timed = next((r for r in rows if r.ours and _is_rung(r, plan.rung)), None)
-        row = {"rung": plan.rung, "adds": plan.adds, "planned": plan.predicted}
+        row: dict[str, Any] = {
+            "rung": plan.rung,
+            "adds": plan.adds,
+            "planned": plan.predicted,
+        }
         if timed is not None:
             first = first or timed
             row |= {

@@ -141,7 +141,7 @@ def _level(level: Level) -> str:
 
 
 def likely(level: Level) -> str:
-    """How probable it is that the level holds; beyond the interval's ends only that much is known."""
+    """How probable it is that the level holds; beyond the interval's ends, at least or at most."""
     if level.asked_s is None:
         return "no level asked"
     within = f"within {seconds(level.asked_s)}"

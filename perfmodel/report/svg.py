@@ -118,9 +118,7 @@ def _dots(rows: Sequence[Timed], best: Sequence[Timed]) -> Iterator[str]:
         yield _dot(row, ends, colour, radius=4.5, full=True)
 
 
-def _dot(
-    row: Timed, ends: tuple[float, float], colour: str, *, radius: float, full: bool
-) -> str:
+def _dot(row: Timed, ends: tuple[float, float], colour: str, *, radius: float, full: bool) -> str:
     assert row.predicted_s is not None
     x, y = _x(row.measured_s, ends), _y(row.predicted_s, ends)
     told = f"{row.kernel}: {row.sizes} {row.types}, measured {seconds(row.measured_s)}, "

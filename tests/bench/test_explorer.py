@@ -94,7 +94,11 @@ def test_redraw(benchmark, window, path, capsys):
 
     benchmark.pedantic(redraw, rounds=ROUNDS, warmup_rounds=1)
     first, whole = (statistics.median(t[key] for t in times[1:]) for key in ("first", "whole"))
-    benchmark.extra_info |= {"first_figure_s": first, "redrawn_s": whole, "load": os.getloadavg()[0]}
+    benchmark.extra_info |= {
+        "first_figure_s": first,
+        "redrawn_s": whole,
+        "load": os.getloadavg()[0],
+    }
     tell(capsys, f"{path or 'plan'}: first new figure {first:.3f} s, page redrawn {whole:.3f} s")
 
 
@@ -103,8 +107,10 @@ def committer(field, values) -> Callable[[], None]:
 
     def commit() -> None:
         field.fill(next(values))
-        field.evaluate("e => e.addEventListener('keydown', k => { if (k.key === 'Enter')"
-                       " window.entered = performance.now() }, {once: true, capture: true})")
+        field.evaluate(
+            "e => e.addEventListener('keydown', k => { if (k.key === 'Enter')"
+            " window.entered = performance.now() }, {once: true, capture: true})"
+        )
         field.press("Enter")  # fmt: skip
 
     return commit
@@ -128,7 +134,7 @@ REDRAWN = f"""before => new Promise(done => {{
   }};
   look();
 }})"""
-"""Seconds from the Enter key to the first new figure, and to a page with nothing of the old left."""
+"""Seconds from the Enter key to the first new figure, and to a page with nothing old left."""
 
 
 def tell(capsys, line: str) -> None:

@@ -73,7 +73,7 @@ class Visit:
         self.page = context.new_page()
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.page.emulate_media(color_scheme=scheme)
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(30_000)
         self.troubles: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda e: self.troubles.append(f"exception: {e}"))

@@ -1,4 +1,4 @@
-"""Resource reports: of the sources that lie here, with occupancy on every device that can run them."""
+"""Resource reports: of the sources as they are, with occupancy on every device that runs them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_kernel_launches_where_it_was_written_for():
     ],
 )
 def test_targets(archs, expected):
-    """Portable kernels are compiled for Hopper as their launchers do; specific ones only as named."""
+    """Portable kernels are compiled for Hopper too, as launchers do; specific ones as named."""
     assert resources.targets(archs) == expected
 
 

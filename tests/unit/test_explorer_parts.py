@@ -10,8 +10,8 @@ import pytest
 
 import perfmodel as pm
 from perfmodel.errors import BadValue, MalformedFile, MissingExtra
-from perfmodel.planning.answers import Level
 from perfmodel.measure import Measurement
+from perfmodel.planning.answers import Level
 from perfmodel.planning.crossover import Mixing, break_evens, doubling
 from perfmodel.planning.sensitivity import raised_devices, sensitivity
 from perfmodel.planning.serving import Span
@@ -160,7 +160,7 @@ def test_svg_speaks_for_itself():
 
 
 def test_peers_stand_beside_the_kernels_of_their_sizes():
-    """Others' kernels of our sizes join our family, whatever their types; the rest their operator."""
+    """Others' kernels of our sizes join our family, whatever their types; others their operator."""
     wider = replace(timed("torch 2.0/mm", 1e-6), workload=pm.Gemm(m=8, n=8, k=8, dtype="fp16"))
     other = replace(timed("lib/mm", 1e-6), workload=pm.Gemm(m=9, n=8, k=8))
     found = by_family([timed("refkernels.x/01", 2e-6), wider, other])

@@ -16,7 +16,7 @@ from perfmodel.report.timed_mixers import TimedMixer
 What = Literal["time", "memory", "cost"]
 CORNERS = ("top left", "bottom right", "top right", "bottom left")
 DASHES = ("solid", "dash", "solid", "dash", "dot", "solid")
-"""Lines that often lie upon each other (softmax and sigmoid; linear, delta and SSD) show through."""
+"""Lines that often lie upon each other show through (softmax, sigmoid; linear, delta, SSD)."""
 NEAR = 1.25
 """Break-evens within this factor of each other share a label."""
 AXES: Mapping[What, str] = {

@@ -58,7 +58,8 @@ def ladder(rows: Sequence[Timed]) -> Picture:
 def _label(name: str, row: Timed) -> dict[str, Any]:
     reached = "" if row.of_roof is None else f", {row.of_roof:.0%} of roof"
     return {
-        "text": f"{name}: {seconds(row.measured_s)}{reached}", "xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 14,
+        "text": f"{name}: {seconds(row.measured_s)}{reached}",
+        "xref": "paper", "x": 0, "xanchor": "left", "y": name, "yshift": 14,
         "showarrow": False, "font": {"size": 11},
     }  # fmt: skip
 
@@ -131,7 +132,7 @@ TICKS = (0.1, 0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0, 10.0)
 
 
 def residuals(rows: Sequence[Scored]) -> Picture:
-    """Histogram of predicted over measured, told apart by whether the interval holds; 1 is exact."""
+    """Histogram of predicted over measured, by whether the interval holds; 1 is exact."""
     known = [r for r in rows if r.predicted is not None]
     ratios = np.array([float(r.predicted or np.nan) / r.measurement.value for r in known])
     held = np.array([r.inside for r in known], dtype=np.bool_)
