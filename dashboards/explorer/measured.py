@@ -140,9 +140,9 @@ def _readmes() -> Path:
 
 
 def _folders() -> list[str]:
-    """Families of ours with a README that tells a ladder."""
+    """Families of ours whose README tells a ladder, or whose resources are reported."""
     found = sorted(p.parent.name for p in _readmes().glob("*/README.md"))
-    return [name for name in found if planned(name)]
+    return [name for name in found if planned(name) or resources(name)]
 
 
 def planned(family: str) -> list[Planned]:

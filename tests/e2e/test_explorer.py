@@ -94,7 +94,7 @@ LINKS = [
                   "inspect": "operator: mlp: gate_up", **STEP}),
     ("roofline", {"device": "l4", "subject": "norm", "norm_fields": "rows=7 cols=4096",
                   "timed": "none", "inspect": "roof: dram"}),
-    ("kernels", {"family": "copy", "kernel_device": "h200-sxm", "sizes": "elements=16777216"}),
+    ("kernels", {"family": "copy", "kernel_device": "h200-sxm", "sizes": "elements=16777216 flops=0.0 name=copy"}),
     ("crossover", {"device": "a100-sxm-80gb", "stage": "prefill", "batch": 2, "heads": 16,
                    "kv_heads": 4, "head_dim": 64, "longest": 9000, "dtype": "fp16",
                    "price": "1.25", "aspect": "cost"}),
