@@ -19,9 +19,10 @@ COLOURS = (
 GREY = "#555555"
 
 
-def of_ours(rows: Sequence[Timed], device: str) -> list[Timed]:
-    """This repository's own kernels on ``device`` that have a prediction."""
-    return [r for r in rows if r.ours and r.device == device and r.predicted_s is not None]
+def of_ours(rows: Sequence[Timed], device: str | None = None) -> list[Timed]:
+    """This repository's own kernels (on ``device`` alone, if named) that have a prediction."""
+    mine = (r for r in rows if r.ours and r.predicted_s is not None)
+    return [r for r in mine if device is None or r.device == device]
 
 
 def fastest(rows: Sequence[Timed]) -> list[Timed]:
