@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 from explorer import files, style
+from explorer.inputs import PAGE
 
 st.set_page_config(
     page_title="perfmodel explorer",
@@ -29,5 +30,6 @@ PAGES = {
 }
 
 chosen = st.navigation(list(PAGES.values()), position="top")
+st.session_state[PAGE] = chosen.url_path
 files.open_scenario(PAGES)
 chosen.run()

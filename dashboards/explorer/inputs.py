@@ -12,6 +12,7 @@ from perfmodel import catalog
 from perfmodel.errors import BadValue
 
 KEPT = "kept_inputs"
+PAGE, PLACED = "page_shown", "page_of_inputs"
 AUTO = "auto"
 MOST_TEXT = 400
 DTYPES = (AUTO, "fp32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
@@ -129,10 +130,15 @@ def ask_all(*names: str) -> dict[str, Any]:
 
 
 def _restore(name: str, known: Input, options: Sequence[str]) -> None:
-    """Take up what this session last had, unless the link or the page says otherwise."""
+    """Take up what this session last had, unless the link or the page says otherwise.
+
+    An input that two pages share is another widget on each, which starts anew unless told.
+    """
     kept = st.session_state.setdefault(KEPT, {})
-    fresh = name not in st.session_state and name not in st.query_params
-    if fresh and name in kept:
+    placed, page = st.session_state.setdefault(PLACED, {}), st.session_state.get(PAGE)
+    fresh = name not in st.session_state or placed.get(name) != page
+    placed[name] = page
+    if fresh and name in kept and name not in st.query_params:
         st.session_state[name] = kept[name]
     if known.kind == "choice" and st.session_state.get(name, options[0]) not in options:
         del st.session_state[name]

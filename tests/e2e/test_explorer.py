@@ -94,7 +94,8 @@ LINKS = [
                   "inspect": "operator: mlp: gate_up", **STEP}),
     ("roofline", {"device": "l4", "subject": "norm", "norm_fields": "rows=7 cols=4096",
                   "timed": "none", "inspect": "roof: dram"}),
-    ("kernels", {"family": "copy", "kernel_device": "h200-sxm", "sizes": "elements=16777216 flops=0.0 name=copy"}),
+    ("kernels", {"family": "copy", "kernel_device": "h200-sxm",
+                 "sizes": "elements=16777216 flops=0.0 name=copy"}),
     ("crossover", {"device": "a100-sxm-80gb", "stage": "prefill", "batch": 2, "heads": 16,
                    "kv_heads": 4, "head_dim": 64, "longest": 9000, "dtype": "fp16",
                    "price": "1.25", "aspect": "cost"}),
@@ -153,11 +154,16 @@ def test_keyboard_changes_an_input_and_the_link(visit, path):
             break
     keyboard.press("Control+A")
     keyboard.type(value)
+    if field.get_attribute("role") == "combobox":
+        shown.page.get_by_role("option", name=value, exact=True).wait_for()
     keyboard.press("Enter")
     shown.page.wait_for_url(f"**/{path}?{parameter}")
+    name, _, expected = parameter.partition("=")
+    shown.form(3)
+    code = shown.page.locator("details:has-text('Reproduce this view') code").nth(3)
+    code.get_by_text(f'{name} = "{expected}"' if expected.isalpha() else expected).first.wait_for()
     shown.settle()
 
-    name, _, expected = parameter.partition("=")
     assert str(tomllib.loads(shown.scenario())["inputs"][name]) == expected
 
 
@@ -173,13 +179,15 @@ def test_input_at_its_start_leaves_the_link(visit):
 
 def test_page_switches_keep_the_scenario(visit):
     """What was put in survives other pages, those without these inputs too."""
-    shown = visit().open("?users=7&output=33&devices=l40s&model=qwen3-8b")
+    asked = {"users": 7, "output": 33, "devices": ["l40s", "l4"], "model": "qwen3-8b"}
+    shown = visit().open("?users=7&output=33&devices=l40s&devices=l4&model=qwen3-8b")
     for title in (*list(TITLES.values())[1:], "Plan"):
-        shown.go(title)
-    inputs = tomllib.loads(shown.scenario())["inputs"]
+        inputs = tomllib.loads(shown.go(title).scenario())["inputs"]
+        here = {k: v for k, v in asked.items() if k in inputs}
+        assert {k: inputs[k] for k in here} == here, title
 
-    assert (inputs["users"], inputs["output"]) == (7, 33)
-    assert (inputs["devices"], inputs["model"]) == (["l40s"], "qwen3-8b")
+    assert here == asked
+    assert "model=qwen3-8b" in shown.page.url
 
 
 def upload(shown: Visit, opener: str | None, name: str, content: bytes) -> None:
