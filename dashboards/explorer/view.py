@@ -94,8 +94,8 @@ def notes(lines: Sequence[str], title: str) -> None:
 
 
 def other(page: str, inputs: Mapping[str, Any], text: str) -> None:
-    """A link to another question."""
-    address = f"{page}?{urlencode(inputs, doseq=True)}"
+    """A link to another question, or with ``?`` to this page as it starts."""
+    address = f"{page}?{urlencode(inputs, doseq=True)}" if inputs else page
     st.html(f'<a href="{escape(address)}" target="_self">{escape(text)}</a>')
 
 

@@ -20,12 +20,12 @@ PLANS = (
     Column(key="kv_dtype", title="KV", right=False),
     Column(key="ttft_s", title="TTFT", unit="s"),
     Column(key="tpot_s", title="TPOT", unit="s"),
+    Column(key="chance", title="levels hold", text="{:.0%}".format),
     Column(key="tokens_per_s", title="tokens/s"),
     Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
     Column(key="energy_j", title="energy/M out", unit="J"),
     Column(key="bound", title="waits for", right=False),
     Column(key="limit", title="limited by", right=False),
-    Column(key="chance", title="levels hold", text="{:.0%}".format),
     Column(key="pareto", title="Pareto"),
     Column(key="source", title="source", right=False),
 )
@@ -37,12 +37,12 @@ PEOPLE = (
     Column(key="batch", title="batch"),
     Column(key="ttft_s", title="TTFT", unit="s"),
     Column(key="tpot_s", title="TPOT", unit="s"),
+    Column(key="chance", title="levels hold", text="{:.0%}".format),
     Column(key="tokens_per_s", title="tokens/s"),
     Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
     Column(key="energy_j", title="J/M out", unit="J"),
     Column(key="bound", title="waits for", right=False),
     Column(key="limit", title="limited by", right=False),
-    Column(key="chance", title="levels hold", text="{:.0%}".format),
     Column(key="pareto", title="Pareto"),
 )
 """What of it people are shown."""

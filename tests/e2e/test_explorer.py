@@ -160,9 +160,8 @@ def test_keyboard_changes_an_input_and_the_link(visit, path):
     shown.page.wait_for_url(f"**/{path}?{parameter}")
     name, _, expected = parameter.partition("=")
     shown.form(3)
-    code = shown.page.locator("details:has-text('Reproduce this view') code").nth(3)
-    code.get_by_text(f'{name} = "{expected}"' if expected.isalpha() else expected).first.wait_for()
-    shown.settle()
+    line = f"{name} = {expected}" if expected.isdigit() else f'{name} = "{expected}"'
+    shown.page.locator("details code", has_text=line).wait_for()
 
     assert str(tomllib.loads(shown.scenario())["inputs"][name]) == expected
 
@@ -321,3 +320,14 @@ def test_listens_on_this_machine_only(address):
     assert address.startswith("http://127.0.0.1:")
     assert "--server.address=127.0.0.1" in serving(8501)
     assert "--browser.gatherUsageStats=false" in serving(8501)
+
+
+def test_start_over(visit):
+    """One link puts every input back to where it starts."""
+    shown = visit().open("crossover?batch=7&device=l4")
+    shown.page.get_by_role("link", name="Start over").click()
+    shown.page.wait_for_function("location.search === ''")
+    shown.settle()
+    inputs = tomllib.loads(shown.scenario())["inputs"]
+
+    assert (inputs["batch"], inputs["device"]) == (16, "h200-sxm")

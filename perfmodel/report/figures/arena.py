@@ -43,6 +43,7 @@ def arena_chart(plan: ArenaPlan) -> Picture:
     use = plan.memory("sram")
     budget = None if use is None or use.budget_bytes is None else use.budget_bytes / KIB
     room = "" if budget is None else f"; the board leaves {format_binary(budget * KIB)}"
+    of = "" if budget is None else f" of {format_binary(budget * KIB)}"
     near = budget is not None and budget * KIB < FAR * plan.peak_bytes
     line = {"color": BUDGET, "width": 3, "dash": "dash"}
     rule = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": budget, "y1": budget}
@@ -54,7 +55,7 @@ def arena_chart(plan: ArenaPlan) -> Picture:
         x=axis("step of the schedule"),
         y=axis("address (KiB)", range=[0, top]),
         height=480,
-        title={"text": f"arena: {format_binary(plan.peak_bytes)} at the peak{room}"},
+        title={"text": f"arena: {format_binary(plan.peak_bytes)}{of}"},
         barmode="overlay",
         showlegend=False,
         uniformtext={"mode": "hide", "minsize": 9},

@@ -15,8 +15,6 @@ ROOF = "#8a8f98"
 MEASURED = "#d1495b"
 PREDICTED = "#3d8bd4"
 BUDGET = "#d1495b"
-BELOW = 64
-"""Pixels between a picture's lower edge and its legend: ticks and the axis's title lie there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +44,7 @@ def picture(
         "template": "plotly_white",
         "height": height,
         "margin": {"l": 8, "r": 8, "t": 40, "b": 8},
-        "legend": {"orientation": "h", "y": -BELOW / max(height - BELOW, BELOW), "yanchor": "top"},
+        "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"},
         "hoverlabel": {"align": "left"},
         "xaxis": {"automargin": True, **x},
         "yaxis": {"automargin": True, **y},

@@ -127,7 +127,7 @@ def _below(r: Timed) -> float:
     return 0.0 if r.low_s is None else r.predicted_s - r.low_s
 
 
-TICKS = (0.1, 0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0, 10.0)
+TICKS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 100.0)
 """Ratios that a histogram of residuals names."""
 
 

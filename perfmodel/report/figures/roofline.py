@@ -233,7 +233,7 @@ def _ridges(device: Device, roofs: Sequence[Ceiling]) -> dict[str, Any]:
     }
 
 
-NAMED = 0.08
+NAMED = 0.15
 """Operators with this share of the time carry their name."""
 
 
