@@ -23,7 +23,8 @@ bench: ; @$(PYTHON) tools/setup.py dev && mkdir -p .benchmarks && $(BIN)/python 
 # Kernels under compute-sanitizer (memcheck, racecheck); says so where this machine refuses it.
 sanitize: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m refkernels.check --sanitize
 
-# Paste what the program prints today into the documents, and build the site (site/index.html).
-docs: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python tools/docs.py && NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+# What the program prints today into the documents, the README's picture from the committed
+# measurements, the kernels' resource reports from the compiler; and the site (site/index.html).
+docs: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m refkernels.resources && $(BIN)/python tools/docs.py && NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 wheel: ; @$(PYTHON) tools/setup.py dev && $(BIN)/python -m hatchling build

@@ -6,7 +6,8 @@ They lie in ``views``: Streamlit takes a folder named ``pages`` for its older ki
 from pathlib import Path
 
 import streamlit as st
-from explorer import files, style
+from explorer import files, style, view
+from explorer.inputs import PAGE
 
 st.set_page_config(
     page_title="perfmodel explorer",
@@ -29,5 +30,8 @@ PAGES = {
 }
 
 chosen = st.navigation(list(PAGES.values()), position="top")
+st.session_state[PAGE] = chosen.url_path
 files.open_scenario(PAGES)
+with st.sidebar:
+    view.other("?", {}, "Start over: all inputs as they were")
 chosen.run()

@@ -49,7 +49,7 @@ _EXTRA: ContextVar[tuple[Path, ...]] = ContextVar("perfmodel_specs", default=())
 
 
 @cache
-def shipped_dir(folder: Literal["specs", "cuda", "dashboards"] = "specs") -> Path:
+def shipped_dir(folder: Literal["specs", "cuda", "dashboards", "docs"] = "specs") -> Path:
     """Where the package's own ``folder`` lies: in a wheel, an editable install or the repository.
 
     Raises:

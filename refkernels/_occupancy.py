@@ -26,10 +26,21 @@ class ArchLimits:
 
 
 @cache
+def _limits() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((data_dir("specs") / "cuda_arch.toml").read_text())
+    found: dict[str, Any] = table["arch"]
+    return found
+
+
+def known_archs() -> tuple[str, ...]:
+    """Architectures whose limits are known, as ``sm_90``."""
+    return tuple(_limits())
+
+
+@cache
 def arch_limits(arch: str) -> ArchLimits:
     """The limits of ``sm_90a`` (suffix ignored); raises UnknownName."""
-    table: dict[str, Any] = tomllib.loads((data_dir("specs") / "cuda_arch.toml").read_text())
-    limits = table["arch"]
+    limits = _limits()
     name = arch.rstrip("af")
     if name not in limits:
         raise UnknownName("architecture", arch, limits)

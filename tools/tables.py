@@ -10,14 +10,14 @@ import dependencies
 from perfmodel import catalog
 from perfmodel.models.hf import model_names
 from perfmodel.report.devices import device_table
-from perfmodel.report.kernels import LADDER, Timed, sized, timed_kernels
+from perfmodel.report.kernels import LADDER, Timed, timed_kernels
 from perfmodel.report.sheets import models_table
-from perfmodel.report.svg import fastest
+from perfmodel.report.svg import fastest, of_ours
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import validate_files
 
-SHOWN = ("kernel", "measured_s", "predicted_s", "low_s", "high_s", "of_roof")
+SHOWN = ("name", "measured_s", "predicted_s", "low_s", "high_s", "of_roof")
 
 
 def measured_kernels() -> tuple[Timed, ...]:
@@ -41,7 +41,7 @@ def kernels() -> str:
     timed = measured_kernels()
     peers = fastest_peers(timed)
     groups: dict[str, list[dict[str, Any]]] = {}
-    for mine in fastest(timed):
+    for mine in fastest(of_ours(timed)):
         groups.setdefault(mine.workload.op, []).append(kernel_row(mine, peers))
     parts = (
         f"## {op}\n\n{kernel_table(rows).to_markdown()}" for op, rows in sorted(groups.items())
@@ -63,9 +63,9 @@ def kernel_row(mine: Timed, peers: Mapping[tuple[object, ...], Timed]) -> dict[s
     """One of our kernels and, where there is one, its peer and by how much ours is faster."""
     peer = peers.get((mine.device, *mine.workload.key()))
     row = {name: getattr(mine, name) for name in SHOWN}
-    row |= {"workload": sized(mine.workload), "kernel": mine.kernel.removeprefix("refkernels.")}
+    row["workload"] = f"{mine.sizes} {mine.types}"
     if peer is not None:
-        row |= {"peer": peer.kernel, "peer_s": peer.measured_s}
+        row |= {"peer": peer.name, "peer_s": peer.measured_s}
         row["gain"] = peer.measured_s / mine.measured_s
     return row
 

@@ -47,6 +47,13 @@ def _asked(key: Key) -> Any:
 
 
 def _hashable(value: Any) -> Any:
+    """``value``, or what tells it from others: of what was read from a file its whole text."""
     if isinstance(value, list):
         return tuple(value)
-    return value.key() if hasattr(value, "key") else value
+    if hasattr(value, "key"):
+        return value.key()
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value

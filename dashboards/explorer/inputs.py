@@ -12,7 +12,9 @@ from perfmodel import catalog
 from perfmodel.errors import BadValue
 
 KEPT = "kept_inputs"
+PAGE, PLACED = "page_shown", "page_of_inputs"
 AUTO = "auto"
+MOST_TEXT = 400
 DTYPES = (AUTO, "fp32", "bf16", "fp16", "fp8", "int8", "fp4", "int4")
 WEIGHT_DTYPES = (AUTO, "bf16", "fp16", "fp8", "int8", "int4")
 KV_DTYPES = (AUTO, "bf16", "fp16", "fp8", "int8")
@@ -27,13 +29,15 @@ class Input:
     default: Any
     options: Callable[[], Sequence[str]] = tuple
     hint: str | None = None
+    open_ended: bool = False
+    """A choice among what an answer holds: any text is kept until the answer is there."""
 
     def check(self, name: str, value: Any) -> Any:
         """``value`` from a file if this input can hold it; raises BadValue otherwise."""
         if self.kind == "count" and isinstance(value, int) and 1 <= value <= 2**53:
             return value
-        if self.kind == "text" and isinstance(value, str) and len(value) <= 400:
-            return value
+        if (self.kind == "text" or self.open_ended) and isinstance(value, str):
+            return self._short(name, value)
         options = self.options()
         values = value if self.kind == "choices" else [value]
         if self.kind.startswith("choice") and isinstance(values, list):
@@ -44,6 +48,12 @@ class Input:
             raise BadValue(msg, field=name, fix=", ".join(map(str, options[:8])))
         msg = f"cannot be {str(value)[:40]!r}"
         raise BadValue(msg, field=name, fix=f"for example {self.default!r}")
+
+    def _short(self, name: str, value: str) -> str:
+        if len(value) > MOST_TEXT:
+            msg = f"has at most {MOST_TEXT} characters, got {len(value)}"
+            raise BadValue(msg, field=name, fix=f"for example {self.default!r}")
+        return value
 
 
 def _devices() -> tuple[str, ...]:
@@ -120,10 +130,15 @@ def ask_all(*names: str) -> dict[str, Any]:
 
 
 def _restore(name: str, known: Input, options: Sequence[str]) -> None:
-    """Take up what this session last had, unless the link or the page says otherwise."""
+    """Take up what this session last had, unless the link or the page says otherwise.
+
+    An input that two pages share is another widget on each, which starts anew unless told.
+    """
     kept = st.session_state.setdefault(KEPT, {})
-    fresh = name not in st.session_state and name not in st.query_params
-    if fresh and name in kept:
+    placed, page = st.session_state.setdefault(PLACED, {}), st.session_state.get(PAGE)
+    fresh = name not in st.session_state or placed.get(name) != page
+    placed[name] = page
+    if fresh and name in kept and name not in st.query_params:
         st.session_state[name] = kept[name]
     if known.kind == "choice" and st.session_state.get(name, options[0]) not in options:
         del st.session_state[name]
@@ -141,7 +156,7 @@ def _count(name: str, known: Input, _options: Sequence[str]) -> int:
 def _text(name: str, known: Input, _options: Sequence[str]) -> str:
     value = st.text_input(
         known.label, value=known.default, key=name, bind="query-params", help=known.hint,
-        max_chars=400,
+        max_chars=MOST_TEXT,
     )  # fmt: skip
     return (value or "").strip()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -71,8 +74,15 @@ def metrics(values: Mapping[str, tuple[str, str | None]]) -> None:
                 st.caption(plain(note))
 
 
-def table(shown: Table) -> None:
-    """A table that keyboards and screen readers can walk."""
+def table(shown: Table, *, most: int | None = None) -> None:
+    """A table that keyboards and screen readers can walk, of at most ``most`` rows; columns that
+    no row fills are left out.
+    """
+    filled = (c for c in shown.columns if any(r.get(c.key) is not None for r in shown.rows))
+    shown = replace(shown, columns=tuple(filled))
+    if most is not None and len(shown.rows) > most:
+        title = f"{shown.title} ({most} of {len(shown.rows)}; all in the CSV)"
+        shown = replace(shown, title=title, rows=shown.rows[:most])
     st.html(f'<div class="pm-table" tabindex="0">{shown.to_html()}</div>')
 
 
@@ -81,6 +91,12 @@ def notes(lines: Sequence[str], title: str) -> None:
     if lines:
         with st.expander(f"{title} ({len(lines)})"):
             st.markdown("\n".join(f"- {plain(line)}" for line in lines))
+
+
+def other(page: str, inputs: Mapping[str, Any], text: str) -> None:
+    """A link to another question, or with ``?`` to this page as it starts."""
+    address = f"{page}?{urlencode(inputs, doseq=True)}" if inputs else page
+    st.html(f'<a href="{escape(address)}" target="_self">{escape(text)}</a>')
 
 
 def derivation(text: str) -> None:

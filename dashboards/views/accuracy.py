@@ -8,7 +8,14 @@ from explorer import files, measured, view
 from explorer.inputs import Input, ask, declare
 
 from perfmodel import catalog
-from perfmodel.report.accuracy import class_table, refusal_table, run_table, validation_table
+from perfmodel.report.accuracy import (
+    class_table,
+    compared_table,
+    coverage_verdict,
+    refusal_table,
+    run_table,
+    validation_table,
+)
 from perfmodel.report.figures.kernels import predicted_measured, residuals
 from perfmodel.report.scenario import Scenario
 from perfmodel.validation import FileReport, validate_files
@@ -35,7 +42,7 @@ def question() -> tuple[Scenario, tuple[FileReport, ...]]:
     chosen = [p for p in measured.files() if inputs["file"] in ("all", p.stem)]
     scenario = Scenario(
         page="accuracy", inputs=inputs, verb="validate", function="validate_files",
-        arguments=[measured.word(p) for p in chosen],
+        arguments=measured.words(own) or [measured.word(p) for p in chosen],
     )  # fmt: skip
     return scenario, own or tuple(measured.report(p) for p in chosen)
 
@@ -46,8 +53,8 @@ def show(reports: Sequence[FileReport], tell_by: str) -> dict[str, Any]:
     if not rows:
         view.verdict(["None of these rows can be scored; the reasons are below."], good=False)
         return {}
-    inside = sum(bool(s.low and s.high and s.low <= s.measurement.value <= s.high) for s in rows)
-    view.verdict([f"{inside} of {len(rows)} measurements lie in the predicted interval"], good=True)
+    told, enough = coverage_verdict(rows)
+    view.verdict([told], good=enough)
     pictures = {
         "predicted against measured": predicted_measured(rows, by=tell_by),
         "residuals": residuals(rows),
@@ -62,9 +69,14 @@ with view.refusals():
     with st.sidebar:
         asked, found = question()
     drawn = show(found, asked.inputs["tell_by"])
+    if drawn:
+        view.table(compared_table(measured.compared(found)))
     view.table(validation_table(found))
     if refusal_table(found).rows:
         view.table(refusal_table(found))
     view.table(class_table())
     view.table(run_table())
+    if document := measured.accuracy_page():
+        with st.expander("All that this release was scored on, tables of others included"):
+            st.markdown(document)
     view.closing(asked, rows=validation_table(found), pictures=drawn)

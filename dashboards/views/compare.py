@@ -1,5 +1,6 @@
 """Compare: one question on two to six devices, and what more of a resource would buy."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from perfmodel.report.figures.compare import side_by_side, tornado
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.times import comparison_shown
 
-declare(of=Input(kind="choice", label="Sensitivity of", default="", options=tuple))
+declare(of=Input(kind="choice", label="Sensitivity of", default="", options=tuple, open_ended=True))
 
 
 def question() -> Scenario:
@@ -31,8 +32,10 @@ def question() -> Scenario:
     )
 
 
-def show(found: Comparison, scenario: Scenario) -> dict[str, Any]:
-    """All devices on one axis, as a table, and one device's tornado; returns the pictures."""
+def show(found: Comparison, scenario: Scenario) -> tuple[dict[str, Any], str]:
+    """All devices on one axis, as a table, and one device's tornado; returns the pictures and
+    that device.
+    """
     shown = comparison_shown(found)
     view.verdict(shown.lead, good=True)
     full = [
@@ -48,7 +51,7 @@ def show(found: Comparison, scenario: Scenario) -> dict[str, Any]:
     pictures["sensitivity"] = tornado(device, _gains(device, scenario))
     view.chart(pictures["sensitivity"], "compare sensitivity")
     view.notes(shown.notes, "What is assumed")
-    return pictures
+    return pictures, device
 
 
 def _users(scenario: Scenario) -> int:
@@ -77,5 +80,6 @@ with view.refusals():
         view.empty("Choose two to six devices.")
     else:
         answer = answers.answer(asked, "Comparing ...")
-        drawn = show(answer, asked)
+        drawn, device = show(answer, asked)
+        asked = replace(asked, inputs={**asked.inputs, "of": device})
         view.closing(asked, rows=comparison_shown(answer).csv, pictures=drawn)

@@ -1,74 +1,118 @@
 """Kernels: every reference kernel's ladder beside its peers, its roof and its prediction."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import streamlit as st
 from explorer import files, measured, view
 from explorer.inputs import Input, ask, declare
 
+from perfmodel.report.accuracy import refusal_table
 from perfmodel.report.figures.kernels import ladder, residuals
 from perfmodel.report.kernels import (
+    MOST_ROWS,
     Timed,
+    gain_table,
     kernel_table,
     ladder_table,
     resource_table,
-    sized,
 )
 from perfmodel.report.scenario import Scenario
-from perfmodel.validation import FileReport, validate_files
+from perfmodel.report.shown import interval, seconds
+from perfmodel.report.tables import Table
+from perfmodel.validation import FileReport, Scored, errors, validate_files
 
 declare(
-    kernel_op=Input(kind="choice", label="Operator", default="", options=measured.ops),
+    family=Input(
+        kind="choice", label="Family of kernels", default="", options=measured.family_names
+    ),
     kernel_device=Input(kind="choice", label="Measured on", default="", options=measured.devices),
     sizes=Input(kind="choice", label="Sizes", default="", options=measured.sizes),
 )
 
+Own = tuple[FileReport, ...] | None
 
-def question(rows: Sequence[Timed]) -> tuple[Scenario, list[Timed], list[Timed]]:
-    """The inputs as a scenario; the rows of the operator, and those of the sizes chosen."""
-    op = ask("kernel_op", among=_distinct(r.workload.op for r in rows))
-    device = ask("kernel_device", among=_distinct(r.device for r in rows if r.workload.op == op))
-    mine = [r for r in rows if (r.workload.op, r.device) == (op, device)]
-    sizes = ask("sizes", among=_distinct(sized(r.workload) for r in mine))
-    words = [measured.word(p) for p in measured.files()]
+
+def question(own: Own) -> tuple[Scenario, list[Timed], list[Timed]]:
+    """The inputs as a scenario; the rows of the family on the device, those of one size."""
+    families = measured.families(own)
+    inputs = {"family": ask("family", among=list(families))}
+    rows = families[inputs["family"]]
+    if rows:
+        device = ask("kernel_device", among=_frequent(r.device for r in _leading(rows)))
+        rows = [r for r in rows if r.device == device]
+        sizes = ask("sizes", among=_frequent(r.sizes for r in _leading(rows)))
+        inputs |= {"kernel_device": device, "sizes": sizes}
     scenario = Scenario(
         page="kernels",
-        inputs={"kernel_op": op, "kernel_device": device, "sizes": sizes},
+        inputs=inputs,
         verb="validate",
         function="validate_files",
-        arguments=words,
+        arguments=[measured.word(p) for p in measured.files()] + measured.words(own),
     )
-    return scenario, mine, [r for r in mine if sized(r.workload) == sizes]
+    return scenario, rows, [r for r in rows if r.sizes == inputs.get("sizes")]
 
 
-def _distinct(values: Any) -> list[str]:
+def _leading(rows: Sequence[Timed]) -> Sequence[Timed]:
+    """Ours, or all where there are none of ours: what is offered to choose from."""
+    return [r for r in rows if r.ours] or rows
+
+
+def _frequent(values: Iterable[str]) -> list[str]:
     """Every value once, the most frequent first."""
     return [value for value, _ in Counter(values).most_common()]
 
 
-def show(mine: list[Timed], rung: list[Timed], own: tuple[FileReport, ...] | None) -> Any:
+def show(family: str, rows: list[Timed], one_size: list[Timed], own: Own) -> tuple[Any, Table]:
     """The ladder, the residuals, every measurement, resources; returns pictures and the table."""
-    op = rung[0].workload.op
-    best = min((r for r in rung if r.ours), key=lambda r: r.measured_s, default=None)
-    if best is not None and best.of_roof is not None:
-        view.verdict([f"{best.kernel} reaches {best.of_roof:.0%} of its roof"], good=True)
-    pictures = {"ladder": ladder(rung)}
-    view.chart(pictures["ladder"], "kernels ladder")
-    view.table(ladder_table(rung))
-    for section in measured.ladders(op):
-        st.markdown(section)
-    rows = [s for s in measured.scored(own) if s.measurement.scenario == op]
-    if rows:
-        pictures["residuals"] = residuals(rows)
+    planned, pictures = measured.planned(family), {}
+    gains, table = gain_table(planned, one_size), kernel_table(rows)
+    if one_size:
+        scored = measured.scored_of(_leading(rows), own)
+        _headline(one_size, scored)
+        pictures = {"ladder": ladder(one_size), "residuals": residuals(scored)}
+        view.chart(pictures["ladder"], "kernels ladder")
+    else:
+        view.empty(
+            "Not timed here yet: run make bench on a GPU and upload its JSON. The plan follows."
+        )
+    if planned:
+        view.table(gains)
+    if one_size:
+        view.table(ladder_table(one_size))
         view.chart(pictures["residuals"], "kernels residuals")
-    table = kernel_table(mine)
-    view.table(table)
-    resources = resource_table(measured.resources(), op)
+    resources = resource_table(measured.resources(family))
     if resources.rows:
         view.table(resources)
-    return pictures, table
+    if rows:
+        view.table(table, most=MOST_ROWS)
+    return pictures, table if rows else resources
+
+
+def _headline(rows: Sequence[Timed], scored: Sequence[Scored]) -> None:
+    """The fastest kernel of one size, and how well its family was predicted."""
+    best = min(_leading(rows), key=lambda r: r.measured_s)
+    takes = best.types.partition("/")[0]
+    others = [r for r in rows if not r.ours and r.types.partition("/")[0] == takes]
+    if best.of_roof is not None:
+        lines = [f"{best.name} reaches {best.of_roof:.0%} of its roof"]
+        if best.ours and others:
+            peer = min(others, key=lambda r: r.measured_s)
+            lines.append(f"{peer.name} takes {peer.measured_s / best.measured_s:.2f} x as long")
+        view.verdict(lines, good=True)
+    told = errors(scored)
+    known = best.low_s is not None and best.high_s is not None
+    within = interval(best.low_s, best.high_s) if known else "no prediction"
+    predicted = "-" if best.predicted_s is None else seconds(best.predicted_s)
+    view.metrics(
+        {
+            "Fastest": (seconds(best.measured_s), best.name.rpartition("/")[2]),
+            "Predicted": (predicted, within),
+            "In interval": (f"{told.coverage:.0%}", f"of {told.rows} measurements"),
+            "Factor": (f"{told.factor:.2f}", "predicted against measured, typically"),
+        }
+    )
 
 
 view.header("Kernels", "How fast are the reference kernels, and how well was that predicted?")
@@ -78,11 +122,9 @@ with view.refusals():
             "A pytest-benchmark JSON of your own", ["json"], "own_benchmark",
             lambda path: tuple(validate_files([path])),
         )  # fmt: skip
-    timed = measured.timed(own)
-    if not timed:
-        view.empty("No kernel measurements here: upload a benchmark's JSON, or run make bench.")
-    else:
-        with st.sidebar:
-            asked, mine, rung = question(timed)
-        drawn, table = show(mine, rung, own)
-        view.closing(asked, rows=table, pictures=drawn)
+        asked, rows, one_size = question(own)
+    if own and not any(r.scored for r in own):
+        view.verdict(["None of the uploaded measurements can be scored"], good=False)
+        view.table(refusal_table(own))
+    drawn, table = show(asked.inputs["family"], rows, one_size, own)
+    view.closing(asked, rows=table, pictures=drawn)

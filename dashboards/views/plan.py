@@ -6,10 +6,10 @@ import streamlit as st
 from explorer import answers, asking, view
 from explorer.inputs import ask, ask_all
 
-from perfmodel.planning.answers import Level, PlanAnswer
+from perfmodel.planning.answers import Level, Plan, PlanAnswer
 from perfmodel.report.explain import explain
 from perfmodel.report.figures.plans import memory_stack, pareto
-from perfmodel.report.plans import plan_shown
+from perfmodel.report.plans import layout, likely, plan_shown
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import dollars, interval, seconds
 from perfmodel.report.tables import plain
@@ -48,11 +48,12 @@ def _best(found: PlanAnswer) -> dict[str, Any]:
     cost = dollars(best.usd_per_million_tokens)
     view.metrics(
         {
-            "Buy": (f"{best.devices} x {best.device}", f"{best.replicas} x tp {best.split.tp}"),
+            "Buy": (f"{best.devices} devices", f"{best.device}, {layout(best)}"),
             "TTFT": (seconds(float(best.ttft.span.value)), _level(best.ttft)),
             "TPOT": (seconds(float(best.tpot.span.value)), _level(best.tpot)),
-            "Output tokens/s": (plain(best.tokens_per_s), f"waits for {best.resource}"),
-            "Per million tokens": (cost, best.price.origin),
+            "Levels hold": (_chance(best), "chance that all do, as the intervals tell"),
+            "Tokens/s out": (plain(best.tokens_per_s), f"waits for {best.resource}"),
+            "Cost per M out": (cost, best.price.origin),
         }
     )
     pictures = {
@@ -64,11 +65,13 @@ def _best(found: PlanAnswer) -> dict[str, Any]:
     return pictures
 
 
+def _chance(best: Plan) -> str:
+    return "-" if best.chance is None else f"{best.chance:.0%}"
+
+
 def _level(level: Level) -> str:
     within = interval(float(level.span.low), float(level.span.high))
-    if level.chance is None or level.asked_s is None:
-        return within
-    return f"{within}; {level.chance:.0%} likely within {seconds(level.asked_s)}"
+    return within if level.asked_s is None else f"{within}; {likely(level)}"
 
 
 view.header("Plan", "What serves this load within its service levels, and what does it cost?")

@@ -1,5 +1,6 @@
 """Roofline: where every operator stands under the roofs of a device, predicted and measured."""
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -16,9 +17,20 @@ from perfmodel.report.shown import interval, seconds
 from perfmodel.report.tables import plain
 from perfmodel.report.times import estimate_shown
 from perfmodel.units import format_si
+from perfmodel.validation import Scored
 
 NOTHING = "the whole answer"
-declare(inspect=Input(kind="choice", label="Explain", default=NOTHING, options=lambda: (NOTHING,)))
+OURS, PEERS, ALL, NONE = "ours", "ours and their peers", "all", "none"
+declare(
+    inspect=Input(
+        kind="choice", label="Explain", default=NOTHING, options=lambda: (NOTHING,),
+        open_ended=True,
+    ),
+    timed=Input(
+        kind="choice", label="Measured kernels", default=OURS,
+        options=lambda: (OURS, PEERS, ALL, NONE),
+    ),
+)  # fmt: skip
 CHART = "roofline chart"
 
 
@@ -26,6 +38,7 @@ def question() -> Scenario:
     """The inputs, as a scenario."""
     device = ask("device")
     inputs, arguments, step = subject.about()
+    inputs["timed"] = ask("timed")
     return Scenario(
         page="roofline",
         inputs={"device": device, **inputs},
@@ -35,25 +48,36 @@ def question() -> Scenario:
     )
 
 
-def show(found: Estimate, device_name: str) -> dict[str, Any]:
-    """The figures, the picture, and what was clicked or chosen; returns the pictures."""
+def show(found: Estimate, device_name: str, timed: str) -> tuple[dict[str, Any], str]:
+    """The figures, the picture, and what was clicked or chosen; returns the pictures and that."""
     view.metrics(
         {
             "Time": (seconds(float(found.time_s)), _sure(found)),
             "Lower bound": (seconds(float(found.lower_bound_s)), "physics: total work over peak"),
             "Bound by": (str(found.bound), f"{found.source} estimate"),
-            "Intensity": (_intensity(found), _ridge(found)),
+            "Intensity": (_intensity(found), _moved(found)),
         }
     )
     device = api.device(device_name)
     roofs, points = ceilings(device), spots(found)
-    mine = [s for s in measured.scored() if s.measurement.device == device.name]
-    picture = roofline(device, points, roofs=roofs, measured=mine)
+    picture = roofline(device, points, roofs=roofs, measured=_dots(device.name, timed))
     view.chart(picture, CHART, on_select=_clicked)
-    _explained(found, {f"operator: {p.name}": p for p in points}, roofs)
+    chosen = _explained(found, {f"operator: {p.name}": p for p in points}, roofs)
     for table in estimate_shown(found).tables[1:]:
         view.table(table)
-    return {"roofline": picture}
+    return {"roofline": picture}, chosen
+
+
+def _dots(device: str, timed: str) -> list[Scored]:
+    """The timed kernels that are wanted in the picture."""
+    if timed == NONE:
+        return []
+    if timed == ALL:
+        return [s for s in measured.scored() if s.measurement.device == device]
+    families = measured.families().values()
+    rows = [r for family in families if any(r.ours for r in family) for r in family]
+    wanted = [r for r in rows if r.device == device and (r.ours or timed == PEERS)]
+    return measured.scored_of(wanted)
 
 
 def _room(scenario: Scenario) -> None:
@@ -79,7 +103,7 @@ def _intensity(found: Estimate) -> str:
     return f"{plain(float(found.facts['flops']) / traffic)} FLOP/B" if traffic else "-"
 
 
-def _ridge(found: Estimate) -> str:
+def _moved(found: Estimate) -> str:
     moved = format_si(float(found.facts["bytes"]), "B")
     return f"{format_si(float(found.facts['flops']), 'FLOP')}, {moved}"
 
@@ -92,8 +116,10 @@ def _clicked() -> None:
         st.session_state["inspect"] = data if isinstance(data, str) else data[0]
 
 
-def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, ...]) -> None:
-    """The derivation of an operator, or the source of a roof: by click or by keyboard."""
+def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, ...]) -> str:
+    """The derivation of an operator, or the source of a roof: by click or by keyboard; returns
+    what was chosen.
+    """
     sources = {f"roof: {r.name}": r for r in roofs}
     chosen = ask("inspect", among=(NOTHING, *points, *sources))
     if chosen in points:
@@ -106,6 +132,7 @@ def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, .
         text = explain(found)
     with st.container(height=360):
         st.code(text, language=None, wrap_lines=True)
+    return str(chosen)
 
 
 view.header("Roofline", "What binds every operator, and how far is it from its roof?")
@@ -114,6 +141,7 @@ with view.refusals():
         asked = question()
     answer = answers.answer(asked, "Estimating ...")
     _room(asked)
-    drawn = show(answer, asked.inputs["device"])
+    drawn, inspected = show(answer, asked.inputs["device"], asked.inputs["timed"])
+    asked = replace(asked, inputs={**asked.inputs, "inspect": inspected})
     view.notes(estimate_shown(answer).notes, "What is assumed")
     view.closing(asked, rows=estimate_shown(answer).tables[1], pictures=drawn)

@@ -129,6 +129,15 @@ class Plan:
     """Of the steps' intervals; their ends are added, as if all erred the same way."""
     source: Source
 
+    @property
+    def chance(self) -> float | None:
+        """Probability that all service levels hold: the least of theirs, as the times of one plan
+        are added up as if all erred the same way. None where none was asked or one is unknown.
+        """
+        asked = [level.chance for level in (self.ttft, self.tpot) if level.asked_s is not None]
+        known = [chance for chance in asked if chance is not None]
+        return min(known) if known and len(known) == len(asked) else None
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -164,6 +173,7 @@ class Plan:
             "pareto": self.pareto,
             "assumptions": list(self.assumptions),
             "coverage": self.coverage,
+            "chance": self.chance,
             "source": self.source,
         }  # fmt: skip
 

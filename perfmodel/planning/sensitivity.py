@@ -62,9 +62,9 @@ def raised_devices(device: Device, factor: float) -> Iterator[tuple[str, Device]
         yield "special-function rate", replace(device, compute=faster)
     cache = device.memory.level("l2")
     if cache is not None and cache.bytes is not None:
-        yield "cache size", _level(device, "l2", "bytes", factor)
+        yield "SRAM (cache) size", _level(device, "l2", "bytes", factor)
     if cache is not None and cache.bandwidth_bytes_per_s is not None:
-        yield "cache bandwidth", _level(device, "l2", "bandwidth_bytes_per_s", factor)
+        yield "SRAM (cache) bandwidth", _level(device, "l2", "bandwidth_bytes_per_s", factor)
     if device.peer_link is not None:
         wider = device.peer_link.bandwidth_bytes_per_s * factor
         link = replace(device.peer_link, bandwidth_bytes_per_s=wider)

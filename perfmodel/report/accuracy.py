@@ -8,7 +8,11 @@ from typing import Any
 from perfmodel import catalog
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.validation import FileReport
+from perfmodel.validation import FileReport, Scored
+from perfmodel.validation.baseline import Compared
+
+LEAST_COVERAGE, MOST_COVERAGE = 0.85, 0.95
+"""What the coverage of intervals meant to hold 90 % is held to, where rows are many."""
 
 
 def _percent(value: float) -> str:
@@ -26,6 +30,19 @@ VALIDATION = (
     Column(key="p90_ape", title="p90 APE", text=_percent),
     Column(key="bias", title="bias"),
     Column(key="coverage", title="in interval", text=_percent),
+)
+COMPARED = (
+    Column(key="kernel_class", title="class", right=False),
+    Column(key="device", title="device", right=False),
+    Column(key="quantity", title="quantity", right=False),
+    Column(key="rows", title="rows"),
+    Column(key="factor", title="factor"),
+    Column(key="mape", title="MAPE", text=_percent),
+    Column(key="p90_ape", title="p90 APE", text=_percent),
+    Column(key="bias", title="bias"),
+    Column(key="coverage", title="in interval", text=_percent),
+    Column(key="roofline", title="plain roofline"),
+    Column(key="two_parameters", title="roofline with 2 knobs"),
 )
 REFUSED = (
     Column(key="file", title="file", right=False),
@@ -51,6 +68,16 @@ RUNS = (
 )
 
 
+def coverage_verdict(rows: Sequence[Scored]) -> tuple[str, bool]:
+    """How many measurements lie in their predicted intervals, and whether that is enough."""
+    inside = sum(r.inside for r in rows)
+    share = inside / len(rows)
+    told = f"{inside:,} of {len(rows):,} measurements ({share:.0%}) lie in the predicted interval"
+    if share < LEAST_COVERAGE:
+        return f"{told}; intervals are held to {LEAST_COVERAGE:.0%}", False
+    return told, True
+
+
 def validation_table(reports: Sequence[FileReport]) -> Table:
     """Error figures of every group of every file."""
     rows = tuple(row for r in reports for row in _rows(r))
@@ -66,6 +93,16 @@ def _rows(report: FileReport) -> list[dict[str, Any]]:
     total = {"file": report.file, "scenario": "all", "range": "", "rows": whole["scored"]}
     keys = ("factor", "naive_factor", "mape", "p90_ape", "bias", "coverage")
     return [*groups, total | {k: whole[k] for k in keys}]
+
+
+def compared_table(rows: Sequence[Compared]) -> Table:
+    """Errors by class and device, beside what a roofline and a fitted roofline would give."""
+    shown = tuple(
+        r.errors.to_dict() | {n: getattr(r, n) for n in ("kernel_class", "device", "quantity")}
+        | {"roofline": r.roofline, "two_parameters": r.two_parameters}
+        for r in rows
+    )  # fmt: skip
+    return Table(title="by class and device", columns=COMPARED, rows=shown)
 
 
 def refusal_table(reports: Sequence[FileReport]) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from perfmodel import catalog
+from perfmodel.report.accuracy import LEAST_COVERAGE, MOST_COVERAGE
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport
 from perfmodel.validation.baseline import Compared, compare
@@ -67,8 +68,8 @@ def _named(row: Compared) -> str:
 
 def _covered(row: Compared) -> str:
     """Coverage; marked where enough rows put it outside 85 to 95 %."""
-    low, high = 0.85, 0.95
-    outside = row.errors.rows >= LARGE and not low <= row.errors.coverage <= high
+    held = LEAST_COVERAGE <= row.errors.coverage <= MOST_COVERAGE
+    outside = row.errors.rows >= LARGE and not held
     return _p(row.errors.coverage) + (" (!)" if outside else "")
 
 

@@ -1,16 +1,17 @@
-"""Timed kernels for people: each beside its prediction, its roof and the rung before it."""
+"""Timed kernels for people: each beside its prediction, roof, peers and the rung before it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from perfmodel.errors import PerfModelError
-from perfmodel.hw.load import load_device
+from perfmodel import catalog
 from perfmodel.measure import Measurement
 from perfmodel.report.tables import Column, Table
-from perfmodel.roofline.time import estimate
 from perfmodel.units import format_binary
 from perfmodel.validation import Scored
 from perfmodel.workload import Workload
@@ -18,29 +19,43 @@ from perfmodel.workload import Workload
 OURS = "refkernels."
 """What the names of this repository's own kernels begin with."""
 
+LIBRARY = "library "
+"""What the families of kernels that stand beside none of ours begin with."""
+MOST_ROWS = 60
+"""Rows of measurements that people are shown; machine output has all."""
+
 LADDER = (
-    Column(key="kernel", title="kernel", right=False),
+    Column(key="name", title="kernel", right=False),
+    Column(key="types", title="types", right=False),
     Column(key="measured_s", title="measured", unit="s"),
     Column(key="predicted_s", title="predicted", unit="s"),
     Column(key="low_s", title="low", unit="s"),
     Column(key="high_s", title="high", unit="s"),
     Column(key="inside", title="in interval"),
     Column(key="of_roof", title="of roof", text="{:.0%}".format),
-    Column(key="gain", title="x rung before"),
+    Column(key="fitted", title="seen by the fit"),
     Column(key="launch", title="launch", right=False),
 )
-ROWS = (Column(key="workload", title="workload", right=False), *LADDER)
+GAINS = (
+    Column(key="rung", title="rung", right=False),
+    Column(key="adds", title="what it adds", right=False),
+    Column(key="planned", title="predicted", right=False),
+    Column(key="measured_s", title="measured", unit="s"),
+    Column(key="gain", title="gain", text="x{:.2f}".format),
+    Column(key="whole", title="over first", text="x{:.2f}".format),
+    Column(key="of_roof", title="of roof", text="{:.0%}".format),
+)
+ROWS = (Column(key="sizes", title="sizes", right=False), *LADDER)
 RESOURCES = (
     Column(key="source", title="source", right=False),
     Column(key="kernel", title="kernel", right=False),
-    Column(key="arch", title="architecture", right=False),
     Column(key="defines", title="variant", right=False),
+    Column(key="arch", title="compiled for", right=False),
     Column(key="registers", title="registers"),
     Column(key="spill_bytes", title="spilled", text=format_binary),
     Column(key="smem_bytes", title="shared memory", text=format_binary),
     Column(key="threads", title="threads"),
-    Column(key="blocks_per_sm", title="blocks per SM"),
-    Column(key="occupancy", title="occupancy", text="{:.0%}".format),
+    Column(key="residence", title="blocks per SM (occupancy)", right=False),
 )
 
 
@@ -57,11 +72,35 @@ class Timed:
     low_s: float | None
     high_s: float | None
     lower_bound_s: float | None
+    file: str = ""
+    """The file of measurements that it is from."""
+    fitted: bool = False
+    """Whether that file is among the data that its prediction was fitted on."""
 
     @property
     def ours(self) -> bool:
         """Whether it is a kernel of this repository."""
         return self.kernel.startswith(OURS)
+
+    @property
+    def name(self) -> str:
+        """The kernel, ours without what all of their names begin with, others' without version."""
+        return re.sub(r"^\S+ [^/]*/", "", self.kernel.removeprefix(OURS))
+
+    @property
+    def family(self) -> str | None:
+        """The folder of this repository's kernels that it belongs to; None for others'."""
+        return self.name.partition("/")[0] if self.ours else None
+
+    @property
+    def sizes(self) -> str:
+        """What tells its workload from others of its operator, types left out."""
+        return sized(self.workload)
+
+    @property
+    def types(self) -> str:
+        """The data types of its workload, each once: ``int8/bf16/int32``."""
+        return "/".join(dict.fromkeys(_types(self.workload).values()))
 
     @property
     def inside(self) -> bool | None:
@@ -78,15 +117,17 @@ class Timed:
 
 def timed_kernels(rows: Iterable[Scored]) -> tuple[Timed, ...]:
     """Every measured latency of one operator, ours first in the order of their rungs."""
-    found = [_timed(r) for r in rows if _is_kernel(r.measurement)]
-    return tuple(sorted(found, key=lambda t: (sized(t.workload), not t.ours, t.kernel)))
+    rows = [r for r in rows if _is_kernel(r.measurement)]
+    data = {name: fit_data(name) for name in {r.kernel_class for r in rows}}
+    found = [_timed(r, data[r.kernel_class]) for r in rows]
+    return tuple(sorted(found, key=lambda t: (t.sizes, not t.ours, t.kernel)))
 
 
 def _is_kernel(m: Measurement) -> bool:
     return m.workload is not None and m.quantity == "latency" and not m.workload.shape
 
 
-def _timed(row: Scored) -> Timed:
+def _timed(row: Scored, data: frozenset[str]) -> Timed:
     m = row.measurement
     assert m.workload is not None
     return Timed(
@@ -98,54 +139,149 @@ def _timed(row: Scored) -> Timed:
         predicted_s=row.predicted,
         low_s=row.low,
         high_s=row.high,
-        lower_bound_s=_lower_bound(m.workload, m.device),
+        lower_bound_s=row.bound,
+        file=m.file,
+        fitted=m.file in data,
     )
 
 
-def _lower_bound(workload: Workload, device: str) -> float | None:
-    try:
-        return float(estimate(workload, load_device(device)).lower_bound_s)
-    except PerfModelError:
-        return None
+def fit_data(kernel_class: str) -> frozenset[str]:
+    """The files that a kernel class was fitted on; none where it was not."""
+    if kernel_class not in catalog.names("calibration"):
+        return frozenset()
+    path = catalog.find("calibration", kernel_class)
+    return _fit_data(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _fit_data(path: Path, mtime_ns: int) -> frozenset[str]:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    return frozenset(Path(name).name for name in catalog.read_toml(path)["fit"].get("data", ()))
 
 
 def sized(workload: Workload) -> str:
-    """A workload's sizes and its other fields that are not at their default, in one line."""
-    values = workload.to_dict()
+    """A workload's sizes and its other fields that are not at their default, in one line; its
+    types are left out, so that kernels that differ in them stand side by side.
+    """
+    values, types = workload.to_dict(), _types(workload)
     told = {f.name: values[f.name] for f in fields(workload) if values[f.name] != f.default}
-    return " ".join(f"{k}={v}" for k, v in told.items() if v is not None)
+    return " ".join(f"{k}={v}" for k, v in told.items() if v is not None and k not in types)
+
+
+def _types(workload: Workload) -> dict[str, str]:
+    values = workload.to_dict()
+    return {k: v for k, v in values.items() if k.endswith("dtype") and isinstance(v, str)}
+
+
+def by_family(rows: Sequence[Timed]) -> dict[str, list[Timed]]:
+    """Kernels by the folder of ours that they belong to or were timed beside (same device, operator
+    and sizes); all others by operator.
+    """
+    beside: dict[tuple[str, str, str], dict[str, None]] = {}
+    for row in rows:
+        if row.family is not None:
+            beside.setdefault(_place(row), {})[row.family] = None
+    found: dict[str, list[Timed]] = {}
+    for row in rows:
+        other = beside.get(_place(row), {f"{LIBRARY}{row.workload.op}": None})
+        for family in [row.family] if row.family is not None else other:
+            found.setdefault(family, []).append(row)
+    return found
+
+
+def _place(row: Timed) -> tuple[str, str, str]:
+    return row.device, row.workload.op, row.sizes
 
 
 def ladder_table(rows: Sequence[Timed]) -> Table:
-    """Kernels of one workload, each rung beside the one before it."""
-    title = f"{rows[0].workload.op} {sized(rows[0].workload)} on {rows[0].device}"
-    shown = []
-    before: Timed | None = None
-    for row in rows:
-        gain = before.measured_s / row.measured_s if before is not None and row.ours else None
-        shown.append(_row(row) | {"gain": gain})
-        before = row if row.ours else before
-    return Table(title=title, columns=LADDER, rows=tuple(shown))
+    """Kernels of one size beside their predictions and roofs."""
+    title = f"{rows[0].workload.op} {rows[0].sizes} on {rows[0].device}"
+    return Table(title=title, columns=LADDER, rows=tuple(_row(r) for r in rows))
 
 
 def kernel_table(rows: Sequence[Timed]) -> Table:
     """Every timed kernel, one a row."""
-    shown = tuple({"workload": sized(r.workload)} | _row(r) for r in rows)
+    shown = tuple({"sizes": r.sizes} | _row(r) for r in rows)
     return Table(title="every measurement", columns=ROWS, rows=shown)
 
 
 def _row(t: Timed) -> dict[str, Any]:
-    names = (c.key for c in LADDER if c.key != "gain")
-    return {name: getattr(t, name) for name in names}
+    return {c.key: getattr(t, c.key) for c in LADDER}
 
 
-def resource_table(entries: Iterable[Mapping[str, Any]], op: str) -> Table:
-    """Registers, shared memory and occupancy of every source of one operator."""
-    mine = tuple(e for e in entries if str(e.get("source", "")).startswith(f"{op}/"))
-    return Table(title="static resources, from the assembler", columns=RESOURCES, rows=mine)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One rung of a ladder as the README beside the kernels tells it."""
+
+    rung: str
+    adds: str
+    predicted: str
 
 
-def ladder_sections(readme: str) -> list[str]:
-    """The tables of a kernel's README whose header speaks of rungs, as Markdown."""
-    blocks = readme.replace("\r\n", "\n").split("\n\n")
-    return [b for b in blocks if b.lstrip().startswith("|") and "rung" in b.splitlines()[0].lower()]
+def planned_rungs(readme: str) -> list[Planned]:
+    """The rows of the tables whose first column is headed ``rung``: what a rung adds, and what was
+    predicted of it.
+    """
+    found = []
+    for block in readme.replace("\r\n", "\n").split("\n\n"):
+        lines = [_cells(line) for line in block.strip().splitlines() if line.startswith("|")]
+        if len(lines) < 3 or lines[0][0].lower() != "rung":
+            continue
+        column = next(
+            (i for i, c in enumerate(lines[0]) if c.lower().startswith("predicted")), None
+        )
+        for cells in lines[2:]:
+            told = "" if column is None or column >= len(cells) else cells[column]
+            found.append(Planned(rung=cells[0], adds=cells[1], predicted=told))
+    return found
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().replace("`", "") for cell in line.strip().strip("|").split("|")]
+
+
+def gain_table(planned: Sequence[Planned], rows: Sequence[Timed]) -> Table:
+    """Each rung as planned, and what the measurements of one size say of it."""
+    shown: list[dict[str, Any]] = []
+    first = before = None
+    for plan in planned:
+        timed = next((r for r in rows if r.ours and _is_rung(r, plan.rung)), None)
+        row: dict[str, Any] = {
+            "rung": plan.rung,
+            "adds": plan.adds,
+            "planned": plan.predicted,
+        }
+        if timed is not None:
+            first = first or timed
+            row |= {
+                "measured_s": timed.measured_s,
+                "gain": None if before is None else before.measured_s / timed.measured_s,
+                "whole": None if before is None else first.measured_s / timed.measured_s,
+                "of_roof": timed.of_roof,
+            }
+            before = timed
+        shown.append(row)
+    return Table(title="ladder: predicted and measured gains", columns=GAINS, rows=tuple(shown))
+
+
+def _is_rung(row: Timed, rung: str) -> bool:
+    """Whether a kernel is the rung that a README names: by its number where both have one."""
+    name = row.name.partition("/")[2]
+    numbers = [re.match(r"\d+(?=_)", text) for text in (name, rung)]
+    if numbers[0] and numbers[1]:
+        return numbers[0][0] == numbers[1][0] and " " not in name
+    return name == rung
+
+
+def resource_table(entries: Iterable[Mapping[str, Any]]) -> Table:
+    """Registers, shared memory and occupancy of kernels as the assembler reported them."""
+    rows = tuple(dict(e) | {"residence": _residence(e["resident"])} for e in entries)
+    return Table(title="static resources, from the assembler", columns=RESOURCES, rows=rows)
+
+
+def _residence(resident: Mapping[str, Mapping[str, float]]) -> str:
+    """``sm_80: 1 (12%)``; where the shared memory is too little, that it cannot run."""
+    return ", ".join(
+        f"{arch}: {r['blocks']:.0f} ({r['occupancy']:.0%})" if r["blocks"] else f"{arch}: too large"
+        for arch, r in resident.items()
+    )

@@ -20,6 +20,7 @@ PLANS = (
     Column(key="kv_dtype", title="KV", right=False),
     Column(key="ttft_s", title="TTFT", unit="s"),
     Column(key="tpot_s", title="TPOT", unit="s"),
+    Column(key="chance", title="levels hold", text="{:.0%}".format),
     Column(key="tokens_per_s", title="tokens/s"),
     Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
     Column(key="energy_j", title="energy/M out", unit="J"),
@@ -36,6 +37,7 @@ PEOPLE = (
     Column(key="batch", title="batch"),
     Column(key="ttft_s", title="TTFT", unit="s"),
     Column(key="tpot_s", title="TPOT", unit="s"),
+    Column(key="chance", title="levels hold", text="{:.0%}".format),
     Column(key="tokens_per_s", title="tokens/s"),
     Column(key="usd_per_million_output_tokens", title="$/M out", text=dollars),
     Column(key="energy_j", title="J/M out", unit="J"),
@@ -138,11 +140,27 @@ def _level(level: Level) -> str:
     return f"{seconds(float(span.value))} ({interval(float(span.low), float(span.high))})"
 
 
+def likely(level: Level) -> str:
+    """How probable it is that the level holds; beyond the interval's ends, at least or at most."""
+    if level.asked_s is None:
+        return "no level asked"
+    within = f"within {seconds(level.asked_s)}"
+    if level.chance is None:
+        lies = f"the level lies {level.position:.0%} of the way up its interval"
+        return f"{within}: chance unknown, its interval is assumed, not measured; {lies}"
+    low, high = float(level.span.low), float(level.span.high)
+    bound = "at least " if level.asked_s >= high else "at most " if level.asked_s <= low else ""
+    return f"{bound}{level.chance:.0%} likely {within}"
+
+
 def _level_notes(plan: Plan) -> Iterator[str]:
-    for name, level in (("TTFT", plan.ttft), ("TPOT", plan.tpot)):
-        if level.asked_s is not None and level.position is not None:
-            sure = "with its whole interval" if level.position >= 1 else (
-                f"at its estimate, not at the upper end: the level lies {level.position:.0%} "
-                "of the way up the interval"
-            )  # fmt: skip
-            yield f"{name} meets {seconds(level.asked_s)} {sure}"
+    asked = [(n, x) for n, x in (("TTFT", plan.ttft), ("TPOT", plan.tpot)) if x.asked_s is not None]
+    yield from (f"{name} {likely(level)}" for name, level in asked)
+    if plan.chance is not None and plan.coverage is not None:
+        tail = (1.0 - plan.coverage) / 2.0
+        both = "all levels hold" if len(asked) > 1 else "the level holds"
+        yield (
+            f"chance that {both}: {plan.chance:.0%} (the ends of an interval are its "
+            f"{tail:.0%} and {1.0 - tail:.0%} quantiles, the estimate its median, log-linear "
+            "between; times of one plan err together)"
+        )

@@ -14,7 +14,7 @@ from perfmodel.errors import BadValue, MalformedFile
 MAX_TOML_BYTES = 64 * 2**10
 """Longer scenarios are refused unread."""
 
-EXPLAINED = ("estimate", "step", "capacity", "plan")
+EXPLAINED = ("estimate", "step", "capacity", "plan", "latency")
 """Functions whose answers :func:`perfmodel.explain` derives."""
 
 _VALIDATION = """from perfmodel.validation import validate_files
@@ -47,6 +47,8 @@ class Scenario:
     verb: str
     function: str
     arguments: Sequence[Argument]
+    also: tuple[Scenario, ...] = ()
+    """Further questions that the page answers beside the first."""
 
     def argv(self) -> list[str]:
         """The command line's arguments, verb first."""
@@ -54,8 +56,8 @@ class Scenario:
         return [self.verb, *(word for words in given for word in words)]
 
     def command(self) -> str:
-        """What to type into a shell."""
-        return shlex.join(["perfmodel", *self.argv()])
+        """What to type into a shell, a line for each question."""
+        return "\n".join(shlex.join(["perfmodel", *s.argv()]) for s in (self, *self.also))
 
     def positional(self) -> list[Any]:
         """Positional arguments of the Python function."""
@@ -69,15 +71,21 @@ class Scenario:
         """A program that prints the derivation of the same answer."""
         if self.verb == "validate":
             return _VALIDATION.format(files=[a.text for a in self.arguments])
-        positional = [_expression(value) for value in self.positional()]
+        return "import perfmodel as pm\n" + "".join(s._asking() for s in (self, *self.also))
+
+    def _asking(self) -> str:
+        """Asks one question and prints its answer."""
+        given = [a for a in self.arguments if not a.keyword and a.value is not None]
+        positional = [_expression(a.value, a.text) for a in given]
         named = [f"{k}={_expression(v)}" for k, v in self.keywords().items()]
         inside = "".join(f"    {argument},\n" for argument in (*positional, *named))
         told = "pm.explain(answer)" if self.function in EXPLAINED else "answer.to_dict()"
-        return f"import perfmodel as pm\n\nanswer = pm.{self.function}(\n{inside})\nprint({told})\n"
+        return f"\nanswer = pm.{self.function}(\n{inside})\nprint({told})\n"
 
     def toml(self) -> str:
         """A file that ``perfmodel dash`` opens again."""
-        lines = [f"# {self.command()}", f"page = {_toml(self.page)}", "", "[inputs]"]
+        lines = [f"# {line}" for line in self.command().splitlines()]
+        lines += [f"page = {_toml(self.page)}", "", "[inputs]"]
         lines += [f"{k} = {_toml(v)}" for k, v in self.inputs.items() if v is not None]
         return "\n".join(lines) + "\n"
 
@@ -87,13 +95,16 @@ class Scenario:
         return f"{address}?{urlencode(given, doseq=True)}"
 
 
-def _expression(value: Any) -> str:
-    """Python source of a value; workloads as the public classes spell them."""
+def _expression(value: Any, text: str = "") -> str:
+    """Python source of a value; workloads as the public classes spell them, what was read from a
+    file by the ``text`` that names the file.
+    """
     if hasattr(value, "to_dict") and hasattr(value, "op"):
         fields = {k: v for k, v in value.to_dict().items() if k != "op" and v is not None}
         inside = ", ".join(f"{k}={v!r}" for k, v in fields.items())
         return f"pm.{type(value).__name__}({inside})"
-    return repr(value)
+    plain = value is None or isinstance(value, bool | int | float | str | list | tuple)
+    return repr(value if plain else text)
 
 
 def _toml(value: Any) -> str:

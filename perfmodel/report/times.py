@@ -34,6 +34,7 @@ PARTS = (
     Column(key="each_s", title="each", unit="s"),
     Column(key="total_s", title="total", unit="s"),
     Column(key="share", title="share", text="{:.1%}".format),
+    Column(key="of_roof", title="of roof", text="{:.0%}".format),
     Column(key="bound", title="bound", right=False),
     SOURCE,
 )
@@ -130,6 +131,7 @@ def _part(part: Part, whole: float) -> dict[str, Any]:
         "each_s": float(part.estimate.time_s),
         "total_s": _total(part),
         "share": _total(part) / whole,
+        "of_roof": float(part.estimate.lower_bound_s / part.estimate.time_s),
         "bound": str(part.estimate.bound),
         "source": part.estimate.source,
     }

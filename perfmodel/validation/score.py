@@ -34,6 +34,13 @@ class Scored:
     """The plain roofline of the row: the model's lower bound of a time, the table's own if none."""
 
     @property
+    def inside(self) -> bool:
+        """Whether the measurement lies in the predicted interval."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low <= self.measurement.value <= self.high
+
+    @property
     def group(self) -> tuple[str, str]:
         """``(scenario, range)``: what may be averaged together."""
         m = self.measurement

@@ -24,7 +24,7 @@ class Page:
 
         self.app = AppTest.from_file(str(APP), default_timeout=60)
         if name != "plan":
-            self.app.run().switch_page(f"views/{name}.py")
+            self.app.run().switch_page(f"views/{name}.py").run()
         for key, value in inputs.items():  # links themselves are tested in a browser
             if not isinstance(value, list):
                 self.app.session_state[key] = value

@@ -14,24 +14,26 @@ from .conftest import PAGES
 
 ANSWERED = {
     "plan": ("success", "llama-3.1-70b for 64 users"),
+    "roofline": ("", ""),
     "crossover": ("success", "overtakes softmax"),
     "compare": ("success", "is fastest"),
     "kernels": ("success", "of its roof"),
-    "accuracy": ("success", "lie in the predicted interval"),
+    "accuracy": ("", "lie in the predicted interval"),
     "edge": ("success", "fits"),
 }
+"""What a page says, and as what: how much of the measurements intervals hold is theirs to tell."""
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_answer(page, name):
     """With what it starts from, a page shows figures or a table, and no refusal."""
+    kind, text = ANSWERED[name]
     shown = page(name)
+    said = shown.said(kind) if kind else shown.said("success") + shown.said("warning")
 
     assert shown.said("error") == []
     assert shown.metrics or "us" in shown.tables or "ms" in shown.tables
-    if name in ANSWERED:
-        kind, text = ANSWERED[name]
-        assert text in " ".join(shown.said(kind))
+    assert text in " ".join(said)
     assert shown.shown_as("Command line").startswith("perfmodel ")
 
 
@@ -54,6 +56,23 @@ def test_infeasible(page, name):
     assert shown.said("error") == []
 
 
+UNSCORABLE = {"kernels": "own_benchmark", "accuracy": "own_measurements"}
+
+
+@pytest.mark.parametrize("name", UNSCORABLE)
+def test_unscorable_upload(page, name):
+    """Measurements of an unknown device: the answer is no, with the reason and the count."""
+    row = {"kind": "kernel", "workload": {"op": "gemm", "m": 8, "n": 8, "k": 8}, "time_s": 1e-5}
+    content = {"schema": 1, "device": {"name": "nobody-1000"}, "measurements": [row]}
+    shown = page(name)
+    shown.app.file_uploader(key=UNSCORABLE[name]).upload("m.json", json.dumps(content).encode())
+    shown.run()
+
+    assert "can be scored" in " ".join(shown.said("warning"))
+    assert "nobody-1000" in shown.tables
+    assert shown.said("error") == []
+
+
 REFUSED = {
     "plan": ({"ttft": "soon"}, "ttft"),
     "roofline": ({"device": "a100-sxm-80gb", "tp": 7}, "tp"),
@@ -63,7 +82,7 @@ REFUSED = {
         "fp8",
     ),
     "crossover": ({"kv_heads": 7}, "kv_heads"),
-    "edge": ({"network": "nothing"}, "network"),
+    "edge": ({"network": "deit-t", "variant": "nothing=1"}, "nothing"),
 }  # fmt: skip
 
 
@@ -88,8 +107,12 @@ def test_refused(page, name):
         ("roofline", {"subject": "attention", "attention_fields": "batch=1"}, "needs"),
         ("roofline", {"subject": "gemm", "gemm_fields": "m=4096 n=4096 q=1"}, "field of gemm"),
         ("compare", {"tp": 7}, "tp"),
-        ("edge", {"network": "/etc/passwd"}, "built-in"),
-        ("edge", {"network": "here.onnx"}, "built-in"),
+        ("edge", {"variant": "/etc/passwd"}, "built-in"),
+        ("edge", {"variant": "here.onnx"}, "built-in"),
+        ("edge", {"clock": "fast"}, "clock"),
+        ("edge", {"battery": "much"}, "battery"),
+        ("edge", {"every": "1us"}, "every"),
+        ("crossover", {"price": "much"}, "price"),
     ],
 )
 def test_more_refusals(page, name, inputs, text):
@@ -129,18 +152,6 @@ def test_bad_upload(page, name):
     assert shown.tables
 
 
-def test_accuracy_of_unscorable_rows(page):
-    """Measurements of an unknown device: the answer is no, with the reason and the count."""
-    row = {"kind": "kernel", "workload": {"op": "gemm", "m": 8, "n": 8, "k": 8}, "time_s": 1e-5}
-    content = {"schema": 1, "device": {"name": "nobody-1000"}, "measurements": [row]}
-    shown = page("accuracy")
-    shown.app.file_uploader(key="own_measurements").upload("m.json", json.dumps(content).encode())
-    shown.run()
-
-    assert "can be scored" in shown.said("warning")[0]
-    assert "nobody-1000" in shown.tables
-
-
 def test_no_kernels_measured(page, monkeypatch):
     """Where nothing was timed, the Kernels page says how to change that."""
     from perfmodel import catalog
@@ -162,17 +173,99 @@ def test_own_model(page):
     assert "plan mine.json --on" in shown.shown_as("Command line")
 
 
-def test_own_benchmark(page):
-    """Kernels of an uploaded pytest-benchmark JSON stand beside those shipped."""
-    work = {"op": "gemm", "m": 4096, "n": 4096, "k": 4096}
-    info = {"workload": work, "device": "h100-sxm-80gb", "kernel": "mine"}
+def benchmark_file(**work: object) -> bytes:
+    info = {"workload": work, "device": "h200-sxm", "kernel": "mine"}
     file = {"benchmarks": [{"name": "b", "extra_info": info, "stats": {"median": 3e-4}}]}
+    return json.dumps(file).encode()
+
+
+@pytest.mark.parametrize(
+    ("family", "work"),
+    [
+        ("int8_gemm", {"m": 8192, "n": 8192, "k": 8192, "dtype": "int8"}),
+        ("library gemm", {"m": 12345, "n": 11, "k": 7, "dtype": "bf16"}),
+    ],
+)
+def test_own_benchmark(page, family, work):
+    """A kernel of an uploaded pytest-benchmark JSON stands beside ours of the same sizes, else
+    among others of its operator; the command line names the file.
+    """
     shown = page("kernels")
-    shown.app.file_uploader(key="own_benchmark").upload("bench.json", json.dumps(file).encode())
-    shown.run().app.selectbox(key="kernel_op").set_value("gemm")
-    shown.run().app.selectbox(key="kernel_device").set_value("h100-sxm-80gb")
+    content = benchmark_file(op="gemm", **work)
+    shown.app.file_uploader(key="own_benchmark").upload("bench.json", content)
+    shown.run().app.selectbox(key="family").set_value(family)
+    sizes = " ".join(f"{k}={v}" for k, v in work.items() if k != "dtype")
+    shown.run().app.selectbox(key="sizes").set_value(sizes)
 
     assert "mine" in shown.run().tables
+    assert shown.shown_as("Command line").endswith("bench.json")
+
+
+def test_static_resources(page):
+    """Registers, shared memory and occupancy by architecture come from files."""
+    shown = page("kernels", family="int8_gemm")
+
+    assert "static resources" in shown.tables
+    assert "sm_90a: 1 (" in shown.tables
+
+
+def test_a_family_that_was_not_timed(page, monkeypatch):
+    """Its ladder as planned and its resources are shown, and that times are missing."""
+    from perfmodel import catalog
+
+    known = catalog.names
+    monkeypatch.setattr(catalog, "names", lambda kind: () if kind == "measured" else known(kind))
+    shown = page("kernels", family="attention")
+
+    assert "Not timed here yet" in shown.said("info")[0]
+    assert "01_mma_sync" in shown.tables
+
+
+def test_own_network(page):
+    """A file of one's own is planned, timed and told by its name; the page's first network is the
+    board's own where none is uploaded.
+    """
+    pytest.importorskip("onnx")
+    shown = page("edge")
+    shown.app.file_uploader(key="own_network").upload("mine.onnx", onnx_file())
+    shown.run()
+
+    assert shown.said("error") == []
+    assert shown.shown_as("Command line").startswith("perfmodel arena mine.onnx --on ")
+    assert "perfmodel estimate mine.onnx --on " in shown.shown_as("Command line")
+    assert "'mine.onnx'" in shown.shown_as("Python")
+    assert "Latency" in shown.metrics
+
+
+def onnx_file() -> bytes:
+    from onnx import TensorProto, helper
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8])
+    w = helper.make_tensor("w", TensorProto.FLOAT, [16, 8], [0.5] * 128)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "net", [x], [y], initializer=[w])
+    return helper.make_model(graph).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("board", "energy"), [("stm32l4r5", "J"), ("rp2040", "-")], ids=["stated", "unstated"]
+)
+def test_energy_or_why_not(page, board, energy):
+    """A board that states its power has energy and battery life; another says what is missing."""
+    shown = page("edge", network="resnet8", board=board)
+
+    assert shown.metrics["Energy"].endswith(energy)
+    assert shown.metrics["Battery life"].endswith("days" if energy == "J" else "-")
+
+
+def test_runtime_of_another_core(page):
+    """A latency that is refused leaves the arena's answer, and says why."""
+    shown = page("edge", board="stm32l4r5", runtime="esp-nn")
+
+    assert "No latency: " in " ".join(shown.said("warning"))
+    assert "Arena" in shown.metrics
+    assert "Latency" not in shown.metrics
 
 
 @pytest.mark.parametrize("name", PAGES)

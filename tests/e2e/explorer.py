@@ -73,7 +73,7 @@ class Visit:
         self.page = context.new_page()
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.page.emulate_media(color_scheme=scheme)
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(30_000)
         self.troubles: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda e: self.troubles.append(f"exception: {e}"))
@@ -97,6 +97,12 @@ class Visit:
         self.page.wait_for_selector(READY)
         self.page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
         return self
+
+    def field(self, label: str) -> Any:
+        """The input under a label, of whatever kind."""
+        kinds = ("stNumberInput", "stTextInput", "stSelectbox", "stMultiSelect")
+        widgets = self.page.locator(", ".join(f"[data-testid={kind}]" for kind in kinds))
+        return widgets.filter(has=self.page.get_by_text(label, exact=True)).locator("input").first
 
     def scenario(self) -> str:
         """The TOML under "Reproduce this view": every input as the page has it."""

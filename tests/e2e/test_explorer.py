@@ -83,29 +83,40 @@ def test_page_loads(visit, path, size, scheme):
     assert labelled.count() >= 1
 
 
-LINKS = {
-    "": {"model": "qwen3-8b", "devices": ["l40s", "a100-sxm-80gb"], "users": 7, "prompt": 1000,
-         "output": 99, "ttft": "900ms", "tpot": "", "rank": "latency", "price": "3.5",
-         "weight_dtype": "int8", "kv_dtype": "fp8", "dtype": "bf16"},
-    "roofline": {"device": "l4", "subject": "model step", "model": "qwen3-8b", "phase": "mixed",
-                 "batch": 3, "prompt": 700, "context": 900, "chunk": 128, "tp": 1, "dtype": "fp16",
-                 "weight_dtype": "int4", "kv_dtype": "int8"},
-    "kernels": {},
-    "crossover": {"device": "a100-sxm-80gb", "stage": "prefill", "batch": 2, "heads": 16,
-                  "kv_heads": 4, "head_dim": 64, "longest": 9000, "dtype": "fp16", "price": "1.25"},
-    "compare": {"devices": ["t4", "stm32f746", "l4"], "subject": "gemm",
-                "gemm_fields": "m=16 n=32 k=64 dtype=int8", "price": "2"},
-    "edge": {"network": "resnet8", "board": "stm32h743", "outside": "yes", "fuse": "no"},
-    "accuracy": {"tell_by": "implementation"},
-}  # fmt: skip
+STEP = {"model": "qwen3-8b", "phase": "mixed", "batch": 3, "prompt": 700, "context": 900,
+        "chunk": 128, "tp": 1, "dtype": "fp16", "weight_dtype": "int4",
+        "kv_dtype": "int8"}  # fmt: skip
+LINKS = [
+    ("", {"model": "qwen3-8b", "devices": ["l40s", "a100-sxm-80gb"], "users": 7, "prompt": 1000,
+          "output": 99, "ttft": "900ms", "tpot": "70ms", "rank": "latency", "price": "3.5",
+          "weight_dtype": "int8", "kv_dtype": "fp8", "dtype": "bf16"}),
+    ("roofline", {"device": "l4", "subject": "model step", "timed": "all",
+                  "inspect": "operator: mlp: gate_up", **STEP}),
+    ("roofline", {"device": "l4", "subject": "norm", "norm_fields": "rows=7 cols=4096",
+                  "timed": "none", "inspect": "roof: dram"}),
+    ("kernels", {"family": "copy", "kernel_device": "h200-sxm",
+                 "sizes": "elements=16777216 flops=0.0 name=copy"}),
+    ("crossover", {"device": "a100-sxm-80gb", "stage": "prefill", "batch": 2, "heads": 16,
+                   "kv_heads": 4, "head_dim": 64, "longest": 9000, "dtype": "fp16",
+                   "price": "1.25", "aspect": "cost"}),
+    ("compare", {"devices": ["t4", "stm32f746", "l4"], "subject": "gemm", "of": "t4",
+                 "gemm_fields": "m=16 n=32 k=64 dtype=int8", "price": "2"}),
+    ("compare", {"devices": ["h100-sxm-80gb", "l4"], "subject": "model step", "of": "l4",
+                 "price": "2", **STEP}),
+    ("edge", {"network": "deit-t", "variant": "image=96", "board": "stm32h743",
+              "runtime": "x-cube-ai-7", "clock": "64 MHz", "battery": "2 Wh", "every": "60s",
+              "outside": "yes", "inplace": "no", "fuse": "no", "stream": "no", "overwrite": "no",
+              "reorder": "no"}),
+    ("accuracy", {"tell_by": "implementation", "file": "h200-sxm-int8-gemm-2026-11-23"}),
+]  # fmt: skip
+"""Every input of every page, each at another value than it starts from."""
 
 
-@pytest.mark.parametrize("path", LINKS)
-def test_link_restores_every_input(visit, path):
+@pytest.mark.parametrize(("path", "asked"), LINKS, ids=[f"{p}-{len(a)}" for p, a in LINKS])
+def test_link_restores_every_input(visit, path, asked):
     """The link that a page offers, opened in another window, gives the same inputs."""
     from urllib.parse import urlencode
 
-    asked = {k: v for k, v in LINKS[path].items() if v != ""}
     first = visit().open(f"{path}?{urlencode(asked, doseq=True)}")
     toml = first.scenario()
     inputs = tomllib.loads(toml)["inputs"]
@@ -113,19 +124,52 @@ def test_link_restores_every_input(visit, path):
     again.page.goto(first.form(0))
     again.settle()
 
-    assert {k: inputs[k] for k in asked} == asked
+    assert inputs == {k: inputs[k] for k in asked if k in inputs} == asked
     assert first.form(0).startswith(first.address)
     assert again.scenario() == toml
 
 
-def test_changed_input_rewrites_the_link(visit):
-    """A committed input appears in the address; back at its start, it goes again."""
-    shown = visit().open()
-    users = shown.page.get_by_label("Users (requests in flight)")
-    users.fill("33")
-    users.press("Enter")
-    shown.page.wait_for_url("**/?users=33")
-    shown.page.get_by_text("for 33 users").first.wait_for()
+CHANGED = {
+    "": ("Users (requests in flight)", "33", "users=33"),
+    "roofline": ("Batch (sequences at once)", "33", "batch=33"),
+    "kernels": ("Family of kernels", "copy", "family=copy"),
+    "crossover": ("Heads", "64", "heads=64"),
+    "compare": ("Tensor-parallel devices", "8", "tp=8"),
+    "edge": ("Network", "ds-cnn", "network=ds-cnn"),
+    "accuracy": ("Tell apart by", "device", "tell_by=device"),
+}
+
+
+@pytest.mark.parametrize("path", CHANGED)
+def test_keyboard_changes_an_input_and_the_link(visit, path):
+    """Tab alone leads to an input; what is typed there appears in the address and in what the page
+    offers to reproduce it.
+    """
+    label, value, parameter = CHANGED[path]
+    shown = visit().open(path)
+    field, keyboard = shown.field(label), shown.page.keyboard
+    for _ in range(60):
+        keyboard.press("Tab")
+        if field.evaluate("e => e === document.activeElement"):
+            break
+    keyboard.press("Control+A")
+    keyboard.type(value)
+    if field.get_attribute("role") == "combobox":
+        shown.page.get_by_role("option", name=value, exact=True).wait_for()
+    keyboard.press("Enter")
+    shown.page.wait_for_url(f"**/{path}?{parameter}")
+    name, _, expected = parameter.partition("=")
+    shown.form(3)
+    line = f"{name} = {expected}" if expected.isdigit() else f'{name} = "{expected}"'
+    shown.page.locator("details code", has_text=line).wait_for()
+
+    assert str(tomllib.loads(shown.scenario())["inputs"][name]) == expected
+
+
+def test_input_at_its_start_leaves_the_link(visit):
+    """Back at its start, an input goes from the address again."""
+    shown = visit().open("?users=33")
+    users = shown.field("Users (requests in flight)")
     users.fill("64")
     users.press("Enter")
 
@@ -134,42 +178,52 @@ def test_changed_input_rewrites_the_link(visit):
 
 def test_page_switches_keep_the_scenario(visit):
     """What was put in survives other pages, those without these inputs too."""
-    shown = visit().open("?users=7&output=33&devices=l40s&model=qwen3-8b")
-    shown.go("Accuracy").go("Kernels").go("Plan")
-    inputs = tomllib.loads(shown.scenario())["inputs"]
+    asked = {"users": 7, "output": 33, "devices": ["l40s", "l4"], "model": "qwen3-8b"}
+    shown = visit().open("?users=7&output=33&devices=l40s&devices=l4&model=qwen3-8b")
+    for title in (*list(TITLES.values())[1:], "Plan"):
+        inputs = tomllib.loads(shown.go(title).scenario())["inputs"]
+        here = {k: v for k, v in asked.items() if k in inputs}
+        assert {k: inputs[k] for k in here} == here, title
 
-    assert (inputs["users"], inputs["output"]) == (7, 33)
-    assert (inputs["devices"], inputs["model"]) == (["l40s"], "qwen3-8b")
+    assert here == asked
+    assert "model=qwen3-8b" in shown.page.url
 
 
 def upload(shown: Visit, opener: str | None, name: str, content: bytes) -> None:
     if opener is not None:
         shown.page.get_by_text(opener).click()
-    field = shown.page.locator("input[type=file]").first if opener is None else (
-        shown.page.locator(f"details:has-text('{opener}') input[type=file]")
-    )  # fmt: skip
+        field = shown.page.locator(f"details:has-text('{opener}') input[type=file]")
+    else:
+        field = shown.page.locator("input[type=file]:not(details input)")
     field.set_input_files({"name": name, "mimeType": "text/plain", "buffer": content})
 
 
+CONFIG = "Use a config.json of your own"
+BAD = [
+    ("", "Open a scenario file", "s.toml", b"page = 'plan'\nusers", "not a scenario"),
+    ("", CONFIG, "config.json", b'{"model_type": "nothing"}', "nothing"),
+    ("kernels", None, "bench.json", b"[1, 2", "bench.json"),
+    ("edge", None, "net.tflite", b"not a network", "net.tflite"),
+    ("accuracy", None, "table.csv", b"a,b\n1,2\n", "table.csv"),
+]
+
+
 @pytest.mark.parametrize(
-    ("opener", "name", "content", "text"),
-    [
-        ("Open a scenario file", "s.toml", b"page = 'plan'\nusers", "not a scenario"),
-        ("Use a config.json of your own", "config.json", b"{", "not valid JSON"),
-        ("Use a config.json of your own", "config.json", b'{"model_type": "nothing"}', "nothing"),
-    ],
+    ("path", "opener", "name", "content", "text"), BAD, ids=[f"{b[0]}-{b[2]}" for b in BAD]
 )
-def test_bad_upload(visit, opener, name, content, text):
+def test_bad_upload(visit, path, opener, name, content, text):
     """One message says what is wrong with a file and what to try; the page still answers."""
-    shown = visit().open()
+    shown = visit().open(path)
     upload(shown, opener, name, content)
     message = shown.page.locator("[data-testid=stAlertContentError]")
     message.wait_for()
+    shown.settle()
 
     assert message.count() == 1
     assert text in message.inner_text()
     assert "try:" in message.inner_text()
     assert "Traceback" not in shown.page.inner_text("body")
+    assert shown.page.locator(".pm-table").count() >= 1
 
 
 def test_scenario_file_round_trip(visit, tmp_path):
@@ -219,26 +273,44 @@ def test_click_explains(visit):
     page = shown.page
     traces = page.locator(".js-plotly-plot .scatterlayer .trace")
     traces.first.wait_for()
-    box = traces.last.locator(".points path").first.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    click(page, traces.last.locator(".points path").first)
 
     page.wait_for_url("**inspect=operator**")
+    shown.settle()
+    name = tomllib.loads(shown.scenario())["inputs"]["inspect"].removeprefix("operator: ")
+    assert name.partition(": ")[2] in page.locator("pre").first.inner_text()
 
 
-def test_keyboard_reaches_the_inputs(visit):
-    """Tab alone leads to an input, and typing there asks the question anew."""
-    shown = visit().open()
+def test_click_on_a_roof_tells_its_source(visit):
+    """A click on a roof shows its figure, where it is from, and under which condition."""
+    shown = visit().open("roofline?timed=none&subject=norm")  # roofs are its first traces
     page = shown.page
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        here = page.evaluate("document.activeElement.getAttribute('aria-label')")
-        if here == "Users (requests in flight)":
-            break
-    page.keyboard.press("Control+A")
-    page.keyboard.type("21")
-    page.keyboard.press("Enter")
+    traces = page.locator(".js-plotly-plot .scatterlayer .trace")
+    traces.first.wait_for()
+    click(page, traces.first.locator(".points path").nth(3))
 
-    page.wait_for_url("**users=21**")
+    page.wait_for_url("**inspect=roof**")
+    shown.settle()
+    told = page.locator("pre").first.inner_text()
+    assert "B/s" in told
+    assert "[" in told
+
+
+def click(page, mark) -> None:
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_narrow_screen_has_its_inputs(visit):
+    """At 375 px the inputs lie behind one button, and change the answer from there."""
+    shown = visit(NARROW, "dark").open()
+    shown.page.get_by_test_id("stExpandSidebarButton").click()
+    users = shown.field("Users (requests in flight)")
+    users.fill("21")
+    users.press("Enter")
+
+    shown.page.wait_for_url("**users=21**")
 
 
 def test_listens_on_this_machine_only(address):
@@ -248,3 +320,14 @@ def test_listens_on_this_machine_only(address):
     assert address.startswith("http://127.0.0.1:")
     assert "--server.address=127.0.0.1" in serving(8501)
     assert "--browser.gatherUsageStats=false" in serving(8501)
+
+
+def test_start_over(visit):
+    """One link puts every input back to where it starts."""
+    shown = visit().open("crossover?batch=7&device=l4")
+    shown.page.get_by_role("link", name="Start over").click()
+    shown.page.wait_for_function("location.search === ''")
+    shown.settle()
+    inputs = tomllib.loads(shown.scenario())["inputs"]
+
+    assert (inputs["batch"], inputs["device"]) == (16, "h200-sxm")

@@ -10,12 +10,17 @@ import pytest
 
 import perfmodel as pm
 from perfmodel.errors import BadValue, MalformedFile, MissingExtra
+from perfmodel.measure import Measurement
 from perfmodel.planning.answers import Level
-from perfmodel.planning.crossover import break_evens, doubling
+from perfmodel.planning.crossover import Mixing, break_evens, doubling
 from perfmodel.planning.sensitivity import raised_devices, sensitivity
 from perfmodel.planning.serving import Span
+from perfmodel.report.kernels import Timed, by_family, gain_table, planned_rungs
 from perfmodel.report.scenario import Argument, Scenario, read_scenario
+from perfmodel.report.svg import fastest, predicted_measured_svg
 from perfmodel.report.tables import Column, Table
+from perfmodel.report.timed_mixers import timed_mixers
+from perfmodel.validation import Scored
 
 
 def level(asked: float | None, coverage: float | None = 0.9) -> Level:
@@ -131,20 +136,87 @@ def test_dash_refuses_a_bad_port():
         dash.command(port="70000")
 
 
+def timed(kernel: str, measured_s: float, **more: object) -> Timed:
+    return Timed(
+        kernel=kernel, workload=pm.Gemm(m=8, n=8, k=8), device="d", launch="graph",
+        measured_s=measured_s, predicted_s=2e-6, low_s=1e-6, high_s=4e-6, lower_bound_s=1e-6,
+        **more,
+    )  # fmt: skip
+
+
 def test_svg_speaks_for_itself():
-    """The picture holds a title, a description and a dot for every row, and stays well formed."""
+    """The picture holds a title, a description, a dot for every kernel, and stays well formed; the
+    fastest of a workload counts, slower rungs are shown beside it.
+    """
     from xml.etree import ElementTree
 
-    from perfmodel.report.kernels import Timed
-    from perfmodel.report.svg import fastest, predicted_measured_svg
-
-    slow = Timed(
-        kernel="refkernels.x/01", workload=pm.Gemm(m=8, n=8, k=8), device="d", launch="graph",
-        measured_s=3e-6, predicted_s=2e-6, low_s=1e-6, high_s=4e-6, lower_bound_s=1e-6,
-    )  # fmt: skip
-    rows = fastest([slow, replace(slow, kernel="refkernels.x/02", measured_s=2e-6)])
+    rows = [timed("refkernels.x/01", 9e-6), timed("refkernels.x/02", 2e-6, fitted=True)]
     root = ElementTree.fromstring(predicted_measured_svg(rows, "a & b"))
 
-    assert [r.kernel for r in rows] == ["refkernels.x/02"]
-    assert root.find("{*}desc").text == "a & b"
-    assert len(root.findall("{*}circle")) == len(rows) + 1
+    assert [r.kernel for r in fastest(rows)] == ["refkernels.x/02"]
+    assert root.find("{*}title").text.endswith("1 of 1 lie in the predicted interval")
+    assert root.find("{*}desc").text.startswith("a & b; 1 of the 1 are in the data")
+    assert len(root.findall("{*}circle")) == len(rows) + 2  # and two in the legend
+
+
+def test_peers_stand_beside_the_kernels_of_their_sizes():
+    """Others' kernels of our sizes join our family, whatever their types; others their operator."""
+    wider = replace(timed("torch 2.0/mm", 1e-6), workload=pm.Gemm(m=8, n=8, k=8, dtype="fp16"))
+    other = replace(timed("lib/mm", 1e-6), workload=pm.Gemm(m=9, n=8, k=8))
+    found = by_family([timed("refkernels.x/01", 2e-6), wider, other])
+
+    assert [r.name for r in found["x"]] == ["x/01", "mm"]
+    assert [r.name for r in found["library gemm"]] == ["lib/mm"]
+
+
+README = """
+| shape | x |
+|---|---|
+| a | b |
+
+| rung | adds | predicted (gain) | measured |
+|---|---|---|---|
+| 01_plain | all of it | 3 ms (1) | 1 |
+| `02_tiles` | tiles | 1 ms (3) | 2 |
+| 03_later | more | 0.5 ms (2) | not yet |
+"""
+
+
+def test_ladder_joins_plan_and_measurement():
+    """A rung's planned gain is its README's; the measured one is of the rung timed before it."""
+    rows = [timed("refkernels.x/01_plain", 4e-6), timed("refkernels.x/02_tile", 2e-6)]
+    planned = planned_rungs(README)
+    first, second, third = gain_table(planned, rows).rows
+
+    assert [p.rung for p in planned] == ["01_plain", "02_tiles", "03_later"]
+    assert (first["gain"], second["gain"], second["whole"]) == (None, 2.0, 2.0)
+    assert second["planned"] == "1 ms (3)"
+    assert "measured_s" not in third
+
+
+def test_mixers_are_found_by_their_sizes():
+    """A timed kernel answers the crossover that asks its sizes; pages and a mask over one query do
+    not count, a window does. The state of a fixed size is asked at any context.
+    """
+    step = pm.Attention(
+        batch=2, q_len=1, kv_len=300, heads=8, kv_heads=2, head_dim=64, causal=False, page_size=16
+    )
+    linear = pm.LinearAttention(batch=2, seq_len=1, heads=8, key_dim=64, value_dim=64)
+    narrow = replace(step, window=100)
+    found = timed_mixers([scored(step), scored(linear), scored(narrow)])
+    asked = Mixing(phase="decode", batch=2, heads=8, kv_heads=2, head_dim=64)
+
+    assert [(t.mixer, t.context, t.any_context) for t in found] == [
+        ("softmax", 300, False), ("gated linear", 1, True),
+    ]  # fmt: skip
+    assert all(t.answers(asked, "d") for t in found)
+    assert not found[0].answers(replace(asked, kv_heads=8), "d")
+    assert found[1].answers(replace(asked, kv_heads=8), "d")
+
+
+def scored(work: pm.Workload) -> Scored:
+    taken = Measurement(
+        file="f", line=1, source="s", device="d", scenario=work.op, quantity="latency",
+        value=1e-6, workload=work,
+    )  # fmt: skip
+    return Scored(measurement=taken, predicted=1e-6)

@@ -44,7 +44,7 @@ def picture(
         "template": "plotly_white",
         "height": height,
         "margin": {"l": 8, "r": 8, "t": 40, "b": 8},
-        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
+        "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"},
         "hoverlabel": {"align": "left"},
         "xaxis": {"automargin": True, **x},
         "yaxis": {"automargin": True, **y},

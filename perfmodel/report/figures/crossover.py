@@ -7,13 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from perfmodel.measure import Measurement
 from perfmodel.planning.crossover import BreakEven, Crossover, Curve
 from perfmodel.report.figures.base import MEASURED, Picture, axis, colour, picture, symbol
+from perfmodel.report.kernels import OURS
 from perfmodel.report.shown import seconds
+from perfmodel.report.timed_mixers import TimedMixer
 
 What = Literal["time", "memory", "cost"]
 CORNERS = ("top left", "bottom right", "top right", "bottom left")
+DASHES = ("solid", "dash", "solid", "dash", "dot", "solid")
+"""Lines that often lie upon each other show through (softmax, sigmoid; linear, delta, SSD)."""
+NEAR = 1.25
+"""Break-evens within this factor of each other share a label."""
 AXES: Mapping[What, str] = {
     "time": "time of one layer (s)",
     "memory": "kept by one layer (B)",
@@ -21,13 +26,12 @@ AXES: Mapping[What, str] = {
 }
 
 
-def crossing(
-    found: Crossover, what: What, measured: Mapping[str, Sequence[tuple[int, float]]] | None = None
-) -> Picture:
+def crossing(found: Crossover, what: What, measured: Sequence[TimedMixer] = ()) -> Picture:
     """Every mixer by context length; times carry their interval, break-evens and measured dots.
 
-    ``measured``: by mixer, (context, seconds) of timed kernels of the same sizes.
+    ``measured``: timed kernels, of which those that ran what is asked are shown.
     """
+    dots = [m for m in measured if m.answers(found.mixing, found.device)]
     traces: list[dict[str, Any]] = []
     for i, curve in enumerate(found.curves):
         values = _values(curve, what)
@@ -35,10 +39,10 @@ def crossing(
             traces += _band(found, curve, i) if what == "time" else []
             traces.append(_line(found, curve.mixer, values, i))
     if what == "time":
-        traces += _dots(measured or {}) + _labels(found.break_evens)
+        traces += _dots(found, dots) + _labels(found.break_evens)
     return picture(
         traces,
-        _alt(found, what),
+        _alt(found, what, dots),
         x=axis("context (tokens)", log=True),
         y=axis(AXES[what], log=True),
         title={"text": f"{AXES[what]}: {found.mixing.phase} on {found.device}"},
@@ -61,7 +65,7 @@ def _line(found: Crossover, name: str, values: Any, index: int) -> dict[str, Any
         "legendgroup": name,
         "x": found.contexts.tolist(),
         "y": np.broadcast_to(values, found.contexts.shape).tolist(),
-        "line": {"color": colour(index)},
+        "line": {"color": colour(index), "dash": DASHES[index % len(DASHES)], "width": 2.5},
         "marker": {"symbol": symbol(index), "size": 6},
         "hovertemplate": "%{x:,.0f} tokens: %{y:.3s}<extra>%{fullData.name}</extra>",
     }
@@ -90,19 +94,27 @@ def _band(found: Crossover, curve: Curve, index: int) -> list[dict[str, Any]]:
     ]
 
 
-def _dots(measured: Mapping[str, Sequence[tuple[int, float]]]) -> list[dict[str, Any]]:
-    points = [(name, c, t) for name, rows in measured.items() for c, t in rows]
+def _dots(found: Crossover, dots: Sequence[TimedMixer]) -> list[dict[str, Any]]:
+    """Measured times; that of a state of fixed size holds at any context and is put amid them."""
+    order = [c.mixer for c in found.curves]
+    amid = float(found.contexts[len(found.contexts) // 2])
+    points = [(m, amid if m.any_context else m.context) for m in dots]
     if not points:
         return []
     return [
         {
             "type": "scatter",
             "mode": "markers",
-            "name": "measured",
-            "x": [c for _, c, _ in points],
-            "y": [t for _, _, t in points],
-            "text": [name for name, _, _ in points],
-            "marker": {"color": MEASURED, "symbol": "star", "size": 11},
+            "name": "measured (ours filled)",
+            "x": [c for _, c in points],
+            "y": [m.measured_s for m, _ in points],
+            "text": [f"{m.mixer}: {m.kernel}" for m, _ in points],
+            "marker": {
+                "color": [colour(order.index(m.mixer)) for m, _ in points],
+                "symbol": ["star" if m.kernel.startswith(OURS) else "star-open" for m, _ in points],
+                "size": 12,
+                "line": {"width": 1, "color": MEASURED},
+            },
             "hovertemplate": "%{text}, measured: %{y:.3s}s<extra></extra>",
         }
     ]
@@ -111,6 +123,7 @@ def _dots(measured: Mapping[str, Sequence[tuple[int, float]]]) -> list[dict[str,
 def _labels(points: Sequence[BreakEven]) -> list[dict[str, Any]]:
     if not points:
         return []
+    groups = _near(points)
     return [
         {
             "type": "scatter",
@@ -118,7 +131,7 @@ def _labels(points: Sequence[BreakEven]) -> list[dict[str, Any]]:
             "name": "break-even",
             "x": [p.context for p in points],
             "y": [p.time_s for p in points],
-            "text": [f"{p.then} from {p.context:,.0f}" for p in points],
+            "text": [groups.get(i, "") for i in range(len(points))],
             "textposition": [CORNERS[i % len(CORNERS)] for i in range(len(points))],
             "hovertext": [f"{p.then} overtakes {p.before}" for p in points],
             "marker": {"color": MEASURED, "symbol": "circle-open-dot", "size": 12},
@@ -127,31 +140,30 @@ def _labels(points: Sequence[BreakEven]) -> list[dict[str, Any]]:
     ]
 
 
-def _alt(found: Crossover, what: What) -> str:
+def _near(points: Sequence[BreakEven]) -> dict[int, str]:
+    """One label for all break-evens that lie close together, at the first of them."""
+    labels: dict[int, str] = {}
+    groups: list[list[int]] = []
+    for i, p in enumerate(points):
+        near = (g for g in groups if 1 / NEAR < points[g[0]].context / p.context < NEAR)
+        group = next(near, None)
+        if group is None:
+            groups.append([i])
+        else:
+            group.append(i)
+    for group in groups:
+        first = min(points[i].context for i in group)
+        names = "<br>".join(dict.fromkeys(points[i].then for i in group))
+        labels[group[0]] = f"{names}<br>from {first:,.0f}"
+    return labels
+
+
+def _alt(found: Crossover, what: What, dots: Sequence[TimedMixer]) -> str:
     names = ", ".join(c.mixer for c in found.curves if _values(c, what) is not None)
     told = "; ".join(
         f"{p.then} overtakes {p.before} at {p.context:,.0f} tokens, {seconds(p.time_s)}"
         for p in found.break_evens
     )
     turns = f" {told}." if what == "time" and told else ""
-    return f"Line chart of {AXES[what]} by context for {names} on {found.device}.{turns}"
-
-
-def measured_mixers(
-    found: Crossover, measurements: Sequence[Measurement]
-) -> dict[str, list[tuple[int, float]]]:
-    """Timed kernels that ran what ``found`` asks, at any context: by mixer, (context, seconds)."""
-    from perfmodel.planning.crossover import mixers
-
-    dots: dict[str, list[tuple[int, float]]] = {}
-    for m in measurements:
-        if m.workload is None or m.device != found.device or m.refusal:
-            continue
-        context = getattr(m.workload, "kv_len", getattr(m.workload, "seq_len", None))
-        if not isinstance(context, int):
-            continue
-        same = mixers(found.mixing, np.array(context))
-        for name, asked in same.items():
-            if asked.workload.key() == m.workload.key():
-                dots.setdefault(name, []).append((context, m.value))
-    return dots
+    taken = f" {len(dots)} measured times are marked." if what == "time" and dots else ""
+    return f"Line chart of {AXES[what]} by context for {names} on {found.device}.{turns}{taken}"

@@ -91,7 +91,6 @@ def memory_stack(stack: Mapping[str, float], budget_bytes: float) -> Picture:
         barmode="stack",
         title={"text": f"memory per device, budget {format_binary(budget_bytes)}"},
         shapes=[_rule(budget)],
-        legend={"orientation": "h", "y": -0.6, "yanchor": "top"},
     )
 
 

@@ -151,17 +151,23 @@ def roofline(
     pairs = [p for m in measured for p in _pair(m)]
     span = _span([p.intensity for p in points] + [x for x, *_ in pairs], roofs)
     top = max((r.rate for r in roofs if not r.diagonal), default=np.inf)
+    floor = min([p.rate for p in points] + [y for _, *ys, _ in pairs for y in ys], default=1e9)
     traces = [_ceiling(r, i, span, top) for i, r in enumerate(roofs)]
-    traces += [*_special(points), _points(points), *_pairs(pairs)]
+    traces += [_measured_note(roofs), _ridges(device, roofs), *_pairs(pairs)]
+    traces += [*_special(points, top), _points(points)]
+    high = top if np.isfinite(top) else max([p.rate for p in points], default=1e12)
     return picture(
-        traces,
+        [t for t in traces if t],
         _alt(device, points, pairs),
-        x=axis("arithmetic intensity (FLOP per byte of main memory)", log=True),
-        y=axis("performance (FLOP/s)", log=True, exponentformat="power"),
-        height=520,
+        x=axis("FLOP per byte of main memory", log=True),
+        y=axis(
+            "FLOP/s", log=True, exponentformat="power",
+            range=[float(np.log10(floor / 3.0)), float(np.log10(high * 3.0))],
+        ),
+        height=560,
         title={"text": f"{device.name}: {len(points)} operators"},
         hovermode="closest",
-    )
+    )  # fmt: skip
 
 
 def _span(xs: Sequence[float], roofs: Sequence[Ceiling]) -> tuple[float, float]:
@@ -172,10 +178,13 @@ def _span(xs: Sequence[float], roofs: Sequence[Ceiling]) -> tuple[float, float]:
 
 
 def _ceiling(roof: Ceiling, index: int, span: tuple[float, float], top: float) -> dict[str, Any]:
-    """A line with points to click on; a diagonal ends at the highest peak."""
+    """A line with points to click on; a diagonal ends at the highest peak. Measured roofs are
+    dotted and share one entry of the legend.
+    """
     first, last = span
     end = min(last, top / roof.rate) if roof.diagonal else last
     xs = np.geomspace(first, max(end, 2.0 * first), num=13).tolist()
+    grey = roof.measured or roof.diagonal
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -183,21 +192,55 @@ def _ceiling(roof: Ceiling, index: int, span: tuple[float, float], top: float) -
         "x": xs,
         "y": [roof.at(x) for x in xs],
         "line": {
-            "color": MEASURED if roof.measured else ROOF if roof.diagonal else colour(index),
+            "color": ROOF if grey else colour(index),
             "dash": "dot" if roof.measured else "solid",
             "width": 1.5,
         },
         "marker": {"size": 5, "opacity": 0.35},
         "customdata": [f"roof: {roof.name}"] * len(xs),
         "hovertemplate": f"{roof.name}<extra></extra>",
-        "visible": "legendonly" if roof.measured else True,
+        "showlegend": not roof.measured,
+        "legendgroup": "roofs measured" if roof.measured else roof.name,
     }
+
+
+def _measured_note(roofs: Sequence[Ceiling]) -> dict[str, Any]:
+    """The legend's entry of all measured roofs; a click on it hides them."""
+    if not any(r.measured for r in roofs):
+        return {}
+    return {
+        "type": "scatter", "mode": "lines", "name": "roofs, measured", "x": [None], "y": [None],
+        "line": {"color": ROOF, "dash": "dot"}, "legendgroup": "roofs measured",
+    }  # fmt: skip
+
+
+def _ridges(device: Device, roofs: Sequence[Ceiling]) -> dict[str, Any]:
+    """Where main memory stops and each peak starts to bind."""
+    main = next((r for r in roofs if r.diagonal and r.name == device.memory.main.name), None)
+    peaks = [r for r in roofs if not r.diagonal and not r.measured]
+    if main is None or not peaks:
+        return {}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": f"ridge of {main.name}",
+        "x": [p.rate / main.rate for p in peaks],
+        "y": [p.rate for p in peaks],
+        "marker": {"symbol": "diamond-open", "size": 9, "color": ROOF},
+        "text": [p.name for p in peaks],
+        "customdata": [f"roof: {p.name}" for p in peaks],
+        "hovertemplate": f"{main.name} meets %{{text}} at %{{x:.3g}} FLOP/B<extra></extra>",
+    }
+
+
+NAMED = 0.15
+"""Operators with this share of the time carry their name."""
 
 
 def _points(points: Sequence[Spot]) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "mode": "markers",
+        "mode": "markers+text",
         "name": "operators (area: share of time)",
         "x": [p.intensity for p in points],
         "y": [p.rate for p in points],
@@ -208,19 +251,23 @@ def _points(points: Sequence[Spot]) -> dict[str, Any]:
             "opacity": 0.85,
         },
         "customdata": [f"operator: {p.name}" for p in points],
-        "text": [
+        "text": [p.name.rpartition(": ")[2] if p.share >= NAMED else "" for p in points],
+        "textposition": [("bottom right", "top left")[i % 2] for i in range(len(points))],
+        "hovertext": [
             f"{p.name}<br>{p.share:.1%} of the time, {seconds(float(p.estimate.time_s))} each"
             f"<br>{float(p.estimate.lower_bound_s / p.estimate.time_s):.0%} of its roof"
             f" ({p.estimate.bound})"
             for p in points
         ],
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": "%{hovertext}<extra></extra>",
     }
 
 
-def _special(points: Sequence[Spot]) -> list[dict[str, Any]]:
-    """A tick above every operator where its special functions alone would hold it."""
-    held = [(p, p.special_rate) for p in points if p.special_rate is not None]
+def _special(points: Sequence[Spot], top: float) -> list[dict[str, Any]]:
+    """A tick above every operator where its special functions alone would hold it, if that is
+    below the highest peak.
+    """
+    held = [(p, p.special_rate) for p in points if p.special_rate and p.special_rate < top]
     if not held:
         return []
     return [
