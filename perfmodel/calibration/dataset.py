@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.model import Run
+from perfmodel.roofline.model import Run, Terms
 from perfmodel.roofline.time import kernel_class, predict
 from perfmodel.workload import Workload
 from perfmodel.workload.stack import stack, stack_key
@@ -37,9 +37,20 @@ class Group:
 
     def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
         """Predicted times under parameter ``values``."""
-        model = CLASS_MODELS[self.kernel_class]
-        time_s = predict(model, self.workload, self.device, values, self.run).time_s
+        time_s = self._terms(values).time_s
         return np.broadcast_to(np.asarray(time_s, np.float64), (len(self.rows),))
+
+    def regimes(self, values: dict[str, float]) -> NDArray[np.str_]:
+        """The regime of every row under parameter ``values``."""
+        return np.broadcast_to(self._terms(values).regimes, (len(self.rows),))
+
+    def _terms(self, values: dict[str, float]) -> Terms:
+        model = CLASS_MODELS[self.kernel_class]
+        return predict(model, self.workload, self.device, values, self.run)
+
+    def as_class(self, name: str) -> Group:
+        """The same rows predicted by another class, their implementation not said."""
+        return replace(self, kernel_class=name, implementation="")
 
     def select(self, keep: Callable[[Measurement], bool]) -> Group | None:
         """The group's rows that ``keep`` wants; None where it wants none."""
