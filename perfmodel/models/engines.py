@@ -34,6 +34,9 @@ class Kernels:
 
     all_reduce: str | None = None
     """The implementation that joins partial sums within a node; None for the library's."""
+    products: Mapping[str, str] = field(default_factory=dict)
+    """The implementation of matrix products, by data type of the activations; typical ones for
+    types that it does not name."""
     power_of_two_groups: bool = False
     """Whether its decode kernel needs groups of query heads that are a power of two."""
     ungrouped_models: tuple[str, ...] = ()

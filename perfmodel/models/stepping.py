@@ -25,6 +25,7 @@ from perfmodel.models.parameters import parameter_count
 from perfmodel.models.shape import ModelShape, Moe
 from perfmodel.ops import Cost, count
 from perfmodel.ops.cost import ZERO
+from perfmodel.ops.gemm import is_weight_only
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
 from perfmodel.roofline.residuals import Residuals
@@ -34,6 +35,7 @@ from perfmodel.workload import (
     Attention,
     Collective,
     Elementwise,
+    Gemm,
     Norm,
     RateKey,
     Workload,
@@ -129,8 +131,13 @@ class Serving:
         return added(value * getattr(times, f"{k}_s") for k, value in host.items()), note
 
     def kernel(self, w: Workload, device: Device) -> str | None:
-        """The implementation that the engine names for ``w``: of all-reduces within a node."""
-        if self.engine is None or not isinstance(w, Collective) or w.kind != "all_reduce":
+        """The implementation that the engine names for ``w``: of matrix products, and of
+        all-reduces within a node."""
+        if self.engine is None:
+            return None
+        if isinstance(w, Gemm):
+            return self.engine.kernels.products.get(w.dtype) if not is_weight_only(w) else None
+        if not isinstance(w, Collective) or w.kind != "all_reduce":
             return None
         joined = device.peer_link.domain if device.peer_link is not None else 0
         return self.engine.kernels.all_reduce if bool(np.all(f64(w.ranks) <= joined)) else None

@@ -32,7 +32,7 @@ DECODE = Attention(batch=16, q_len=1, kv_len=4096, heads=32, kv_heads=8, head_di
 CLASSES = [
     (Gemm(m=1, n=1, k=1), "gemm"),
     (Gemm(m=1, n=1, k=1, dtype="fp16"), "gemm"),
-    (Gemm(m=1, n=1, k=1, dtype="int8"), "gemm_narrow"),
+    (Gemm(m=1, n=1, k=1, dtype="int8"), "gemm_int8"),
     (Gemm(m=1, n=1, k=1, dtype="fp8"), "gemm_narrow"),
     (Gemm(m=1, n=1, k=1, weight_dtype="int4"), "gemm_weight_only"),
     (Gemm(m=1, n=1, k=1, dtype="fp32"), "gemm_fp32"),
