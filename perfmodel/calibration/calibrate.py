@@ -27,7 +27,7 @@ from perfmodel.roofline.model import ClassModel
 COVERAGE = 0.9
 THREADS = "OPENBLAS_NUM_THREADS"
 """What NumPy's matrix library reads its number of threads from."""
-LEAST_ROWS = 20
+LEAST_ROWS = 15
 """Rows below which an implementation gets no parameters of its own."""
 
 Progress = Callable[[str], None]
@@ -74,14 +74,20 @@ def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str
 
     Classes are fitted side by side, a process each; what they give does not depend on that.
     """
-    tasks = {n: [g for g in groups if g.kernel_class == n] for n in CLASS_MODELS}
-    tasks = {name: own for name, own in tasks.items() if own}
+    tasks = {name: own for name in CLASS_MODELS if (own := rows_of(name, groups))}
     with _workers(len(tasks)) as pool:
         longest_first = sorted(tasks, key=lambda n: -sum(len(g.rows) for g in tasks[n]))
         waiting = {name: pool.submit(_fitted, name, tasks[name]) for name in longest_first}
         for name in tasks:
             progress(name)
             yield name, waiting[name].result()
+
+
+def rows_of(name: str, groups: Sequence[Group]) -> list[Group]:
+    """What class ``name`` is fitted on: its own rows, then those of classes it is typical of."""
+    others = CLASS_MODELS[name].typical_of
+    lent = [g.as_class(name) for g in groups if g.kernel_class in others]
+    return [g for g in groups if g.kernel_class == name] + lent
 
 
 @contextmanager
@@ -116,19 +122,10 @@ def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
     }
 
 
-def held_back(model: ClassModel, groups: Sequence[Group], *, hardest: bool = False) -> HeldBack:
-    """Quantiles and factors of residuals held back in every way that the rows allow.
-
-    ``hardest`` asks for the widest-reaching way alone.
-    """
-    ratios = {}
-    for split in reversed(SPLITS):
-        found = held_back_ratios(model, groups, split)
-        if found is not None:
-            ratios[split] = found
-            if hardest:
-                break
-    ratios = {s: ratios[s] for s in SPLITS if s in ratios}
+def held_back(model: ClassModel, groups: Sequence[Group]) -> HeldBack:
+    """Quantiles and factors of residuals held back in every way that the rows allow."""
+    found = {split: held_back_ratios(model, groups, split) for split in SPLITS}
+    ratios = {s: r for s, r in found.items() if r is not None}
     return HeldBack(
         quantiles={s: conformal_quantiles(r, COVERAGE) for s, r in ratios.items()},
         factors={s: float(np.exp(np.mean(np.abs(np.log(r))))) for s, r in ratios.items()},
@@ -146,12 +143,13 @@ def _kernels(
             found, held = pooled, held_all
             if len(own) < len(groups):
                 found = fit(model, own)
-                held = held_back(model, own, hardest=True)
+                held = held_back(model, own)
             yield (
                 name,
                 {
                     "fit": _fit_table(found, own),
                     "residuals": _residual_table(held),
+                    "held_back": {s: _split_table(held, s) for s in held.quantiles},
                     "parameters": _parameter_table(model, found),
                 },
             )

@@ -9,7 +9,7 @@ against local minima; all of it is deterministic.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,10 @@ STARTS = (None, 0.25, 0.75)
 
 NOISE = 0.08
 """Log residual of a row that counts as much as one standard width of a prior."""
+
+ASIDE = 1.0
+"""Where the cube of coordinates begins. Differences are taken over a share of a coordinate: one
+near zero would be moved by nothing, and its parameter taken for one that no row depends on."""
 
 UNSEEN = 1e-6
 """Relative singular value below which the data say nothing about a direction."""
@@ -104,13 +108,14 @@ def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
         pull = np.array([np.log(values[p.name] / p.start) / p.prior for p in held])
         return np.concatenate([log, pull * (NOISE * float(np.median(weights)))])
 
-    options = {"bounds": (0.0, 1.0), "loss": "soft_l1", "f_scale": SOFT * float(np.median(weights))}
+    bounds, soft = (ASIDE, ASIDE + 1.0), SOFT * float(np.median(weights))
+    options = {"bounds": bounds, "loss": "soft_l1", "f_scale": soft}
     solutions = [
         least_squares(residuals, scale.start(s), diff_step=1e-4, max_nfev=60, **options)
         for s in STARTS
     ]
     best = min(solutions, key=lambda s: float(s.cost))
-    values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None)))
+    values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None), residuals))
     log = np.log(ratios(groups, values))
     spread = standard_errors(best.jac, residuals(best.x))
     return Fit(
@@ -129,29 +134,41 @@ def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
 
 
 def _neutral_where_unseen(
-    x: NDArray[np.float64], jac: NDArray[np.float64], start: NDArray[np.float64]
+    x: NDArray[np.float64],
+    jac: NDArray[np.float64],
+    start: NDArray[np.float64],
+    residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """``x``, but parameters that no row depends on stay neutral whatever start won."""
-    return np.where(np.any(jac != 0.0, axis=0), x, start)
+    """``x``, but parameters that no row depends on stay neutral whatever start won.
+
+    A slope of zero is not enough: on the flat part of a knee the neutral value may lie elsewhere.
+    """
+    found, told = x.copy(), residuals(x)
+    for i in np.flatnonzero(~np.any(jac != 0.0, axis=0)):
+        neutral = found.copy()
+        neutral[i] = start[i]
+        if np.array_equal(residuals(neutral), told):
+            found = neutral
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Maps parameters to the unit cube, where bounds are 0 and 1 and steps are comparable."""
+    """Maps parameters to a unit cube that begins at :data:`ASIDE`, where steps are comparable."""
 
     parameters: tuple[Parameter, ...]
 
     def values(self, x: NDArray[np.float64]) -> dict[str, float]:
         return {
-            p.name: float(p.low + u * (p.high - p.low))
+            p.name: float(p.low + (u - ASIDE) * (p.high - p.low))
             for p, u in zip(self.parameters, x, strict=True)
         }
 
     def start(self, share: float | None) -> NDArray[np.float64]:
         if share is not None:
-            return np.full(len(self.parameters), share)
+            return np.full(len(self.parameters), ASIDE + share)
         x = [(p.start - p.low) / (p.high - p.low) for p in self.parameters]
-        inside: NDArray[np.float64] = np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
+        inside: NDArray[np.float64] = ASIDE + np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
         return inside
 
 

@@ -182,6 +182,7 @@ def _compute(spec: ComputeSpec) -> Compute:
         threads_per_unit=_count(spec, "threads_per_unit"),
         registers_per_unit=_count(spec, "registers_per_unit"),
         sustained={dtype: f.value for dtype, f in spec.sustained.items()},
+        warp_share=_value(spec, "warp_share") or 1.0,
     )
 
 
