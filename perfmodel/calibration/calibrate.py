@@ -16,12 +16,17 @@ import numpy as np
 from perfmodel.calibration.dataset import Group, gather
 from perfmodel.calibration.files import rounded
 from perfmodel.calibration.fit import Fit, fit
-from perfmodel.calibration.heldback import SPLITS, held_back_ratios
-from perfmodel.calibration.intervals import ResidualQuantiles, conformal_quantiles
+from perfmodel.calibration.heldback import SPLITS, Unseen, unseen_rows
+from perfmodel.calibration.intervals import (
+    ResidualQuantiles,
+    conformal_quantiles,
+    covered_unseen,
+    regime_quantiles,
+)
 from perfmodel.errors import MissingFile
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.coverage import described
+from perfmodel.roofline.coverage import described, spans_of
 from perfmodel.roofline.model import ClassModel
 
 COVERAGE = 0.9
@@ -35,15 +40,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldBack:
-    """Residual quantiles by the way that rows were held back, mildest first."""
+    """Rows predicted by fits that had not seen them, by the way they were held back, mildest
+    first."""
 
-    quantiles: Mapping[str, ResidualQuantiles]
-    factors: Mapping[str, float]
+    rows: Mapping[str, Unseen]
 
     @property
     def hardest(self) -> str:
         """The widest-reaching way that the data allowed: device, else file, model, shape."""
-        return next(s for s in reversed(SPLITS) if s in self.quantiles)
+        return next(s for s in reversed(SPLITS) if s in self.rows)
 
 
 def read_rows(folders: Iterable[Path]) -> list[Measurement]:
@@ -116,20 +121,16 @@ def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
     return {
         "fit": _fit_table(pooled, groups),
         "residuals": _residual_table(held),
-        "held_back": {s: _split_table(held, s) for s in held.quantiles},
+        "held_back": {s: _split_table(held, s) for s in held.rows},
         "parameters": _parameter_table(model, pooled),
         "kernels": dict(_kernels(model, groups, pooled, held)),
     }
 
 
 def held_back(model: ClassModel, groups: Sequence[Group]) -> HeldBack:
-    """Quantiles and factors of residuals held back in every way that the rows allow."""
-    found = {split: held_back_ratios(model, groups, split) for split in SPLITS}
-    ratios = {s: r for s, r in found.items() if r is not None}
-    return HeldBack(
-        quantiles={s: conformal_quantiles(r, COVERAGE) for s, r in ratios.items()},
-        factors={s: float(np.exp(np.mean(np.abs(np.log(r))))) for s, r in ratios.items()},
-    )
+    """Rows held back in every way that they allow."""
+    found = {split: unseen_rows(model, groups, split) for split in SPLITS}
+    return HeldBack(rows={s: r for s, r in found.items() if r is not None})
 
 
 def _kernels(
@@ -149,7 +150,7 @@ def _kernels(
                 {
                     "fit": _fit_table(found, own),
                     "residuals": _residual_table(held),
-                    "held_back": {s: _split_table(held, s) for s in held.quantiles},
+                    "held_back": {s: _split_table(held, s) for s in held.rows},
                     "parameters": _parameter_table(model, found),
                 },
             )
@@ -162,29 +163,39 @@ def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:
         "devices": sorted({g.device.name for g in groups}),
         "vendors": sorted({g.device.vendor for g in groups}),
         "covers": sorted({described(g.workload) for g in groups}),
+        "spans": spans_of([g.workload for g in groups]),
         "factor": rounded(found.factor),
     }
 
 
 def _residual_table(held: HeldBack) -> dict[str, Any]:
-    q = held.quantiles[held.hardest]
-    return {
-        "held_back": held.hardest,
-        "coverage": q.coverage,
-        "low": rounded(q.low),
-        "high": rounded(q.high),
-        "rows": q.rows,
+    told = _split_table(held, held.hardest)
+    return {"held_back": held.hardest, "coverage": COVERAGE} | {
+        k: told[k] for k in ("low", "high", "rows", "regimes")
     }
 
 
 def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
-    q = held.quantiles[split]
+    """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
+    inside an interval made of the other folds."""
+    rows = held.rows[split]
+    inside = covered_unseen(rows.ratios, rows.regimes, rows.folds, COVERAGE)
+    by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
+    own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
     return {
-        "factor": rounded(held.factors[split]),
-        "low": rounded(q.low),
-        "high": rounded(q.high),
-        "rows": q.rows,
+        "factor": rounded(float(np.exp(np.mean(np.abs(np.log(rows.ratios)))))),
+        **_bounds(conformal_quantiles(rows.ratios, COVERAGE)),
+        "regimes": {name: _bounds(q) for name, q in own.items()},
+        "covered": {
+            name: rounded(float(np.mean(inside[at])))
+            for name, at in by_device.items()
+            if np.sum(at) >= LEAST_ROWS
+        },
     }
+
+
+def _bounds(q: ResidualQuantiles) -> dict[str, Any]:
+    return {"low": rounded(q.low), "high": rounded(q.high), "rows": q.rows}
 
 
 def _parameter_table(model: ClassModel, found: Fit) -> dict[str, Any]:

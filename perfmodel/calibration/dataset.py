@@ -14,7 +14,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
 from perfmodel.ops import count
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.model import Run
+from perfmodel.roofline.model import Run, Terms
 from perfmodel.roofline.time import bound_of, kernel_class
 from perfmodel.workload import Array, Workload
 from perfmodel.workload.stack import stack, stack_key
@@ -43,9 +43,16 @@ class Group:
 
     def predicted_s(self, values: dict[str, float]) -> NDArray[np.float64]:
         """Predicted times under parameter ``values``."""
+        time_s = np.maximum(self._terms(values).time_s, self.floor_s)
+        return np.broadcast_to(time_s, (len(self.rows),))
+
+    def regimes(self, values: dict[str, float]) -> NDArray[np.str_]:
+        """The regime of every row under parameter ``values``."""
+        return np.broadcast_to(self._terms(values).regimes, (len(self.rows),))
+
+    def _terms(self, values: dict[str, float]) -> Terms:
         model = CLASS_MODELS[self.kernel_class]
-        time_s = model.predict(self.workload, self.device, values, self.run).time_s
-        return np.broadcast_to(np.maximum(time_s, self.floor_s), (len(self.rows),))
+        return model.predict(self.workload, self.device, values, self.run)
 
     def as_class(self, name: str) -> Group:
         """The same rows predicted by another class, their implementation not said."""

@@ -87,8 +87,8 @@ def ratios(groups: Sequence[Sample], values: dict[str, float]) -> NDArray[np.flo
     return np.concatenate([g.measured_s / g.predicted_s(values) for g in groups])
 
 
-def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
-    """The parameters of ``model`` that describe ``groups`` best.
+def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None] = STARTS) -> Fit:
+    """The parameters of ``model`` that describe ``groups`` best, from several ``starts``.
 
     Raises:
         MissingCalibration: no rows.
@@ -109,10 +109,10 @@ def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
         return np.concatenate([log, pull * (NOISE * float(np.median(weights)))])
 
     bounds, soft = (ASIDE, ASIDE + 1.0), SOFT * float(np.median(weights))
-    options = {"bounds": bounds, "loss": "soft_l1", "f_scale": soft}
+    options = {"bounds": bounds, "loss": "soft_l1", "f_scale": soft, "ftol": 1e-5, "xtol": 1e-5}
     solutions = [
         least_squares(residuals, scale.start(s), diff_step=1e-4, max_nfev=60, **options)
-        for s in STARTS
+        for s in starts
     ]
     best = min(solutions, key=lambda s: float(s.cost))
     values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None), residuals))

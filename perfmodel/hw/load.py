@@ -141,6 +141,7 @@ def _build(
         tdp_w=_value(power, "tdp"),
         idle_w=_value(power, "idle"),
         active_w=_value(power, "active"),
+        process_m=_value(power, "process"),
         launch_stream_s=_value(launch, "stream"),
         launch_graph_s=_value(launch, "graph"),
         prices=tuple(

@@ -132,6 +132,7 @@ Bytes = Annotated[Figure, PlainValidator(_reader("bytes"), _INPUT)]
 BytesPerClock = Annotated[Figure, PlainValidator(_reader("bytes_per_clock"), _INPUT)]
 Bandwidth = Annotated[Figure, PlainValidator(_reader("bandwidth"), _INPUT)]
 Time = Annotated[Figure, PlainValidator(_reader("time"), _INPUT)]
+Length = Annotated[Figure, PlainValidator(_reader("length"), _INPUT)]
 Power = Annotated[Figure, PlainValidator(_reader("power"), _INPUT)]
 Fraction = Annotated[Figure, PlainValidator(_reader("fraction"), _INPUT)]
 HourlyPrice = Annotated[Figure, PlainValidator(_reader("price"), _INPUT)]
@@ -316,6 +317,8 @@ class PowerSpec(_Strict):
     idle: Power | None = None
     active: Power | None = None
     """Under load, where it was measured (microcontrollers)."""
+    process: Length | None = None
+    """Class of the manufacturing process, by its nominal feature size ('7 nm')."""
 
 
 class LaunchSpec(_Strict):

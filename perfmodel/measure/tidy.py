@@ -176,4 +176,5 @@ def _launch(cells: Mapping[str, str]) -> str:
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
     if "eager" in kernel or source.startswith(("llmcompass", "neusight")):
         return "eager"
-    return "graph"
+    profiled = source.startswith("vidur") and cells.get("op") == "all_reduce"
+    return "stream" if profiled else "graph"

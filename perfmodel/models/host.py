@@ -31,7 +31,7 @@ from perfmodel.ops import count
 from perfmodel.ops.attention import kv_read_bytes
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.model import Parameter
-from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.residuals import Residuals
 from perfmodel.workload import Array, Attention, Size
 
 FILE = "host"

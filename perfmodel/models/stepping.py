@@ -27,7 +27,7 @@ from perfmodel.ops import Cost, count
 from perfmodel.ops.cost import ZERO
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
-from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.residuals import Residuals
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
     Array,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.hw.device import Device
 from perfmodel.workload import Array
@@ -48,13 +49,24 @@ class Terms:
     """A prediction: named seconds, and how they make up the time.
 
     ``formula`` writes ``time_s`` in the names of ``terms``; ``max+(a, b; s)`` is
-    :func:`overlap`. ``details`` are inner choices worth showing (tile, splits).
+    :func:`overlap`. ``details`` are inner choices worth showing (tile, splits). ``special`` marks
+    what the class predicts by rules of its own, less surely than the rest, and ``regime`` names it.
     """
 
     time_s: Array
     terms: Mapping[str, Array]
     formula: str
     details: Mapping[str, Any]
+    special: NDArray[np.bool_] | np.bool_ = field(default_factory=lambda: np.False_)
+    regime: str = ""
+
+    @property
+    def regimes(self) -> NDArray[np.str_]:
+        """Where a prediction's error comes from: the class's special case, the launch where it is
+        half of the time and more, or the work."""
+        launched = np.asarray(self.terms["launch"]) >= 0.5 * np.asarray(self.time_s)
+        usual = np.where(launched, "launch", "work")
+        return np.where(self.special, self.regime, usual) if self.regime else usual
 
 
 Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]
@@ -167,4 +179,6 @@ def _beside_host(predict: Predict, w: Any, device: Device, values: Values, run: 
         time_s=np.maximum(found.time_s, host),
         terms={**found.terms, "host": host},
         formula=f"max(host, {found.formula})",
+        special=np.asarray(host >= found.time_s)[()],
+        regime="host",
     )

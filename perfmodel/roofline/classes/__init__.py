@@ -8,7 +8,14 @@ from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
 from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
-from perfmodel.roofline.classes.product import GEMM, GEMM_FP32, GEMM_NARROW, GEMM_WEIGHT_ONLY
+from perfmodel.roofline.classes.product import (
+    GEMM,
+    GEMM_FP32,
+    GEMM_INT8,
+    GEMM_NARROW,
+    GEMM_RUNGS,
+    GEMM_WEIGHT_ONLY,
+)
 from perfmodel.roofline.classes.recurrent import CHUNK, STEP
 from perfmodel.roofline.model import ClassModel, Launch, Parameter, Run, Terms, Values
 
@@ -19,6 +26,8 @@ CLASS_MODELS: dict[str, ClassModel] = {
     for model in (
         GEMM,
         GEMM_NARROW,
+        GEMM_INT8,
+        GEMM_RUNGS,
         GEMM_WEIGHT_ONLY,
         GEMM_FP32,
         PREFILL,
