@@ -8,6 +8,7 @@
 Names are imported when first used, so that ``import perfmodel`` costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,8 @@ def __getattr__(name: str) -> Any:
         value: Any = _version()
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
+        if "IPython" in sys.modules:
+            import_module("perfmodel.report.notebook").register()
     else:
         msg = f"module 'perfmodel' has no attribute {name!r}"
         raise AttributeError(msg)

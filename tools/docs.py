@@ -1,8 +1,9 @@
 """Paste what the program really prints into the documents: ``python tools/docs.py [--check]``.
 
 In a fenced ``console`` block each line ``$ perfmodel ...`` is run, and what follows it, up to the
-next command or the end of the block, is replaced by its output. With ``--check`` nothing is
-written: exit code 1 and a diff where a document is out of date.
+next command or the end of the block, is replaced by its output. Between ``<!-- table: NAME -->``
+and ``<!-- end -->`` stands a table of ``tools/tables.py``. With ``--check`` nothing is written:
+exit code 1 and a diff where a document is out of date.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import dependencies  # noqa: E402 - of this tree, wherever it is run from
+from tables import TABLES, measured_kernels  # noqa: E402 - of this tree, wherever it is run from
+
 BLOCK = re.compile(r"(^```console\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"(^<!-- table: (\w+) -->\n).*?(^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ perfmodel "
-FIGURE = ROOT / "docs" / "predicted-measured.svg"
 DEVICE = "h200-sxm"
 
 
 def main(argv: list[str]) -> int:
     """Refresh, or check, every document."""
     stale = 0
-    for path in [*documents(), FIGURE]:
+    for path in [*documents(), *FIGURES]:
         old = path.read_text() if path.is_file() else ""
-        new = figure() if path == FIGURE else refreshed(old)
+        new = FIGURES[path]() if path in FIGURES else refreshed(old)
         if new == old:
             continue
         stale += 1
@@ -41,21 +47,22 @@ def main(argv: list[str]) -> int:
 
 def figure() -> str:
     """Predicted against measured for our fastest kernels on the H200, from committed files."""
-    sys.path.insert(0, str(ROOT))
-    from perfmodel import catalog
     from perfmodel.report.accuracy import run_table
-    from perfmodel.report.kernels import timed_kernels
     from perfmodel.report.svg import fastest, predicted_measured_svg
-    from perfmodel.validation import validate_files
 
-    paths = [catalog.find("measured", name) for name in catalog.names("measured")]
-    scored = [s for report in validate_files(paths) for s in report.scored]
-    mine = [r for r in fastest(timed_kernels(scored)) if r.device == DEVICE]
+    mine = [r for r in fastest(measured_kernels()) if r.device == DEVICE]
     runs = [r for r in run_table().rows if str(r["file"]).startswith(DEVICE)]
     days, drivers = (sorted({str(r[key]) for r in runs}) for key in ("date", "driver"))
     when = f"{days[0]} .. {days[-1]}" if len(days) > 1 else days[0]
     caption = f"our fastest kernels on one H200, {when}, driver {', '.join(drivers)}"
     return predicted_measured_svg(mine, caption)
+
+
+FIGURES = {
+    ROOT / "docs" / "predicted-measured.svg": figure,
+    ROOT / "docs" / "dependencies.svg": dependencies.picture,
+}
+"""Pictures and what draws them."""
 
 
 def documents() -> list[Path]:
@@ -64,8 +71,9 @@ def documents() -> list[Path]:
 
 
 def refreshed(text: str) -> str:
-    """``text`` with the output of every command in its console blocks."""
-    return BLOCK.sub(lambda block: block[1] + answered(block[2]) + block[3], text)
+    """``text`` with the output of every command in its console blocks, and every table."""
+    filled = TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}", text)
+    return BLOCK.sub(lambda block: block[1] + answered(block[2]) + block[3], filled)
 
 
 def answered(block: str) -> str:

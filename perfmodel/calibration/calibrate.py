@@ -32,7 +32,7 @@ from perfmodel.roofline.model import ClassModel
 COVERAGE = 0.9
 THREADS = "OPENBLAS_NUM_THREADS"
 """What NumPy's matrix library reads its number of threads from."""
-LEAST_ROWS = 20
+LEAST_ROWS = 15
 """Rows below which an implementation gets no parameters of its own."""
 
 Progress = Callable[[str], None]

@@ -18,6 +18,7 @@ EXTRAS = {
     "edge": ("onnx", "tflite"),
     "hub": ("huggingface_hub",),
     "dask": ("distributed",),
+    "docs": ("mkdocs", "material", "mkdocstrings"),
 }
 """extra -> the modules it brings; looked for, never imported."""
 

@@ -79,7 +79,7 @@ def windows(op: Op, name: str, network: Network) -> Windows:
         }
     x, out = network.tensor(name), network.tensor(op.outputs[0])
     rule = _RULES.get(op.kind)
-    if rule is None or len(x.shape) != len(out.shape):
+    if rule is None or not out.shape or len(x.shape) != len(out.shape):
         return {}
     return rule(op, name, x, out)
 

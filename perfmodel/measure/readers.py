@@ -103,6 +103,11 @@ def _mapping(path: Path, data: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
+def _optional(path: Path, data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An object that may be absent or null: then an empty one."""
+    return {} if data.get(key) is None else _mapping(path, data, key)
+
+
 def _positive(path: Path, entry: Mapping[str, Any], key: str, where: str) -> float:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
@@ -119,17 +124,18 @@ def _roof(
     path: Path, i: int, entry: Mapping[str, Any], device: Mapping[str, Any], date: str
 ) -> Roof:
     where = f"measurement {i}"
-    optional = {k: float(entry[k]) for k in ("spread", "sm_clock_hz", "power_w") if entry.get(k)}
+    told = [k for k in ("spread", "sm_clock_hz", "power_w") if entry.get(k)]
+    optional = {k: _positive(path, entry, k, where) for k in told}
     return Roof(
         device=str(device.get("name", "")), quantity=str(entry.get("quantity", "")),
         value=_positive(path, entry, "value", where), unit=str(entry.get("unit", "")), date=date,
-        condition=entry.get("condition") or {}, **optional,
+        condition=_optional(path, entry, "condition"), **optional,
     )  # fmt: skip
 
 
 def _kernel(path: Path, i: int, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Measurement:
     where = f"measurement {i}"
-    gate = entry.get("gate") or {}
+    gate = _optional(path, entry, "gate")
     refusal = None if gate.get("passed", True) else "correctness gate is red"
     return _timed(
         path, i, entry, where, device=str(_mapping(path, data, "device").get("name", "")),
@@ -141,11 +147,12 @@ def _benchmark(
     path: Path, i: int, entry: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Measurement | None:
     """A pytest-benchmark entry that names its workload; others time something else."""
-    info = entry.get("extra_info") or {}
+    info = _optional(path, entry, "extra_info")
     if "workload" not in info:
         return None
     where = f"benchmark {i}"
-    device = info.get("device") or (data.get("machine_info") or {}).get("device_name") or ""
+    machine = _optional(path, data, "machine_info")
+    device = info.get("device") or machine.get("device_name") or ""
     stats = _mapping(path, entry, "stats")
     key, holder = ("time_s", info) if "time_s" in info else ("median", stats)
     return _timed(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -132,7 +133,7 @@ UNHIDDEN = Parameter(
 )
 
 
-def overlap(a: Array, b: Array, unhidden: float) -> Array:
+def overlap(a: Array, b: Array, unhidden: Array | float) -> Array:
     """Two activities that run side by side: the longer, plus what it fails to hide.
 
     ``(a + b + sqrt((a - b)^2 + 4 s a b)) / 2``: ``max(a, b)`` at s = 0, ``a + b`` at s = 1,
@@ -157,3 +158,27 @@ def launch_s(device: Device, values: Values, run: Run) -> np.float64:
     if device.launch_stream_s is not None and device.launch_graph_s is not None:
         fixed = fixed + np.float64(max(device.launch_stream_s - device.launch_graph_s, 0.0))
     return fixed if run.launch == "stream" else fixed + np.float64(values.get("eager_s", 0.0))
+
+
+def host_bound(predict: Predict) -> Predict:
+    """``max(host, ...)`` of what ``predict`` says of a stream when the operator is called eagerly.
+
+    An eager program runs ahead of the device: where its path through the framework is longer than
+    the kernel the device waits for it, else the kernel hides it.
+    """
+    return partial(_beside_host, predict)
+
+
+def _beside_host(predict: Predict, w: Any, device: Device, values: Values, run: Run) -> Terms:
+    if run.launch != "eager":
+        return predict(w, device, values, run)
+    found = predict(w, device, values, replace(run, launch="stream"))
+    host = np.float64(values["eager_s"])
+    return replace(
+        found,
+        time_s=np.maximum(found.time_s, host),
+        terms={**found.terms, "host": host},
+        formula=f"max(host, {found.formula})",
+        special=np.asarray(host >= found.time_s)[()],
+        regime="host",
+    )

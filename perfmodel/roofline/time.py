@@ -20,7 +20,7 @@ from perfmodel.roofline.coverage import described, octaves_outside
 from perfmodel.roofline.evidence import doubtful_figures, roof_figures
 from perfmodel.roofline.fallback import predict_analytic
 from perfmodel.roofline.links import fastest_bandwidth
-from perfmodel.roofline.model import ClassModel, Launch, Run, Terms, Values
+from perfmodel.roofline.model import Launch, Run, Terms
 from perfmodel.roofline.parameters import (
     Analytic,
     ClassParameters,
@@ -55,8 +55,10 @@ _TILED = ("gemm", "gemm_narrow", "gemm_int8", "gemm_rungs", "gemm_weight_only")
 """Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
 _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
+    "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
 }
+"""Families of mixers, each with a class for single tokens and one for longer sequences."""
 
 
 def kernel_class(workload: Workload, kernel: str | None = None) -> str:
@@ -67,7 +69,7 @@ def kernel_class(workload: Workload, kernel: str | None = None) -> str:
             (:func:`estimate` takes such a grid apart).
     """
     assigned = class_of_kernel(workload.op, kernel) if kernel else None
-    if assigned is not None:
+    if assigned is not None and assigned not in _FORMS:
         return assigned
     if isinstance(workload, Gemm):
         return _product_class(workload)
@@ -76,7 +78,7 @@ def kernel_class(workload: Workload, kernel: str | None = None) -> str:
     if isinstance(workload, Conv | Collective):
         return workload.op
     single = np.asarray(_tokens(workload)) == 1
-    step, longer = _forms(workload)
+    step, longer = _forms(workload, assigned)
     if bool(np.all(single)):
         return step
     if bool(np.any(single)):
@@ -100,8 +102,8 @@ def _tokens(w: Workload) -> Size:
     return w.q_len if isinstance(w, Attention) else w.seq_len
 
 
-def _forms(w: Workload) -> tuple[str, str]:
-    return _FORMS["attention" if isinstance(w, Attention) else "recurrent"]
+def _forms(w: Workload, assigned: str | None) -> tuple[str, str]:
+    return _FORMS[assigned or ("attention" if isinstance(w, Attention) else "recurrent")]
 
 
 def estimate(
@@ -126,10 +128,10 @@ def estimate(
     """
     run = Run(launch=launch, warm=warm)
     assigned = class_of_kernel(workload.op, kernel) if kernel else None
-    if isinstance(workload, Mixer) and assigned is None:
+    if isinstance(workload, Mixer) and (assigned is None or assigned in _FORMS):
         single = np.asarray(_tokens(workload)) == 1
         if bool(np.any(single)) and not bool(np.all(single)):
-            step, longer = _forms(workload)
+            step, longer = _forms(workload, assigned)
             one = _estimate(workload, device, step, kernel, run)
             many = _estimate(workload, device, longer, kernel, run)
             return _select(single, one, many)
@@ -147,15 +149,10 @@ class _Basis:
     notes: tuple[str, ...]
 
 
-def predict(
-    model: ClassModel, workload: Workload, device: Device, values: Values, run: Run
-) -> Terms:
-    """What ``model`` says of ``workload`` under parameter ``values``, held to the lower bound.
-
-    The function that a fit drives and :func:`estimate` answers with; raises as the latter.
-    """
-    bound = _bound(workload, count(workload), device, run)
-    return _held(model.predict(workload, device, values, run), bound)
+def bound_of(workload: Workload, device: Device, run: Run) -> Bound:
+    """The lower bound that every estimate of ``workload`` is held to; raises as
+    :func:`estimate`."""
+    return _bound(workload, count(workload), device, run)
 
 
 def _bound(w: Workload, cost: Cost, device: Device, run: Run) -> Bound:

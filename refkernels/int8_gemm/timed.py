@@ -77,14 +77,15 @@ def llm_int8() -> list[Row]:
     full = [prepare_llm_int8(each, b, scale) for each in x]
     plain = [_plain_int8(each, b, scale) for each in x]
     work = Gemm(m=m, n=n, k=k, dtype="int8", out_dtype="bf16")
-    rows_only = Elementwise(elements=m * k, dtype="bf16", name="quantise_rows")
+    rows_only = Elementwise(elements=m * k, writes=0.5, dtype="bf16", name="quantise_rows")
+    gathered = Elementwise(elements=32 * (m + n), dtype="bf16", name="gather_outliers")
     moved, quantised = _moved(m, n, k, 2), 3.0 * m * k
     cases: list[tuple[str, Workload, list[Callable[[], None]], float]] = [
         ("05_cluster_multicast", work, [product for _, product in plain], moved),
         ("05_cluster_multicast + outliers", work, [f.multiply for f in full], moved),
         ("quantise_rows", rows_only, [quantise for quantise, _ in plain], quantised),
         ("quantise_rows + flags", rows_only, [f.quantise for f in full], quantised),
-        ("gather_outliers", rows_only, [f.gather for f in full], 128.0 * (m + n)),
+        ("gather_outliers", gathered, [f.gather for f in full], 128.0 * (m + n)),
         (
             "quantise_rows, 05_cluster_multicast",
             work,

@@ -15,7 +15,7 @@ def test_json(capsys):
     assert main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
 
-    assert set(facts["extras"]) == {"dash", "host", "gpu", "edge", "hub", "dask"}
+    assert set(facts["extras"]) == {"dash", "host", "gpu", "edge", "hub", "dask", "docs"}
     assert facts["packages"]["numpy"]
     assert facts["specs"]["devices"] > 0
     assert facts["specs"]["models"] > 0

@@ -15,7 +15,8 @@ PACKAGES = ("perfmodel", "refkernels", "dashboards", "tools")
 MODULE_LINES = 400
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 FUNCTION_LINES = 80
-TYPICAL_LINES = 15
+TYPICAL_LINES, LONG_LINES = 12, 35
+"""The median function, and the one that nine in ten do not exceed."""
 TEXT = {".py", ".cu", ".cuh", ".toml", ".md", ".json", ".csv", ".yml", ".sh", "", ".txt"}
 UNDONE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError")
 # Spelled in pieces, so that this file does not contain what it forbids.
@@ -77,13 +78,15 @@ def test_modules_are_short():
 
 
 def test_functions_are_short():
-    """No function is longer than 80 lines, and the median one is under 15."""
+    """No function is longer than 80 lines, the median is at most 12, nine in ten at most 35."""
     lengths = {
         (str(p.relative_to(ROOT)), f.name): length(f) for p in sources() for f in functions(p)
     }
 
     assert {f: n for f, n in lengths.items() if n > FUNCTION_LINES} == {}
-    assert sorted(lengths.values())[len(lengths) // 2] < TYPICAL_LINES
+    ordered = sorted(lengths.values())
+    assert ordered[len(ordered) // 2] <= TYPICAL_LINES
+    assert ordered[len(ordered) * 9 // 10] <= LONG_LINES
 
 
 def test_public_functions_are_documented():

@@ -3,10 +3,11 @@ declares its parameters. Nothing here knows a file, a fit or a measurement."""
 
 from __future__ import annotations
 
-from perfmodel.roofline.classes.attention import DECODE, PREFILL
+from perfmodel.roofline.classes.attention import DECODE, FLASH_DECODE, FLASH_PREFILL, PREFILL
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
-from perfmodel.roofline.classes.pointwise import POINTWISE
+from perfmodel.roofline.classes.norm import NORM
+from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
 from perfmodel.roofline.classes.product import (
     GEMM,
     GEMM_FP32,
@@ -31,9 +32,16 @@ CLASS_MODELS: dict[str, ClassModel] = {
         GEMM_FP32,
         PREFILL,
         DECODE,
+        FLASH_PREFILL,
+        FLASH_DECODE,
         CHUNK,
         STEP,
         POINTWISE,
+        NORM,
+        GENERATED,
+        REDUCTION,
+        COPY,
+        SYNCHRONOUS,
         CONV,
         CONV_ROWS,
         COLLECTIVE,
