@@ -28,6 +28,7 @@ from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described, spans_of
 from perfmodel.roofline.model import ClassModel
+from perfmodel.roofline.parameters import distance
 
 COVERAGE = 0.9
 THREADS = "OPENBLAS_NUM_THREADS"
@@ -179,7 +180,9 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
     inside an interval made of the other folds."""
     rows = held.rows[split]
-    inside = covered_unseen(rows.ratios, rows.regimes, rows.folds, COVERAGE)
+    inside = covered_unseen(
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime
+    )
     by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
     own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
     return {
