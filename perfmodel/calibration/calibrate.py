@@ -35,6 +35,8 @@ THREADS = "OPENBLAS_NUM_THREADS"
 """What NumPy's matrix library reads its number of threads from."""
 LEAST_ROWS = 15
 """Rows below which an implementation gets no parameters of its own."""
+LEAST_OWN = 5
+"""The same for this repository's kernels, which no other implementation of their class is like."""
 
 Progress = Callable[[str], None]
 
@@ -141,11 +143,13 @@ def _kernels(
     names = sorted({g.implementation for g in groups} - {""})
     for name in names:
         own = [g for g in groups if g.implementation == name]
-        if sum(len(g.rows) for g in own) >= LEAST_ROWS:
-            found, held = pooled, held_all
-            if len(own) < len(groups):
-                found = fit(model, own)
-                held = held_back(model, own)
+        least = LEAST_OWN if name.startswith("refkernels.") else LEAST_ROWS
+        if sum(len(g.rows) for g in own) < least:
+            continue
+        found, held = pooled, held_all
+        if len(own) < len(groups):
+            found, held = fit(model, own), held_back(model, own)
+        if held.rows:
             yield (
                 name,
                 {
