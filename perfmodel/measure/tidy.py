@@ -66,7 +66,7 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
     quantity, scale = _unit(path, line, cells["unit"])
     scenario = cells.get("op") or cells.get("scenario") or ""
     workload, refusal = _workload(scenario, cells)
-    framework, kernel = _torch(cells, workload)
+    framework, kernel = implementation_of(cells, workload)
     return Measurement(
         file=path.name,
         line=line,
@@ -149,7 +149,7 @@ class Cells:
         return int(value)
 
 
-def _torch(cells: Mapping[str, str], workload: Workload | None) -> tuple[str | None, str | None]:
+def implementation_of(cells: Mapping[str, str], workload: Workload | None) -> tuple[str | None, str | None]:
     """Framework and kernel as a row names them. Tables of eager PyTorch calls leave unsaid that
     norms and pointwise operators are torch's; LLMCompass times each call until it is done."""
     named = cells.get("framework") or None, cells.get("kernel") or None
@@ -174,7 +174,8 @@ def _warm(cells: Mapping[str, str]) -> bool:
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
-    joined = cells.get("op") == "all_reduce"  # LLMCompass queues them, Vidur profiles each
+    operator = cells.get("op", "").lower().replace("_", "")
+    joined = operator.startswith("allreduce")  # LLMCompass queues them, Vidur profiles each
     if "eager" in kernel or (source.startswith(("llmcompass", "neusight")) and not joined):
         return "eager"
     return "stream" if source.startswith("vidur") and joined else "graph"

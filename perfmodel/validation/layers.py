@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from perfmodel.errors import PerfModelError
 from perfmodel.measure import Measurement
+from perfmodel.measure.tidy import implementation_of
 from perfmodel.models.hf import load_model
 from perfmodel.models.shape import AttentionMixer, Mlp, ModelShape
 from perfmodel.workload import (
@@ -121,7 +122,9 @@ def _with_workload(m: Measurement) -> Measurement:
         return m
     try:
         row = _layer_row(m)
-        return replace(m, workload=OPERATORS[m.scenario](row))
+        work = OPERATORS[m.scenario](row)
+        framework, kernel = implementation_of(m.question, work)
+        return replace(m, workload=work, framework=framework, kernel=kernel)
     except (PerfModelError, ValueError) as error:
         return replace(m, refusal=f"{m.scenario}: {error}")
 
