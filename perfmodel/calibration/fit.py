@@ -26,6 +26,9 @@ SOFT = 0.15
 STARTS = (None, 0.25, 0.75)
 """The declared start, and points at these fractions of each parameter's range."""
 
+FEW = 20
+"""Rows of a file below which it does not count as a whole one."""
+
 NOISE = 0.08
 """Log residual of a row that counts as much as one standard width of a prior."""
 
@@ -173,10 +176,11 @@ class _Scale:
 
 
 def _file_weights(groups: Sequence[Sample]) -> NDArray[np.float64]:
-    """Square roots of row weights: every file has the same total."""
+    """Square roots of row weights: every file has the same total, but for files of fewer rows than
+    :data:`FEW`, which count by their rows."""
     files = [r.file for g in groups for r in g.rows]
     sizes = Counter(files)
-    return np.array([sizes[f] ** -0.5 for f in files])
+    return np.array([max(sizes[f], FEW) ** -0.5 for f in files])
 
 
 def standard_errors(
