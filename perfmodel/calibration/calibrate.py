@@ -28,12 +28,15 @@ from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described, spans_of
 from perfmodel.roofline.model import ClassModel
+from perfmodel.roofline.parameters import distance
 
 COVERAGE = 0.9
 THREADS = "OPENBLAS_NUM_THREADS"
 """What NumPy's matrix library reads its number of threads from."""
 LEAST_ROWS = 15
 """Rows below which an implementation gets no parameters of its own."""
+LEAST_OWN = 5
+"""The same for this repository's kernels, which no other implementation of their class is like."""
 
 Progress = Callable[[str], None]
 
@@ -140,11 +143,13 @@ def _kernels(
     names = sorted({g.implementation for g in groups} - {""})
     for name in names:
         own = [g for g in groups if g.implementation == name]
-        if sum(len(g.rows) for g in own) >= LEAST_ROWS:
-            found, held = pooled, held_all
-            if len(own) < len(groups):
-                found = fit(model, own)
-                held = held_back(model, own)
+        least = LEAST_OWN if name.startswith("refkernels.") else LEAST_ROWS
+        if sum(len(g.rows) for g in own) < least:
+            continue
+        found, held = pooled, held_all
+        if len(own) < len(groups):
+            found, held = fit(model, own), held_back(model, own)
+        if held.rows:
             yield (
                 name,
                 {
@@ -179,7 +184,9 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
     inside an interval made of the other folds."""
     rows = held.rows[split]
-    inside = covered_unseen(rows.ratios, rows.regimes, rows.folds, COVERAGE)
+    inside = covered_unseen(
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime
+    )
     by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
     own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
     off = np.abs(1.0 / rows.ratios - 1.0)

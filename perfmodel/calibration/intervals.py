@@ -10,7 +10,7 @@ less surely than others have quantiles of their own (Mondrian conformal predicti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,10 @@ def covered_unseen(
     regimes: NDArray[np.str_],
     folds: NDArray[np.str_],
     coverage: float = 0.9,
+    unseen: float = 1.0,
 ) -> NDArray[np.bool_]:
-    """Which ratios lie inside an interval made of the residuals of all other folds."""
+    """Which ratios lie inside an interval made of the residuals of all other folds; that of a
+    regime without rows there is the pooled one, ``unseen`` times as wide on the log scale."""
     inside = np.zeros(ratios.size, bool)
     for fold in np.unique(folds):
         out = folds == fold
@@ -83,8 +85,13 @@ def covered_unseen(
             continue
         pooled = conformal_quantiles(ratios[~out], coverage)
         own = regime_quantiles(ratios[~out], regimes[~out], coverage)
-        inside[out] = _inside_regimes(ratios[out], regimes[out], pooled, own)
+        other = _stretched(pooled, unseen) if own else pooled
+        inside[out] = _inside_regimes(ratios[out], regimes[out], other, own)
     return inside
+
+
+def _stretched(q: ResidualQuantiles, by: float) -> ResidualQuantiles:
+    return replace(q, low=min(q.low, 1.0) ** by, high=max(q.high, 1.0) ** by)
 
 
 def _inside_regimes(

@@ -66,6 +66,8 @@ class Cache:
     whole_requests: bool = False
     """Whether a request is admitted only when its last token will fit too."""
     max_batch: int = 2048
+    step_tokens: int = 8192
+    """Tokens of prompts that one step reads at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,6 @@ def _check(engine: Engine) -> None:
     if engine.host not in get_args(HostClass):
         msg = f"host {engine.host!r} is none of {', '.join(get_args(HostClass))}"
         raise ValueError(msg)
-    if not 0.0 < cache.share <= 1.0 or cache.max_batch < 1:
-        msg = "cache.share must lie in (0, 1] and cache.max_batch be at least 1"
+    if not 0.0 < cache.share <= 1.0 or min(cache.max_batch, cache.step_tokens) < 1:
+        msg = "cache.share must lie in (0, 1] and cache.max_batch, cache.step_tokens be at least 1"
         raise ValueError(msg)

@@ -40,6 +40,9 @@ FILE = "host"
 FEATURES = ("plain", "pointwise", "all_reduce", "stream", "reread", "step", "ranks")
 """Parts of a step that the fitted factors multiply, in this order."""
 
+HOST_LINK = 32e9
+"""Bytes/s of the link to the host (PCIe 4.0 x16) at which host times are stated."""
+
 OF_ENGINE = (
     Parameter(
         name="step_s", unit="s", low=0.0, high=0.02, start=1e-3,
@@ -162,9 +165,17 @@ def _streamed(w: Attention, device: Device, engine: Engine, model: str) -> dict[
     }
 
 
-def host_features(steps: Array, tp: Size) -> dict[str, Array]:
-    """The host's features of ``steps`` steps."""
-    return {"step": steps, "ranks": steps * np.where(np.asarray(tp) > 1, 1.0, 0.0)[()]}
+def host_features(steps: Array, tp: Size, device: Device) -> dict[str, Array]:
+    """The host's features of ``steps`` steps: their number, as a host of :data:`HOST_LINK` counts.
+
+    Nobody says which processor drove a served device; its link to the host tells the generation. A
+    generation doubles the link, and threads of the servers that came with it run about sqrt(2)
+    times as fast.
+    """
+    link = device.host_link.bandwidth_bytes_per_s if device.host_link is not None else HOST_LINK
+    age = np.sqrt(np.clip(np.float64(HOST_LINK / link), 0.25, 4.0))
+    own = steps * age
+    return {"step": own, "ranks": own * np.where(np.asarray(tp) > 1, 1.0, 0.0)[()]}
 
 
 @lru_cache(maxsize=8)

@@ -79,7 +79,7 @@ def combine(
     small arrays.
     """
     timed = list(time_ops(attention_last(ops), device, serving, shape.name))
-    host_s, host_note = serving.host_s(steps, split.tp)
+    host_s, host_note = serving.host_s(steps, split.tp, device)
     terms = terms_by_group(timed) | ({} if host_s is None else {"host": host_s})
     total = resting_cost(ops)
     bound = lower_bound(total, device)
@@ -122,12 +122,12 @@ class Serving:
     engine: Engine | None = None
     residuals: Residuals | None = None
 
-    def host_s(self, steps: Array, tp: Any) -> tuple[Array | None, str]:
+    def host_s(self, steps: Array, tp: Any, device: Device) -> tuple[Array | None, str]:
         """Host seconds of ``steps`` steps, None without an engine; and what that assumes."""
         if self.engine is None:
             return None, "no serving engine named: host time per step is taken as zero"
         times, note = engine_times(self.engine)
-        host = host_features(steps, tp)
+        host = host_features(steps, tp, device)
         return added(value * getattr(times, f"{k}_s") for k, value in host.items()), note
 
     def kernel(self, w: Workload, device: Device) -> str | None:
@@ -171,7 +171,7 @@ def step_features(
     ops: Sequence[CountedOp], device: Device, *, engine: Engine, model: str, steps: Array, tp: Any
 ) -> dict[str, Array]:
     """A step's seconds by feature: what an engine's factors multiply to give its time."""
-    sums: dict[str, Array] = dict(host_features(steps, tp))
+    sums: dict[str, Array] = dict(host_features(steps, tp, device))
     serving = Serving(engine=engine)
     for op in attention_last(ops):
         found = estimate(

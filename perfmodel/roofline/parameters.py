@@ -124,10 +124,24 @@ def unverified_factor() -> float:
     return _read_unverified(path, path.stat().st_mtime_ns)
 
 
-def growth_per_octave() -> float:
-    """By what share of its log width an interval grows for every doubling outside the data."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """How intervals widen away from the data, on the log scale."""
+
+    growth_per_octave: float
+    """Share of the width added for every doubling of a size outside the data."""
+    unseen_regime: float
+    """Factor on the width of a regime of which a fit saw too few rows."""
+
+
+def distance() -> Distance:
+    """What specs/calibration/analytic.toml says of predictions away from the data.
+
+    Raises:
+        MalformedFile: it does not.
+    """
     path = find("calibration", "analytic")
-    return _read_growth(path, path.stat().st_mtime_ns)
+    return _read_distance(path, path.stat().st_mtime_ns)
 
 
 def class_of_kernel(op: str, kernel: str) -> str | None:
@@ -238,10 +252,14 @@ def _read_unverified(path: Path, mtime_ns: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def _read_growth(path: Path, mtime_ns: int) -> float:
+def _read_distance(path: Path, mtime_ns: int) -> Distance:
     del mtime_ns
     try:
-        return float(read_toml(path)["distance"]["growth_per_octave"])
+        told = read_toml(path)["distance"]
+        return Distance(
+            growth_per_octave=float(told["growth_per_octave"]),
+            unseen_regime=float(told["unseen_regime"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path}: states no distance.growth_per_octave: {error}"
+        msg = f"{path}: does not say how intervals widen with distance: {error}"
         raise MalformedFile(msg, fix="compare with the shipped file") from None

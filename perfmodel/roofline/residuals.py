@@ -26,19 +26,23 @@ class Residuals:
     held_back: str = ""
     regimes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def factors(self, regimes: NDArray[np.str_], widening: Array) -> tuple[Array, Array]:
+    def factors(
+        self, regimes: NDArray[np.str_], widening: Array, unseen: float = 1.0
+    ) -> tuple[Array, Array]:
         """What to multiply predictions by for the ends of their intervals; never past 1.
 
-        ``widening`` stretches both ends on the log scale.
+        ``widening`` stretches both ends on the log scale, and ``unseen`` those of regimes that are
+        not among the known ones.
         """
-        low, high = np.float64(self.low), np.float64(self.high)
-        ends = np.broadcast_arrays(low, high, regimes)[:2]
-        below, above = ends[0].copy(), ends[1].copy()
-        for name, (own_low, own_high) in self.regimes.items():
-            below = np.where(regimes == name, own_low, below)
-            above = np.where(regimes == name, own_high, above)
-        first: Array = np.power(np.minimum(below, 1.0), widening)[()]
-        last: Array = np.power(np.maximum(above, 1.0), widening)[()]
+        known = np.isin(regimes, list(self.regimes))
+        stretch = widening * np.where(known | (not self.regimes), 1.0, np.float64(unseen))
+        below: Array = np.float64(self.low)
+        above: Array = np.float64(self.high)
+        for name, (low, high) in self.regimes.items():
+            below = np.where(regimes == name, low, below)
+            above = np.where(regimes == name, high, above)
+        first: Array = np.power(np.minimum(below, 1.0), stretch)[()]
+        last: Array = np.power(np.maximum(above, 1.0), stretch)[()]
         return first, last
 
 

@@ -27,7 +27,7 @@ from perfmodel.roofline.parameters import (
     analytic,
     class_of_kernel,
     class_parameters,
-    growth_per_octave,
+    distance,
     unverified_factor,
 )
 from perfmodel.roofline.residuals import Residuals
@@ -265,10 +265,10 @@ def _basis(
         low, high = min(assumed.low, residuals.low), max(assumed.high, residuals.high)
         return _assumed(low, high, (note, *foreign))
     beyond = octaves_outside(w, fitted.spans)
-    widening = np.float64(1.0) + np.float64(growth_per_octave()) * sum(
-        beyond.values(), np.float64(0.0)
-    )
-    below, above = residuals.factors(terms.regimes, widening)
+    told = distance()
+    octaves = sum(beyond.values(), np.float64(0.0))
+    widening = np.float64(1.0) + np.float64(told.growth_per_octave) * octaves
+    below, above = residuals.factors(terms.regimes, widening, told.unseen_regime)
     return _Basis(
         source="calibrated",
         coverage=residuals.coverage,

@@ -61,8 +61,8 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
 
     Each protocol: launch = ``start + hop * steps``, transfer = ``bytes / (fraction * link)``, steps
     and bytes those of a ring. Between nodes the rings of the ``g`` devices of a node are taken to
-    fill ``sqrt(g)`` of their network links, if that takes longer than the links inside. Kernels that
-    hosts launch one by one wait for the last rank to arrive: ``root(a, b) = sqrt(a^2 + b^2)``.
+    fill ``sqrt(g)`` of their network links, if that takes longer than the links inside. Kernels
+    that hosts launch one by one wait for the last rank to arrive: ``root(a, b) = sqrt(a^2 + b^2)``.
     """
     sent, steps = link_bytes(w), ring_steps(w)
     link = node_peer_bandwidth(w, device)
@@ -82,7 +82,7 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
         fixed, moving = _choose(slower, network, (fixed, moving))
     active = np.where(f64(w.ranks) > 1.0, 1.0, 0.0)[()]
     fixed, moving = active * fixed, active * moving
-    waits = run.launch == "stream" and w.kind != "send_recv"
+    waits = run.launch != "graph" and w.kind != "send_recv"
     apart = active * np.float64(values["apart_s"] if waits else 0.0)
     own = fixed + moving
     return Terms(

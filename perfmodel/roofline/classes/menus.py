@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ class Menu:
     rows: NDArray[np.float64]
     cols: NDArray[np.float64]
     parts: NDArray[np.float64]
+    single_warps: bool = False
+    """Whether they multiply by instructions of single warps, where others take warp groups."""
 
     @property
     def thin(self) -> NDArray[np.bool_]:
@@ -42,6 +44,8 @@ VECTOR_TILES = (
 )  # fmt: skip
 TENSOR_MENU = menu(TENSOR_TILES, SPLITS)
 WHOLE_MENU = menu(TENSOR_TILES, (1,))
-"""Integer kernels do not split the inner dimension."""
+"""Without splits of the inner dimension."""
+INTEGER_MENU = replace(WHOLE_MENU, single_warps=True)
+"""Libraries' integer kernels: not split, and written for single warps."""
 VECTOR_MENU = menu(VECTOR_TILES, SPLITS)
 """Tiles of the vector units, and matrix-vector kernels."""

@@ -18,6 +18,7 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.numbers import f64, stored
 from perfmodel.roofline.classes.menus import (
+    INTEGER_MENU,
     TENSOR_MENU,
     THIN,
     VECTOR_MENU,
@@ -44,7 +45,7 @@ from perfmodel.roofline.power import (
     PROCESS_EXPONENT,
     power_limited_rate,
 )
-from perfmodel.workload import Array, Gemm, is_integer_dtype
+from perfmodel.workload import Array, Gemm
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
@@ -261,7 +262,7 @@ def _product_s(
     w: Gemm, at: _Sizes, cost: Cost, device: Device, values: Values, menu: Menu
 ) -> Array:
     """Seconds of arithmetic, operand supply and stores for every entry of the menu."""
-    peak, rate = _rates(cost, device, values)
+    peak, rate = _rates(cost, device, values, menu)
     odd = at.narrow > 1.0
     burden = np.where(odd, 1.0 + np.float64(values.get("odd_supply", 0.0)) * at.narrow, 1.0)
     share = np.where(odd, np.float64(values.get("odd_rate", 1.0)), 1.0)
@@ -311,18 +312,17 @@ def _split_s(at: _Sizes, device: Device, values: Values, menu: Menu) -> Array:
     return split
 
 
-def _rates(cost: Cost, device: Device, values: Values) -> tuple[np.float64, np.float64]:
+def _rates(cost: Cost, device: Device, values: Values, menu: Menu) -> tuple[np.float64, np.float64]:
     """The peak, and what one unit's inner loop reaches at the highest clock.
 
     A matrix unit's peak is rated at its own clock; short of the power limit it runs at the highest.
-    Integer products run on instructions of single warps, which reach a share of the peak where it
-    takes warp groups.
+    Instructions of single warps reach a share of the peak where it takes warp groups.
     """
     ((unit, dtype, acc),) = cost.flops
     compute = device.compute
     peak = np.float64(compute.peak(unit, dtype, acc))
     top = np.float64(compute.clock_vector_hz / compute.clock_tensor_hz) if unit == "tensor" else 1.0
-    warps = np.float64(compute.warp_share if is_integer_dtype(dtype) else 1.0)
+    warps = np.float64(compute.warp_share if menu.single_warps else 1.0)
     share = np.float64(values["tensor_fraction"]) * top * warps
     return peak, peak * share / np.float64(compute.units)
 
@@ -354,25 +354,22 @@ def _model(name: str, entries: Menu, *parameters: Parameter) -> ClassModel:
     return ClassModel(name=name, parameters=(*_COMMON, *parameters), predict=predict)
 
 
-def _with(model: ClassModel, **priors: tuple[float, float]) -> ClassModel:
-    """``model`` with other starts and prior widths of some parameters."""
-    changed = (
-        replace(p, start=priors[p.name][0], prior=priors[p.name][1]) if p.name in priors else p
-        for p in model.parameters
-    )
+def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
+    """``model`` with other starts, bounds or prior widths of some parameters."""
+    changed = (replace(p, **changes.get(p.name, {})) for p in model.parameters)  # type: ignore[arg-type]  # floats all
     return replace(model, parameters=tuple(changed))
 
 
 GEMM = _model("gemm", TENSOR_MENU, *_SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
 GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, *_SPLIT)
-GEMM_INT8 = _model("gemm_int8", WHOLE_MENU)
-GEMM_RUNGS = _model("gemm_rungs", WHOLE_MENU)
+GEMM_INT8 = _model("gemm_int8", INTEGER_MENU)
+GEMM_RUNGS = _with(_model("gemm_rungs", WHOLE_MENU), tensor_fraction={"low": 0.02, "prior": 0.5})
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
     _model("gemm_fp32", VECTOR_MENU, *_SPLIT, ODD_CLK),
-    energy_pj_per_flop=(15.0, 0.1),
-    power_exponent=(0.67, 0.2),
-    process_exponent=(0.2, 0.2),
+    energy_pj_per_flop={"start": 15.0, "prior": 0.1},
+    power_exponent={"start": 0.67, "prior": 0.2},
+    process_exponent={"start": 0.2, "prior": 0.2},
 )
 """On vector units an FLOP costs what fetching and scheduling its instruction costs, about ten times
 a matrix unit's: boards of full power just sustain their fp32 peak (250 W over 14 to 19.5 TFLOP/s)
