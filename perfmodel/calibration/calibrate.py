@@ -189,8 +189,11 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     )
     by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
     own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
+    off = np.abs(1.0 / rows.ratios - 1.0)
     return {
         "factor": rounded(float(np.exp(np.mean(np.abs(np.log(rows.ratios)))))),
+        "median_ape": rounded(float(np.median(off))),
+        "p90_ape": rounded(float(np.quantile(off, 0.9))),
         **_bounds(conformal_quantiles(rows.ratios, COVERAGE)),
         "regimes": {name: _bounds(q) for name, q in own.items()},
         "covered": {

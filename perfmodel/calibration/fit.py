@@ -1,6 +1,6 @@
 """Least squares on log residuals: a kernel class's parameters from measurements of any devices.
 
-Residuals are ln(predicted / measured), weighted so that every file counts alike, under a soft-L1
+Residuals are ln(predicted / measured), weighted so that every table counts alike, under a soft-L1
 loss (outliers of other people's tables must not steer a physical parameter). A parameter with a
 prior adds one residual, its log distance from ``start``. Several neutral and displaced starts guard
 against local minima; all of it is deterministic.
@@ -25,6 +25,9 @@ SOFT = 0.15
 
 STARTS = (None, 0.25, 0.75)
 """The declared start, and points at these fractions of each parameter's range."""
+
+FEW = 20
+"""Rows of a file below which it does not count as a whole one."""
 
 NOISE = 0.08
 """Log residual of a row that counts as much as one standard width of a prior."""
@@ -172,11 +175,18 @@ class _Scale:
         return inside
 
 
+def table_of(m: Measurement) -> str:
+    """The table a row stands in; what this repository measured on a device is one table, into
+    however many files it went."""
+    return f"perfmodel {m.device}" if m.source == "perfmodel" else m.file
+
+
 def _file_weights(groups: Sequence[Sample]) -> NDArray[np.float64]:
-    """Square roots of row weights: every file has the same total."""
-    files = [r.file for g in groups for r in g.rows]
+    """Square roots of row weights: every table has the same total, but for those of fewer rows than
+    :data:`FEW`, which count by their rows."""
+    files = [table_of(r) for g in groups for r in g.rows]
     sizes = Counter(files)
-    return np.array([sizes[f] ** -0.5 for f in files])
+    return np.array([max(sizes[f], FEW) ** -0.5 for f in files])
 
 
 def standard_errors(

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.calibration.dataset import Group
-from perfmodel.calibration.fit import STARTS, Declared, Fit, Sample, fit, ratios
+from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, ratios, table_of
 from perfmodel.measure import Measurement
 
 FOLDS = 4
+MANY_ROWS = 350
+"""Rows from which a fit without a fold has one start, for the sake of time."""
 
 
 def by_shape(m: Measurement) -> Hashable:
@@ -30,7 +32,7 @@ def by_model(m: Measurement) -> Hashable:
 
 def by_file(m: Measurement) -> Hashable:
     """The table a row stands in."""
-    return m.file
+    return table_of(m)
 
 
 def by_device(m: Measurement) -> Hashable:
@@ -73,11 +75,13 @@ class Unseen:
 def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen | None:
     """Every row that one of :data:`SPLITS` holds back, predicted without its fold.
 
-    None where the rows make fewer than two folds, so that nothing can be held back that way.
+    None where the rows make fewer than two folds, so that nothing can be held back that way, or
+    where less than half of them can be predicted without their own.
     """
     fold = SPLITS[split]
+    labelled = sum(fold(r) is not None for g in groups for r in g.rows)
     parts = [_unseen(groups, fold, out, found) for out, found in _fits(model, groups, fold)]
-    if not parts:
+    if not parts or sum(p.ratios.size for p in parts) < labelled / 2:
         return None
     whole = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Unseen)}
     return Unseen(**whole)
@@ -127,8 +131,12 @@ def _chosen(groups: Sequence[Rows], keep: Callable[[Measurement], bool]) -> list
 def _fits(
     model: Declared, groups: Sequence[Selectable], fold: Callable[[Measurement], Hashable]
 ) -> Iterator[tuple[Hashable, Fit]]:
-    """A fit without each fold, from the neutral start alone; none where there is one fold."""
+    """A fit without each fold, from the neutral start alone where rows are many; none where there
+    is one fold, or where too little is left without it."""
+    rows = sum(len(g.rows) for g in groups)
+    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / 2)
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
     for out in folds if len(folds) > 1 else ():
         seen = _chosen(groups, lambda r: fold(r) != out)  # noqa: B023  # used at once
-        yield out, fit(model, seen, STARTS[:1])
+        if sum(len(g.rows) for g in seen) >= least:
+            yield out, fit(model, seen, starts)

@@ -66,7 +66,7 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
     quantity, scale = _unit(path, line, cells["unit"])
     scenario = cells.get("op") or cells.get("scenario") or ""
     workload, refusal = _workload(scenario, cells)
-    framework, kernel = implementation_of(cells, workload)
+    framework, kernel = _torch(cells, workload)
     return Measurement(
         file=path.name,
         line=line,
@@ -149,7 +149,7 @@ class Cells:
         return int(value)
 
 
-def implementation_of(cells: Mapping[str, str], workload: Workload | None) -> tuple[str | None, str | None]:
+def _torch(cells: Mapping[str, str], workload: Workload | None) -> tuple[str | None, str | None]:
     """Framework and kernel as a row names them. Tables of eager PyTorch calls leave unsaid that
     norms and pointwise operators are torch's; LLMCompass times each call until it is done."""
     named = cells.get("framework") or None, cells.get("kernel") or None

@@ -57,6 +57,7 @@ _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
     "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
+    "recurrent_own": ("recurrent_own_step", "recurrent_segments"),
 }
 """Families of mixers, each with a class for single tokens and one for longer sequences."""
 

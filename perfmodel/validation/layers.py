@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from perfmodel.errors import PerfModelError
 from perfmodel.measure import Measurement
-from perfmodel.measure.tidy import implementation_of
 from perfmodel.models.hf import load_model
 from perfmodel.models.shape import AttentionMixer, Mlp, ModelShape
 from perfmodel.workload import (
@@ -123,8 +122,9 @@ def _with_workload(m: Measurement) -> Measurement:
     try:
         row = _layer_row(m)
         work = OPERATORS[m.scenario](row)
-        framework, kernel = implementation_of(m.question, work)
-        return replace(m, workload=work, framework=framework, kernel=kernel)
+        if isinstance(work, Norm | Elementwise) and m.source.startswith("llmcompass"):
+            m = replace(m, framework="torch", kernel="llmcompass")
+        return replace(m, workload=work)
     except (PerfModelError, ValueError) as error:
         return replace(m, refusal=f"{m.scenario}: {error}")
 

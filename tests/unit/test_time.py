@@ -22,8 +22,8 @@ from perfmodel.workload import (
     DeltaRule,
     Elementwise,
     Gemm,
-    LinearAttention,
     Norm,
+    SelectiveScan,
 )
 
 A100 = load_device("a100-sxm-80gb")
@@ -108,7 +108,7 @@ def test_other_vendors_are_analytic():
         (Gemm(m=64, n=64, k=64, dtype="int8"), True),
         (Gemm(m=64, n=64, k=64, dtype="fp8"), True),
         (Gemm(m=64, n=64, k=64, dtype="tf32"), False),
-        (LinearAttention(batch=1, seq_len=64, heads=1, key_dim=64, value_dim=64), False),
+        (SelectiveScan(batch=1, seq_len=64, channels=64), False),
         (replace(DECODE, kv_dtype="fp8"), False),
         (replace(DECODE, dtype="fp16", kv_dtype="fp16"), True),
     ],

@@ -3,7 +3,14 @@ declares its parameters. Nothing here knows a file, a fit or a measurement."""
 
 from __future__ import annotations
 
-from perfmodel.roofline.classes.attention import DECODE, FLASH_DECODE, FLASH_PREFILL, PREFILL
+from perfmodel.roofline.classes.attention import (
+    DECODE,
+    FLASH_DECODE,
+    FLASH_PREFILL,
+    OWN_DECODE,
+    OWN_PREFILL,
+    PREFILL,
+)
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
@@ -16,7 +23,7 @@ from perfmodel.roofline.classes.product import (
     GEMM_RUNGS,
     GEMM_WEIGHT_ONLY,
 )
-from perfmodel.roofline.classes.recurrent import CHUNK, STEP
+from perfmodel.roofline.classes.recurrent import CHUNK, OWN_STEP, SEGMENTS, STEP
 from perfmodel.roofline.model import ClassModel, Launch, Parameter, Run, Terms, Values
 
 __all__ = ["CLASS_MODELS", "ClassModel", "Launch", "Parameter", "Run", "Terms", "Values"]
@@ -34,8 +41,12 @@ CLASS_MODELS: dict[str, ClassModel] = {
         DECODE,
         FLASH_PREFILL,
         FLASH_DECODE,
+        OWN_PREFILL,
+        OWN_DECODE,
         CHUNK,
         STEP,
+        SEGMENTS,
+        OWN_STEP,
         POINTWISE,
         NORM,
         GENERATED,

@@ -357,3 +357,14 @@ DECODE = ClassModel(
     predict=partial(predict_decode, plan=tiles.plain_decode),
     typical_of=(FLASH_DECODE.name,),
 )
+OWN_PREFILL = ClassModel(
+    name="attention_own_prefill",
+    parameters=(*_COMMON, TAIL),
+    predict=partial(predict_prefill, plan=tiles.persistent),
+)
+"""This repository's ladder; rungs have parameters of their own."""
+OWN_DECODE = ClassModel(
+    name="attention_own_decode",
+    parameters=_DECODE,
+    predict=partial(predict_decode, plan=tiles.shares),
+)

@@ -20,6 +20,8 @@ from perfmodel.workload import Array, Attention
 
 SMALL, LARGE = np.float64(64.0), np.float64(128.0)
 """Rows or keys of a tile: one warp group's, and two."""
+WIDE_KEYS = np.float64(80.0)
+"""Keys of a tile beside 128 rows of heads 256 wide."""
 SPLIT_BYTES = np.float64(64.0 * 1024.0)
 """Keys and values of one tile of FlashAttention-2's split kernel."""
 PER_UNIT = np.float64(2.0)
@@ -27,9 +29,7 @@ PER_UNIT = np.float64(2.0)
 FULL, ENOUGH = 0.85, 0.8
 """Share of the places that a split should fill, and from which there is none."""
 MOST_WAVES = 4
-MOST_FLASH_SPLITS = np.float64(128.0)
-POWERS = (2.0, 4.0, 8.0, 16.0, 32.0)
-"""Splits of a decode kernel that halves until it fills the device."""
+MOST_SPLITS, MOST_FLASH_SPLITS = np.float64(32.0), np.float64(128.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,12 +58,33 @@ def plain_decode(w: Attention, rows: Array, device: Device) -> Cut:
     more than leaves each two tiles."""
     blocks = ceil_div(kv_tokens(w), SMALL)
     wanted = np.float64(device.compute.units) / _walkers(w, rows, SMALL)
-    splits: Array = np.float64(1.0)
-    for power in POWERS:
-        splits = np.where(wanted > power / 2.0, power, splits)
-    most = np.maximum(np.floor(blocks / 2.0), 1.0)
-    chunk = ceil_div(blocks, np.minimum(splits, most))
+    most = np.minimum(np.maximum(np.floor(blocks / 2.0), 1.0), MOST_SPLITS)
+    chunk = ceil_div(blocks, np.clip(_power_above(wanted), 1.0, most))
     return Cut(rows=SMALL, keys=SMALL, splits=ceil_div(blocks, chunk), chunk=chunk)
+
+
+def persistent(w: Attention, rows: Array, device: Device) -> Cut:
+    """Tiles of this repository's kernels on warp groups: three of them at a head dimension of 64,
+    else two, and as many keys as shared memory leaves room for (refkernels/attention)."""
+    del rows, device
+    width, one = f64(w.head_dim), np.float64(1.0)
+    wide = np.where(width <= 128.0, LARGE, WIDE_KEYS)[()]
+    return Cut(
+        rows=np.where(width <= 64.0, LARGE + SMALL, LARGE)[()],
+        keys=wide,
+        splits=one,
+        chunk=ceil_div(kv_tokens(w), wide),
+    )
+
+
+def shares(w: Attention, rows: Array, device: Device) -> Cut:
+    """This repository's decoding: every multiprocessor gets an equal share of all key tiles of 64,
+    and who finishes a sequence last joins its parts (refkernels/attention)."""
+    blocks = ceil_div(kv_tokens(w), SMALL)
+    units = np.float64(device.compute.units)
+    each = ceil_div(_walkers(w, rows, SMALL) * blocks, units)
+    splits = np.maximum(np.ceil(blocks / each), 1.0)
+    return Cut(rows=SMALL, keys=SMALL, splits=splits, chunk=np.minimum(each, blocks))
 
 
 def flash(w: Attention, rows: Array, device: Device) -> Cut:
@@ -92,6 +113,13 @@ def _walkers(w: Attention, rows: Array, tile: np.float64) -> Array:
     assert w.kv_heads is not None
     heads = f64(w.batch) * f64(w.heads) * f64(w.q_len) / rows
     return heads * ceil_div(rows, tile)
+
+
+def _power_above(x: Array) -> Array:
+    """The smallest power of two that is not below ``x``, exactly."""
+    mantissa, exponent = np.frexp(x)
+    power: Array = np.ldexp(1.0, np.where(mantissa > 0.5, exponent, exponent - 1))[()]
+    return power
 
 
 def _flash_splits(walkers: Array, places: Array, blocks: Array) -> Array:
