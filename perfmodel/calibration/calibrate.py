@@ -101,7 +101,11 @@ def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str
 def rows_of(name: str, groups: Sequence[Group]) -> list[Group]:
     """What class ``name`` is fitted on: its own rows, then those of classes it is typical of."""
     others = CLASS_MODELS[name].typical_of
-    lent = [g.as_class(name) for g in groups if g.kernel_class in others]
+    lent = [
+        g.as_class(name)
+        for g in groups
+        if {g.kernel_class, f"{g.kernel_class}/{g.implementation}"} & set(others)
+    ]
     return [g for g in groups if g.kernel_class == name] + lent
 
 
