@@ -1,6 +1,6 @@
 """Least squares on log residuals: a kernel class's parameters from measurements of any devices.
 
-Residuals are ln(predicted / measured), weighted so that every file counts alike, under a soft-L1
+Residuals are ln(predicted / measured), weighted so that every table counts alike, under a soft-L1
 loss (outliers of other people's tables must not steer a physical parameter). A parameter with a
 prior adds one residual, its log distance from ``start``. Several neutral and displaced starts guard
 against local minima; all of it is deterministic.
@@ -183,10 +183,16 @@ class _Scale:
         return inside
 
 
+def table_of(m: Measurement) -> str:
+    """The table a row stands in; what this repository measured on a device is one table, into
+    however many files it went."""
+    return f"perfmodel {m.device}" if m.source == "perfmodel" else m.file
+
+
 def _file_weights(groups: Sequence[Sample]) -> NDArray[np.float64]:
-    """Square roots of row weights: every file has the same total, but for files of fewer rows than
+    """Square roots of row weights: every table has the same total, but for those of fewer rows than
     :data:`FEW`, which count by their rows."""
-    files = [r.file for g in groups for r in g.rows]
+    files = [table_of(r) for g in groups for r in g.rows]
     sizes = Counter(files)
     return np.array([max(sizes[f], FEW) ** -0.5 for f in files])
 

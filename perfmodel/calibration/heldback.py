@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.calibration.dataset import Group
-from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, ratios
+from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, ratios, table_of
 from perfmodel.measure import Measurement
 
 FOLDS = 4
@@ -31,9 +31,8 @@ def by_model(m: Measurement) -> Hashable:
 
 
 def by_file(m: Measurement) -> Hashable:
-    """The table a row stands in; what this repository measured on a device is one table, into
-    however many files it went."""
-    return f"perfmodel {m.device}" if m.source == "perfmodel" else m.file
+    """The table a row stands in."""
+    return table_of(m)
 
 
 def by_device(m: Measurement) -> Hashable:

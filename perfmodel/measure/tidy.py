@@ -174,7 +174,8 @@ def _warm(cells: Mapping[str, str]) -> bool:
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
-    joined = cells.get("op") == "all_reduce"  # LLMCompass queues them, Vidur profiles each
+    operator = cells.get("op", "").lower().replace("_", "")
+    joined = operator.startswith("allreduce")  # LLMCompass queues them, Vidur profiles each
     if "eager" in kernel or (source.startswith(("llmcompass", "neusight")) and not joined):
         return "eager"
     return "stream" if source.startswith("vidur") and joined else "graph"
