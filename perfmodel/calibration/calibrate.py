@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from perfmodel.errors import MissingFile
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described, spans_of
-from perfmodel.roofline.model import ClassModel
+from perfmodel.roofline.model import ClassModel, Parameter
 from perfmodel.roofline.parameters import distance
 
 COVERAGE = 0.9
@@ -37,6 +37,13 @@ LEAST_ROWS = 15
 """Rows below which an implementation gets no parameters of its own."""
 LEAST_OWN = 5
 """The same for this repository's kernels, which no other implementation of their class is like."""
+
+TELLING_ROWS = 60
+"""Rows of an implementation from which nothing but they decides its parameters."""
+WIDTH = 0.5
+"""Log-width of what the other implementations say of a parameter."""
+NEAR_ZERO = 1e-3
+"""Share of a parameter's range that stands for zero where logarithms are taken."""
 
 Progress = Callable[[str], None]
 
@@ -94,7 +101,11 @@ def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str
 def rows_of(name: str, groups: Sequence[Group]) -> list[Group]:
     """What class ``name`` is fitted on: its own rows, then those of classes it is typical of."""
     others = CLASS_MODELS[name].typical_of
-    lent = [g.as_class(name) for g in groups if g.kernel_class in others]
+    lent = [
+        g.as_class(name)
+        for g in groups
+        if {g.kernel_class, f"{g.kernel_class}/{g.implementation}"} & set(others)
+    ]
     return [g for g in groups if g.kernel_class == name] + lent
 
 
@@ -147,8 +158,9 @@ def _kernels(
         if sum(len(g.rows) for g in own) < least:
             continue
         found, held = pooled, held_all
-        if len(own) < len(groups):
-            found, held = fit(model, own), held_back(model, own)
+        if others := [g for g in groups if g.implementation != name]:
+            drawn = drawn_towards(model, own, others)
+            found, held = fit(drawn, own), held_back(drawn, own)
         if held.rows:
             yield (
                 name,
@@ -159,6 +171,23 @@ def _kernels(
                     "parameters": _parameter_table(model, found),
                 },
             )
+
+
+def drawn_towards(model: ClassModel, own: Sequence[Group], others: Sequence[Group]) -> ClassModel:
+    """``model`` for an implementation with few rows: where these do not tell a parameter, it stays
+    near what ``others``, the rest of the class, say of it."""
+    if sum(len(g.rows) for g in own) >= TELLING_ROWS:
+        return model
+    typical = fit(model, others)
+    parameters = tuple(_near(p, typical) for p in model.parameters)
+    return replace(model, parameters=parameters)
+
+
+def _near(p: Parameter, typical: Fit) -> Parameter:
+    if not typical.identified[p.name] or typical.values[p.name] <= 0.0:
+        return p
+    value = max(typical.values[p.name], p.low + NEAR_ZERO * (p.high - p.low))
+    return replace(p, start=value, prior=WIDTH)
 
 
 def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:

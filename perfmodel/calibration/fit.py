@@ -36,6 +36,9 @@ ASIDE = 1.0
 """Where the cube of coordinates begins. Differences are taken over a share of a coordinate: one
 near zero would be moved by nothing, and its parameter taken for one that no row depends on."""
 
+LEAST_SHARE = 1e-6
+"""Share of a start below which a parameter is no further off it."""
+
 UNSEEN = 1e-6
 """Relative singular value below which the data say nothing about a direction."""
 
@@ -108,7 +111,7 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
         values = scale.values(x)
         log = -np.log(ratios(groups, values)) * weights
-        pull = np.array([np.log(values[p.name] / p.start) / p.prior for p in held])
+        pull = np.array([_pull(p, values[p.name]) for p in held])
         return np.concatenate([log, pull * (NOISE * float(np.median(weights)))])
 
     bounds, soft = (ASIDE, ASIDE + 1.0), SOFT * float(np.median(weights))
@@ -134,6 +137,11 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
         factor=float(np.exp(np.sum(np.abs(log) * weights**2) / np.sum(weights**2))),
         rows=int(log.size),
     )
+
+
+def _pull(p: Parameter, value: float) -> float:
+    """Widths of its prior by which a parameter lies off its start; finite at zero."""
+    return float(np.log(max(value, LEAST_SHARE * p.start) / p.start) / p.prior)
 
 
 def _neutral_where_unseen(

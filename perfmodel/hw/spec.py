@@ -222,8 +222,7 @@ class ComputeSpec(_Strict):
     """The clock at which the vendor rates the matrix unit; that of the vector unit if absent."""
     special_per_clk: OpsPerClock | None = None
     """Special-function results (exp2, rcp, rsqrt) per clock and multiprocessor."""
-    warp_share: Fraction | None = None
-    """Share of the tensor peaks that single warps' instructions reach (mma.sync beside wgmma)."""
+    warp_share: Fraction | None = None  # of the tensor peaks, for mma.sync beside wgmma
     warps_per_unit: Count | None = None
     threads_per_unit: Count | None = None
     registers_per_unit: Count | None = None

@@ -76,8 +76,9 @@ Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]
 class ClassModel:
     """A kernel class: its name, its parameters and its time.
 
-    ``typical_of`` names classes of known implementations: where nobody says which one runs, this
-    class answers, so its fit sees their rows too and its interval is as wide as they differ.
+    ``typical_of`` names classes of known implementations, or one such as ``"norm/torch"``: where
+    nobody says which one runs, this class answers, so its fit sees their rows too and its interval
+    is as wide as they differ.
     """
 
     name: str
