@@ -193,7 +193,7 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     """
     cost = count(w)
     sizes = _sizes(w)
-    odd = sizes.narrow[..., 0] > 1.0
+    odd = np.asarray(sizes.narrow)[..., 0] > 1.0
     traffic = np.asarray(_memory_s(cost, device, values))
     product = _product_s(w, sizes, cost, device, values, menu)
     split = _split_s(sizes, device, values, menu)
