@@ -123,7 +123,8 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
     best = min(solutions, key=lambda s: float(s.cost))
     values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None), residuals))
     log = np.log(ratios(groups, values))
-    spread = standard_errors(best.jac, residuals(best.x))
+    told = slice(log.size)  # what rows say of a parameter, its prior left out
+    spread = standard_errors(best.jac[told], residuals(best.x)[told])
     return Fit(
         values=values,
         errors={
