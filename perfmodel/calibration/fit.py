@@ -123,8 +123,8 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
     best = min(solutions, key=lambda s: float(s.cost))
     values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None), residuals))
     log = np.log(ratios(groups, values))
-    told = slice(log.size)  # what rows say of a parameter, its prior left out
-    spread = standard_errors(best.jac[told], residuals(best.x)[told])
+    spread = standard_errors(best.jac, residuals(best.x))
+    seen = standard_errors(best.jac[: log.size], residuals(best.x)[: log.size])  # without priors
     return Fit(
         values=values,
         errors={
@@ -133,7 +133,7 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
         },
         identified={
             p.name: bool(e < IDENTIFIED_SHARE)
-            for p, e in zip(model.parameters, spread, strict=True)
+            for p, e in zip(model.parameters, seen, strict=True)
         },
         factor=float(np.exp(np.sum(np.abs(log) * weights**2) / np.sum(weights**2))),
         rows=int(log.size),

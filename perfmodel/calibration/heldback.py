@@ -134,7 +134,7 @@ def _fits(
     """A fit without each fold, from the neutral start alone where rows are many; none where there
     is one fold, or where too little is left without it."""
     rows = sum(len(g.rows) for g in groups)
-    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / 2)
+    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / 4)
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
     for out in folds if len(folds) > 1 else ():
         seen = _chosen(groups, lambda r: fold(r) != out)  # noqa: B023  # used at once

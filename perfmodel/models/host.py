@@ -64,7 +64,9 @@ SHARED = (
     ),
     Parameter(
         name="pointwise_share", unit="1", low=0.3, high=1.5, start=0.9,
-        meaning="time of an engine's fused pointwise kernels over that of separate ones",
+        meaning="time of an engine's pointwise kernels over that of the operators counted: below 1 "
+        "where it fuses them, above 1 for kernels that no layer counts (quantising activations, "
+        "gathering, copying)",
     ),
     Parameter(
         name="all_reduce_share", unit="1", low=0.3, high=1.5, start=0.9,
