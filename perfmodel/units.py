@@ -30,6 +30,7 @@ Dimension: TypeAlias = Literal[
     "price",
     "bytes_per_clock",
     "ops_per_clock",
+    "length",
     "fraction",
     "count",
 ]
@@ -49,6 +50,7 @@ BASE_UNIT: dict[Dimension, str] = {
     "price": "USD/h",
     "bytes_per_clock": "B/clk",
     "ops_per_clock": "op/clk",
+    "length": "m",
     "fraction": "",
     "count": "",
 }

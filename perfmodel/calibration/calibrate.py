@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,34 +16,49 @@ import numpy as np
 from perfmodel.calibration.dataset import Group, gather
 from perfmodel.calibration.files import rounded
 from perfmodel.calibration.fit import Fit, fit
-from perfmodel.calibration.heldback import SPLITS, held_back_ratios
-from perfmodel.calibration.intervals import ResidualQuantiles, conformal_quantiles
+from perfmodel.calibration.heldback import SPLITS, Unseen, unseen_rows
+from perfmodel.calibration.intervals import (
+    ResidualQuantiles,
+    conformal_quantiles,
+    covered_unseen,
+    regime_quantiles,
+)
 from perfmodel.errors import MissingFile
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.coverage import described
-from perfmodel.roofline.model import ClassModel
+from perfmodel.roofline.coverage import described, spans_of
+from perfmodel.roofline.model import ClassModel, Parameter
+from perfmodel.roofline.parameters import distance
 
 COVERAGE = 0.9
 THREADS = "OPENBLAS_NUM_THREADS"
 """What NumPy's matrix library reads its number of threads from."""
-LEAST_ROWS = 20
+LEAST_ROWS = 15
 """Rows below which an implementation gets no parameters of its own."""
+LEAST_OWN = 5
+"""The same for this repository's kernels, which no other implementation of their class is like."""
+
+TELLING_ROWS = 60
+"""Rows of an implementation from which nothing but they decides its parameters."""
+WIDTH = 0.5
+"""Log-width of what the other implementations say of a parameter."""
+NEAR_ZERO = 1e-3
+"""Share of a parameter's range that stands for zero where logarithms are taken."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldBack:
-    """Residual quantiles by the way that rows were held back, mildest first."""
+    """Rows predicted by fits that had not seen them, by the way they were held back, mildest
+    first."""
 
-    quantiles: Mapping[str, ResidualQuantiles]
-    factors: Mapping[str, float]
+    rows: Mapping[str, Unseen]
 
     @property
     def hardest(self) -> str:
         """The widest-reaching way that the data allowed: device, else file, model, shape."""
-        return next(s for s in reversed(SPLITS) if s in self.quantiles)
+        return next(s for s in reversed(SPLITS) if s in self.rows)
 
 
 def read_rows(folders: Iterable[Path]) -> list[Measurement]:
@@ -74,14 +89,24 @@ def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str
 
     Classes are fitted side by side, a process each; what they give does not depend on that.
     """
-    tasks = {n: [g for g in groups if g.kernel_class == n] for n in CLASS_MODELS}
-    tasks = {name: own for name, own in tasks.items() if own}
+    tasks = {name: own for name in CLASS_MODELS if (own := rows_of(name, groups))}
     with _workers(len(tasks)) as pool:
         longest_first = sorted(tasks, key=lambda n: -sum(len(g.rows) for g in tasks[n]))
         waiting = {name: pool.submit(_fitted, name, tasks[name]) for name in longest_first}
         for name in tasks:
             progress(name)
             yield name, waiting[name].result()
+
+
+def rows_of(name: str, groups: Sequence[Group]) -> list[Group]:
+    """What class ``name`` is fitted on: its own rows, then those of classes it is typical of."""
+    others = CLASS_MODELS[name].typical_of
+    lent = [
+        g.as_class(name)
+        for g in groups
+        if {g.kernel_class, f"{g.kernel_class}/{g.implementation}"} & set(others)
+    ]
+    return [g for g in groups if g.kernel_class == name] + lent
 
 
 @contextmanager
@@ -110,29 +135,16 @@ def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
     return {
         "fit": _fit_table(pooled, groups),
         "residuals": _residual_table(held),
-        "held_back": {s: _split_table(held, s) for s in held.quantiles},
+        "held_back": {s: _split_table(held, s) for s in held.rows},
         "parameters": _parameter_table(model, pooled),
         "kernels": dict(_kernels(model, groups, pooled, held)),
     }
 
 
-def held_back(model: ClassModel, groups: Sequence[Group], *, hardest: bool = False) -> HeldBack:
-    """Quantiles and factors of residuals held back in every way that the rows allow.
-
-    ``hardest`` asks for the widest-reaching way alone.
-    """
-    ratios = {}
-    for split in reversed(SPLITS):
-        found = held_back_ratios(model, groups, split)
-        if found is not None:
-            ratios[split] = found
-            if hardest:
-                break
-    ratios = {s: ratios[s] for s in SPLITS if s in ratios}
-    return HeldBack(
-        quantiles={s: conformal_quantiles(r, COVERAGE) for s, r in ratios.items()},
-        factors={s: float(np.exp(np.mean(np.abs(np.log(r))))) for s, r in ratios.items()},
-    )
+def held_back(model: ClassModel, groups: Sequence[Group]) -> HeldBack:
+    """Rows held back in every way that they allow."""
+    found = {split: unseen_rows(model, groups, split) for split in SPLITS}
+    return HeldBack(rows={s: r for s, r in found.items() if r is not None})
 
 
 def _kernels(
@@ -142,19 +154,40 @@ def _kernels(
     names = sorted({g.implementation for g in groups} - {""})
     for name in names:
         own = [g for g in groups if g.implementation == name]
-        if sum(len(g.rows) for g in own) >= LEAST_ROWS:
-            found, held = pooled, held_all
-            if len(own) < len(groups):
-                found = fit(model, own)
-                held = held_back(model, own, hardest=True)
+        least = LEAST_OWN if name.startswith("refkernels.") else LEAST_ROWS
+        if sum(len(g.rows) for g in own) < least:
+            continue
+        found, held = pooled, held_all
+        if others := [g for g in groups if g.implementation != name]:
+            drawn = drawn_towards(model, own, others)
+            found, held = fit(drawn, own), held_back(drawn, own)
+        if held.rows:
             yield (
                 name,
                 {
                     "fit": _fit_table(found, own),
                     "residuals": _residual_table(held),
+                    "held_back": {s: _split_table(held, s) for s in held.rows},
                     "parameters": _parameter_table(model, found),
                 },
             )
+
+
+def drawn_towards(model: ClassModel, own: Sequence[Group], others: Sequence[Group]) -> ClassModel:
+    """``model`` for an implementation with few rows: where these do not tell a parameter, it stays
+    near what ``others``, the rest of the class, say of it."""
+    if sum(len(g.rows) for g in own) >= TELLING_ROWS:
+        return model
+    typical = fit(model, others)
+    parameters = tuple(_near(p, typical) for p in model.parameters)
+    return replace(model, parameters=parameters)
+
+
+def _near(p: Parameter, typical: Fit) -> Parameter:
+    if not typical.identified[p.name] or typical.values[p.name] <= 0.0:
+        return p
+    value = max(typical.values[p.name], p.low + NEAR_ZERO * (p.high - p.low))
+    return replace(p, start=value, prior=WIDTH)
 
 
 def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:
@@ -164,29 +197,44 @@ def _fit_table(found: Fit, groups: Sequence[Group]) -> dict[str, Any]:
         "devices": sorted({g.device.name for g in groups}),
         "vendors": sorted({g.device.vendor for g in groups}),
         "covers": sorted({described(g.workload) for g in groups}),
+        "spans": spans_of([g.workload for g in groups]),
         "factor": rounded(found.factor),
     }
 
 
 def _residual_table(held: HeldBack) -> dict[str, Any]:
-    q = held.quantiles[held.hardest]
-    return {
-        "held_back": held.hardest,
-        "coverage": q.coverage,
-        "low": rounded(q.low),
-        "high": rounded(q.high),
-        "rows": q.rows,
+    told = _split_table(held, held.hardest)
+    return {"held_back": held.hardest, "coverage": COVERAGE} | {
+        k: told[k] for k in ("low", "high", "rows", "regimes")
     }
 
 
 def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
-    q = held.quantiles[split]
+    """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
+    inside an interval made of the other folds."""
+    rows = held.rows[split]
+    inside = covered_unseen(
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime
+    )
+    by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
+    own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
+    off = np.abs(1.0 / rows.ratios - 1.0)
     return {
-        "factor": rounded(held.factors[split]),
-        "low": rounded(q.low),
-        "high": rounded(q.high),
-        "rows": q.rows,
+        "factor": rounded(float(np.exp(np.mean(np.abs(np.log(rows.ratios)))))),
+        "median_ape": rounded(float(np.median(off))),
+        "p90_ape": rounded(float(np.quantile(off, 0.9))),
+        **_bounds(conformal_quantiles(rows.ratios, COVERAGE)),
+        "regimes": {name: _bounds(q) for name, q in own.items()},
+        "covered": {
+            name: rounded(float(np.mean(inside[at])))
+            for name, at in by_device.items()
+            if np.sum(at) >= LEAST_ROWS
+        },
     }
+
+
+def _bounds(q: ResidualQuantiles) -> dict[str, Any]:
+    return {"low": rounded(q.low), "high": rounded(q.high), "rows": q.rows}
 
 
 def _parameter_table(model: ClassModel, found: Fit) -> dict[str, Any]:

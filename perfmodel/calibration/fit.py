@@ -1,6 +1,6 @@
 """Least squares on log residuals: a kernel class's parameters from measurements of any devices.
 
-Residuals are ln(predicted / measured), weighted so that every file counts alike, under a soft-L1
+Residuals are ln(predicted / measured), weighted so that every table counts alike, under a soft-L1
 loss (outliers of other people's tables must not steer a physical parameter). A parameter with a
 prior adds one residual, its log distance from ``start``. Several neutral and displaced starts guard
 against local minima; all of it is deterministic.
@@ -9,7 +9,7 @@ against local minima; all of it is deterministic.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,8 +26,18 @@ SOFT = 0.15
 STARTS = (None, 0.25, 0.75)
 """The declared start, and points at these fractions of each parameter's range."""
 
+FEW = 20
+"""Rows of a file below which it does not count as a whole one."""
+
 NOISE = 0.08
 """Log residual of a row that counts as much as one standard width of a prior."""
+
+ASIDE = 1.0
+"""Where the cube of coordinates begins. Differences are taken over a share of a coordinate: one
+near zero would be moved by nothing, and its parameter taken for one that no row depends on."""
+
+LEAST_SHARE = 1e-6
+"""Share of a start below which a parameter is no further off it."""
 
 UNSEEN = 1e-6
 """Relative singular value below which the data say nothing about a direction."""
@@ -83,8 +93,8 @@ def ratios(groups: Sequence[Sample], values: dict[str, float]) -> NDArray[np.flo
     return np.concatenate([g.measured_s / g.predicted_s(values) for g in groups])
 
 
-def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
-    """The parameters of ``model`` that describe ``groups`` best.
+def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None] = STARTS) -> Fit:
+    """The parameters of ``model`` that describe ``groups`` best, from several ``starts``.
 
     Raises:
         MissingCalibration: no rows.
@@ -101,18 +111,20 @@ def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
         values = scale.values(x)
         log = -np.log(ratios(groups, values)) * weights
-        pull = np.array([np.log(values[p.name] / p.start) / p.prior for p in held])
+        pull = np.array([_pull(p, values[p.name]) for p in held])
         return np.concatenate([log, pull * (NOISE * float(np.median(weights)))])
 
-    options = {"bounds": (0.0, 1.0), "loss": "soft_l1", "f_scale": SOFT * float(np.median(weights))}
+    bounds, soft = (ASIDE, ASIDE + 1.0), SOFT * float(np.median(weights))
+    options = {"bounds": bounds, "loss": "soft_l1", "f_scale": soft, "ftol": 1e-5, "xtol": 1e-5}
     solutions = [
         least_squares(residuals, scale.start(s), diff_step=1e-4, max_nfev=60, **options)
-        for s in STARTS
+        for s in starts
     ]
     best = min(solutions, key=lambda s: float(s.cost))
-    values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None)))
+    values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None), residuals))
     log = np.log(ratios(groups, values))
     spread = standard_errors(best.jac, residuals(best.x))
+    seen = standard_errors(best.jac[: log.size], residuals(best.x)[: log.size])  # without priors
     return Fit(
         values=values,
         errors={
@@ -121,45 +133,69 @@ def fit(model: Declared, groups: Sequence[Sample]) -> Fit:
         },
         identified={
             p.name: bool(e < IDENTIFIED_SHARE)
-            for p, e in zip(model.parameters, spread, strict=True)
+            for p, e in zip(model.parameters, seen, strict=True)
         },
         factor=float(np.exp(np.sum(np.abs(log) * weights**2) / np.sum(weights**2))),
         rows=int(log.size),
     )
 
 
+def _pull(p: Parameter, value: float) -> float:
+    """Widths of its prior by which a parameter lies off its start; finite at zero."""
+    return float(np.log(max(value, LEAST_SHARE * p.start) / p.start) / p.prior)
+
+
 def _neutral_where_unseen(
-    x: NDArray[np.float64], jac: NDArray[np.float64], start: NDArray[np.float64]
+    x: NDArray[np.float64],
+    jac: NDArray[np.float64],
+    start: NDArray[np.float64],
+    residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float64]:
-    """``x``, but parameters that no row depends on stay neutral whatever start won."""
-    return np.where(np.any(jac != 0.0, axis=0), x, start)
+    """``x``, but parameters that no row depends on stay neutral whatever start won.
+
+    A slope of zero is not enough: on the flat part of a knee the neutral value may lie elsewhere.
+    """
+    found, told = x.copy(), residuals(x)
+    for i in np.flatnonzero(~np.any(jac != 0.0, axis=0)):
+        neutral = found.copy()
+        neutral[i] = start[i]
+        if np.array_equal(residuals(neutral), told):
+            found = neutral
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Maps parameters to the unit cube, where bounds are 0 and 1 and steps are comparable."""
+    """Maps parameters to a unit cube that begins at :data:`ASIDE`, where steps are comparable."""
 
     parameters: tuple[Parameter, ...]
 
     def values(self, x: NDArray[np.float64]) -> dict[str, float]:
         return {
-            p.name: float(p.low + u * (p.high - p.low))
+            p.name: float(p.low + (u - ASIDE) * (p.high - p.low))
             for p, u in zip(self.parameters, x, strict=True)
         }
 
     def start(self, share: float | None) -> NDArray[np.float64]:
         if share is not None:
-            return np.full(len(self.parameters), share)
+            return np.full(len(self.parameters), ASIDE + share)
         x = [(p.start - p.low) / (p.high - p.low) for p in self.parameters]
-        inside: NDArray[np.float64] = np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
+        inside: NDArray[np.float64] = ASIDE + np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
         return inside
 
 
+def table_of(m: Measurement) -> str:
+    """The table a row stands in; what this repository measured on a device is one table, into
+    however many files it went."""
+    return f"perfmodel {m.device}" if m.source == "perfmodel" else m.file
+
+
 def _file_weights(groups: Sequence[Sample]) -> NDArray[np.float64]:
-    """Square roots of row weights: every file has the same total."""
-    files = [r.file for g in groups for r in g.rows]
+    """Square roots of row weights: every table has the same total, but for those of fewer rows than
+    :data:`FEW`, which count by their rows."""
+    files = [table_of(r) for g in groups for r in g.rows]
     sizes = Counter(files)
-    return np.array([sizes[f] ** -0.5 for f in files])
+    return np.array([max(sizes[f], FEW) ** -0.5 for f in files])
 
 
 def standard_errors(

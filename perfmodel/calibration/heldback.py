@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol, Self
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.calibration.fit import Declared, Sample, fit, ratios
+from perfmodel.calibration.dataset import Group
+from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, ratios, table_of
 from perfmodel.measure import Measurement
 
 FOLDS = 4
+MANY_ROWS = 350
+"""Rows from which a fit without a fold has one start, for the sake of time."""
 
 
 def by_shape(m: Measurement) -> Hashable:
@@ -28,7 +32,7 @@ def by_model(m: Measurement) -> Hashable:
 
 def by_file(m: Measurement) -> Hashable:
     """The table a row stands in."""
-    return m.file
+    return table_of(m)
 
 
 def by_device(m: Measurement) -> Hashable:
@@ -52,6 +56,53 @@ class Selectable(Sample, Protocol):
         """The rows that ``keep`` wants; None where it wants none."""
 
 
+Rows = TypeVar("Rows", bound=Selectable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unseen:
+    """Rows predicted by a fit without their fold: measured / predicted, and what tells them apart.
+
+    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit.
+    """
+
+    ratios: NDArray[np.float64]
+    regimes: NDArray[np.str_]
+    folds: NDArray[np.str_]
+    devices: NDArray[np.str_]
+
+
+def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen | None:
+    """Every row that one of :data:`SPLITS` holds back, predicted without its fold.
+
+    None where the rows make fewer than two folds, so that nothing can be held back that way, or
+    where less than half of them can be predicted without their own.
+    """
+    fold = SPLITS[split]
+    labelled = sum(fold(r) is not None for g in groups for r in g.rows)
+    parts = [_unseen(groups, fold, out, found) for out, found in _fits(model, groups, fold)]
+    if not parts or sum(p.ratios.size for p in parts) < labelled / 2:
+        return None
+    whole = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Unseen)}
+    return Unseen(**whole)
+
+
+def _unseen(
+    groups: Sequence[Group],
+    fold: Callable[[Measurement], Hashable],
+    out: Hashable,
+    found: Fit,
+) -> Unseen:
+    held = _chosen(groups, lambda r: fold(r) == out)
+    rows = [r for g in held for r in g.rows]
+    return Unseen(
+        ratios=ratios(held, found.values),
+        regimes=np.concatenate([g.regimes(found.values) for g in held]),
+        folds=np.full(len(rows), str(out)),
+        devices=np.array([g.device.name for g in held for _ in g.rows]),
+    )
+
+
 def held_back_ratios(
     model: Declared, groups: Sequence[Selectable], split: str
 ) -> NDArray[np.float64] | None:
@@ -66,18 +117,26 @@ def ratios_by(
 
     None where the rows make fewer than two folds, so that nothing can be held back that way.
     """
+    told = [
+        ratios(_chosen(groups, lambda r: fold(r) == out), found.values)  # noqa: B023  # used here
+        for out, found in _fits(model, groups, fold)
+    ]
+    return np.concatenate(told) if told else None
+
+
+def _chosen(groups: Sequence[Rows], keep: Callable[[Measurement], bool]) -> list[Rows]:
+    return [s for g in groups if (s := g.select(keep)) is not None]
+
+
+def _fits(
+    model: Declared, groups: Sequence[Selectable], fold: Callable[[Measurement], Hashable]
+) -> Iterator[tuple[Hashable, Fit]]:
+    """A fit without each fold, from the neutral start alone where rows are many; none where there
+    is one fold, or where too little is left without it."""
+    rows = sum(len(g.rows) for g in groups)
+    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / 4)
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
-    if len(folds) < 2:
-        return None
-    return np.concatenate([_fold_ratios(model, groups, fold, f) for f in folds])
-
-
-def _fold_ratios(
-    model: Declared,
-    groups: Sequence[Selectable],
-    fold: Callable[[Measurement], Hashable],
-    out: Hashable,
-) -> NDArray[np.float64]:
-    seen = [s for g in groups if (s := g.select(lambda r: fold(r) != out))]
-    unseen = [s for g in groups if (s := g.select(lambda r: fold(r) == out))]
-    return ratios(unseen, fit(model, seen).values)
+    for out in folds if len(folds) > 1 else ():
+        seen = _chosen(groups, lambda r: fold(r) != out)  # noqa: B023  # used at once
+        if sum(len(g.rows) for g in seen) >= least:
+            yield out, fit(model, seen, starts)

@@ -3,17 +3,22 @@
 Residuals are ratios measured / predicted. For a wanted coverage 1 - a, the interval is
 ``[predicted * low, predicted * high]`` with ``low`` and ``high`` the finite-sample quantiles at
 a/2 and 1 - a/2 of residuals that the fit did not see (Vovk, Gammerman, Shafer 2005, chapter 4;
-Lei et al. 2018, section 2.2, applied to each side of the log ratio).
+Lei et al. 2018, section 2.2, applied to each side of the log ratio). Regimes that a model predicts
+less surely than others have quantiles of their own (Mondrian conformal prediction, ibid.).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue
+
+LEAST_RATIOS = 20
+"""Residuals of a regime below which it shares those of all rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,60 @@ def conformal_quantiles(ratios: NDArray[np.float64], coverage: float = 0.9) -> R
     )
 
 
+def regime_quantiles(
+    ratios: NDArray[np.float64], regimes: NDArray[np.str_], coverage: float = 0.9
+) -> dict[str, ResidualQuantiles]:
+    """Quantiles of each regime with enough rows; raises as :func:`conformal_quantiles`."""
+    own = {str(name): ratios[regimes == name] for name in np.unique(regimes)}
+    return {
+        name: conformal_quantiles(r, coverage) for name, r in own.items() if r.size >= LEAST_RATIOS
+    }
+
+
 def covered(ratios: NDArray[np.float64], q: ResidualQuantiles) -> float:
     """Share of ``ratios`` inside the interval factors ``q``."""
-    r = np.asarray(ratios, np.float64)
-    return float(np.mean((r >= q.low) & (r <= q.high)))
+    return float(np.mean(_inside(np.asarray(ratios, np.float64), q)))
+
+
+def covered_unseen(
+    ratios: NDArray[np.float64],
+    regimes: NDArray[np.str_],
+    folds: NDArray[np.str_],
+    coverage: float = 0.9,
+    unseen: float = 1.0,
+) -> NDArray[np.bool_]:
+    """Which ratios lie inside an interval made of the residuals of all other folds; that of a
+    regime without rows there is the pooled one, ``unseen`` times as wide on the log scale."""
+    inside = np.zeros(ratios.size, bool)
+    for fold in np.unique(folds):
+        out = folds == fold
+        if bool(np.all(out)):
+            continue
+        pooled = conformal_quantiles(ratios[~out], coverage)
+        own = regime_quantiles(ratios[~out], regimes[~out], coverage)
+        other = _stretched(pooled, unseen) if own else pooled
+        inside[out] = _inside_regimes(ratios[out], regimes[out], other, own)
+    return inside
+
+
+def _stretched(q: ResidualQuantiles, by: float) -> ResidualQuantiles:
+    return replace(q, low=min(q.low, 1.0) ** by, high=max(q.high, 1.0) ** by)
+
+
+def _inside_regimes(
+    ratios: NDArray[np.float64],
+    regimes: NDArray[np.str_],
+    pooled: ResidualQuantiles,
+    own: Mapping[str, ResidualQuantiles],
+) -> NDArray[np.bool_]:
+    return np.array(
+        [
+            bool(_inside(r, own.get(str(name), pooled)))
+            for r, name in zip(ratios, regimes, strict=True)
+        ],
+        bool,
+    )
+
+
+def _inside(ratios: NDArray[np.float64], q: ResidualQuantiles) -> NDArray[np.bool_]:
+    return np.asarray((ratios >= q.low) & (ratios <= q.high))

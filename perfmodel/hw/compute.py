@@ -30,6 +30,9 @@ class Compute:
     threads_per_unit: int | None = None
     registers_per_unit: int | None = None
     sustained: Mapping[str, float] = field(default_factory=dict)
+    warp_share: float = 1.0
+    """Share of the tensor peaks that instructions of single warps reach: below 1 where the peak
+    takes instructions of warp groups."""
 
     def dtypes(self, unit: str | None = None) -> tuple[str, ...]:
         """Data types with a rate, in spec order."""

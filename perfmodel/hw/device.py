@@ -58,6 +58,8 @@ class Device:
     idle_w: float | None = None
     active_w: float | None = None
     """Board power under load where it was measured (MCUs)."""
+    process_m: float | None = None
+    """Nominal feature size of the manufacturing process."""
     launch_stream_s: float | None = None
     launch_graph_s: float | None = None
     prices: tuple[Price, ...] = ()

@@ -141,6 +141,7 @@ def _build(
         tdp_w=_value(power, "tdp"),
         idle_w=_value(power, "idle"),
         active_w=_value(power, "active"),
+        process_m=_value(power, "process"),
         launch_stream_s=_value(launch, "stream"),
         launch_graph_s=_value(launch, "graph"),
         prices=tuple(
@@ -182,6 +183,7 @@ def _compute(spec: ComputeSpec) -> Compute:
         threads_per_unit=_count(spec, "threads_per_unit"),
         registers_per_unit=_count(spec, "registers_per_unit"),
         sustained={dtype: f.value for dtype, f in spec.sustained.items()},
+        warp_share=_value(spec, "warp_share") or 1.0,
     )
 
 

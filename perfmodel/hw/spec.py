@@ -132,6 +132,7 @@ Bytes = Annotated[Figure, PlainValidator(_reader("bytes"), _INPUT)]
 BytesPerClock = Annotated[Figure, PlainValidator(_reader("bytes_per_clock"), _INPUT)]
 Bandwidth = Annotated[Figure, PlainValidator(_reader("bandwidth"), _INPUT)]
 Time = Annotated[Figure, PlainValidator(_reader("time"), _INPUT)]
+Length = Annotated[Figure, PlainValidator(_reader("length"), _INPUT)]
 Power = Annotated[Figure, PlainValidator(_reader("power"), _INPUT)]
 Fraction = Annotated[Figure, PlainValidator(_reader("fraction"), _INPUT)]
 HourlyPrice = Annotated[Figure, PlainValidator(_reader("price"), _INPUT)]
@@ -221,6 +222,7 @@ class ComputeSpec(_Strict):
     """The clock at which the vendor rates the matrix unit; that of the vector unit if absent."""
     special_per_clk: OpsPerClock | None = None
     """Special-function results (exp2, rcp, rsqrt) per clock and multiprocessor."""
+    warp_share: Fraction | None = None  # of the tensor peaks, for mma.sync beside wgmma
     warps_per_unit: Count | None = None
     threads_per_unit: Count | None = None
     registers_per_unit: Count | None = None
@@ -314,6 +316,8 @@ class PowerSpec(_Strict):
     idle: Power | None = None
     active: Power | None = None
     """Under load, where it was measured (microcontrollers)."""
+    process: Length | None = None
+    """Class of the manufacturing process, by its nominal feature size ('7 nm')."""
 
 
 class LaunchSpec(_Strict):

@@ -11,7 +11,7 @@ from typing import Any
 from perfmodel.catalog import find, read_toml
 from perfmodel.errors import MalformedFile, MissingCalibration, UnknownName
 from perfmodel.mcu.scales import OWN, SHARED
-from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.residuals import Residuals
 
 FIX = "write it with perfmodel calibrate"
 

@@ -56,12 +56,17 @@ def projection(c: Cells) -> Workload:
     )
 
 
+PAGED = {"vllm": 16, "sglang": 1, "trtllm": 64}
+"""Tokens of a page in serving frameworks' caches; their rows include writing the new tokens."""
+
+
 def attention(c: Cells) -> Workload:
     """Causal prefill or decode with grouped queries."""
     return Attention(
         batch=c.count("batch"), q_len=c.count("q_len"), kv_len=c.count("kv_len"),
         heads=c.count("n_head"), kv_heads=c.count("n_kv_head"), head_dim=c.count("head_dim"),
         dtype=c.text("dtype", "bf16"), kv_dtype=c.text("kv_dtype") or None,
+        page_size=PAGED.get(c.text("framework").split("-")[0]),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from perfmodel.errors import BadInput, MalformedFile
 from perfmodel.measure.record import Measurement, Quantity
 from perfmodel.measure.rows import WORKLOADS_BY_OP
-from perfmodel.workload import Workload
+from perfmodel.workload import Elementwise, Norm, Workload
 
 MAX_BYTES = 64 * 2**20
 REQUIRED = ("device", "measured", "unit")
@@ -66,6 +66,7 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
     quantity, scale = _unit(path, line, cells["unit"])
     scenario = cells.get("op") or cells.get("scenario") or ""
     workload, refusal = _workload(scenario, cells)
+    framework, kernel = _torch(cells, workload)
     return Measurement(
         file=path.name,
         line=line,
@@ -78,8 +79,8 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
         question=cells,
         model=cells.get("model") or None,
         dtype=cells.get("dtype") or None,
-        framework=cells.get("framework") or None,
-        kernel=cells.get("kernel") or None,
+        framework=framework,
+        kernel=kernel,
         launch=_launch(cells),
         warm=_warm(cells),
         naive=_figure(path, line, "roofline", r) * scale if (r := cells.get("roofline")) else None,
@@ -148,6 +149,18 @@ class Cells:
         return int(value)
 
 
+def _torch(cells: Mapping[str, str], workload: Workload | None) -> tuple[str | None, str | None]:
+    """Framework and kernel as a row names them. Tables of eager PyTorch calls leave unsaid that
+    norms and pointwise operators are torch's; LLMCompass times each call until it is done."""
+    named = cells.get("framework") or None, cells.get("kernel") or None
+    if named != (None, None) or not isinstance(workload, Norm | Elementwise):
+        return named
+    source = cells.get("source", "")
+    if source.startswith("llmcompass"):
+        return "torch", "llmcompass"
+    return ("torch", None) if source.startswith("neusight") else named
+
+
 def _warm(cells: Mapping[str, str]) -> bool:
     """Sources that leave operands in the last-level cache: repeated calls without a flush
     (aiconfigurator's attention, convolution and state kernels), or an operator timed inside its
@@ -161,6 +174,8 @@ def _warm(cells: Mapping[str, str]) -> bool:
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
-    if "eager" in kernel or source.startswith(("llmcompass", "neusight")):
+    operator = cells.get("op", "").lower().replace("_", "")
+    joined = operator.startswith("allreduce")  # LLMCompass queues them, Vidur profiles each
+    if "eager" in kernel or (source.startswith(("llmcompass", "neusight")) and not joined):
         return "eager"
-    return "graph"
+    return "stream" if source.startswith("vidur") and joined else "graph"

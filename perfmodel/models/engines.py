@@ -34,6 +34,9 @@ class Kernels:
 
     all_reduce: str | None = None
     """The implementation that joins partial sums within a node; None for the library's."""
+    products: Mapping[str, str] = field(default_factory=dict)
+    """The implementation of matrix products, by data type of the activations; typical ones for
+    types that it does not name."""
     power_of_two_groups: bool = False
     """Whether its decode kernel needs groups of query heads that are a power of two."""
     ungrouped_models: tuple[str, ...] = ()
@@ -63,6 +66,8 @@ class Cache:
     whole_requests: bool = False
     """Whether a request is admitted only when its last token will fit too."""
     max_batch: int = 2048
+    step_tokens: int = 8192
+    """Tokens of prompts that one step reads at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,6 @@ def _check(engine: Engine) -> None:
     if engine.host not in get_args(HostClass):
         msg = f"host {engine.host!r} is none of {', '.join(get_args(HostClass))}"
         raise ValueError(msg)
-    if not 0.0 < cache.share <= 1.0 or cache.max_batch < 1:
-        msg = "cache.share must lie in (0, 1] and cache.max_batch be at least 1"
+    if not 0.0 < cache.share <= 1.0 or min(cache.max_batch, cache.step_tokens) < 1:
+        msg = "cache.share must lie in (0, 1] and cache.max_batch, cache.step_tokens be at least 1"
         raise ValueError(msg)

@@ -31,7 +31,7 @@ from perfmodel.ops import count
 from perfmodel.ops.attention import kv_read_bytes
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.model import Parameter
-from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.residuals import Residuals
 from perfmodel.workload import Array, Attention, Size
 
 FILE = "host"
@@ -39,6 +39,9 @@ FILE = "host"
 
 FEATURES = ("plain", "pointwise", "all_reduce", "stream", "reread", "step", "ranks")
 """Parts of a step that the fitted factors multiply, in this order."""
+
+HOST_LINK = 32e9
+"""Bytes/s of the link to the host (PCIe 4.0 x16) at which host times are stated."""
 
 OF_ENGINE = (
     Parameter(
@@ -61,7 +64,9 @@ SHARED = (
     ),
     Parameter(
         name="pointwise_share", unit="1", low=0.3, high=1.5, start=0.9,
-        meaning="time of an engine's fused pointwise kernels over that of separate ones",
+        meaning="time of an engine's pointwise kernels over that of the operators counted: below 1 "
+        "where it fuses them, above 1 for kernels that no layer counts (quantising activations, "
+        "gathering, copying)",
     ),
     Parameter(
         name="all_reduce_share", unit="1", low=0.3, high=1.5, start=0.9,
@@ -162,9 +167,17 @@ def _streamed(w: Attention, device: Device, engine: Engine, model: str) -> dict[
     }
 
 
-def host_features(steps: Array, tp: Size) -> dict[str, Array]:
-    """The host's features of ``steps`` steps."""
-    return {"step": steps, "ranks": steps * np.where(np.asarray(tp) > 1, 1.0, 0.0)[()]}
+def host_features(steps: Array, tp: Size, device: Device) -> dict[str, Array]:
+    """The host's features of ``steps`` steps: their number, as a host of :data:`HOST_LINK` counts.
+
+    Nobody says which processor drove a served device; its link to the host tells the generation. A
+    generation doubles the link, and threads of the servers that came with it run about sqrt(2)
+    times as fast.
+    """
+    link = device.host_link.bandwidth_bytes_per_s if device.host_link is not None else HOST_LINK
+    age = np.sqrt(np.clip(np.float64(HOST_LINK / link), 0.25, 4.0))
+    own = steps * age
+    return {"step": own, "ranks": own * np.where(np.asarray(tp) > 1, 1.0, 0.0)[()]}
 
 
 @lru_cache(maxsize=8)

@@ -25,15 +25,17 @@ from perfmodel.models.parameters import parameter_count
 from perfmodel.models.shape import ModelShape, Moe
 from perfmodel.ops import Cost, count
 from perfmodel.ops.cost import ZERO
+from perfmodel.ops.gemm import is_weight_only
 from perfmodel.ops.numbers import f64
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
-from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.residuals import Residuals
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
     Array,
     Attention,
     Collective,
     Elementwise,
+    Gemm,
     Norm,
     RateKey,
     Workload,
@@ -77,7 +79,7 @@ def combine(
     small arrays.
     """
     timed = list(time_ops(attention_last(ops), device, serving, shape.name))
-    host_s, host_note = serving.host_s(steps, split.tp)
+    host_s, host_note = serving.host_s(steps, split.tp, device)
     terms = terms_by_group(timed) | ({} if host_s is None else {"host": host_s})
     total = resting_cost(ops)
     bound = lower_bound(total, device)
@@ -120,17 +122,22 @@ class Serving:
     engine: Engine | None = None
     residuals: Residuals | None = None
 
-    def host_s(self, steps: Array, tp: Any) -> tuple[Array | None, str]:
+    def host_s(self, steps: Array, tp: Any, device: Device) -> tuple[Array | None, str]:
         """Host seconds of ``steps`` steps, None without an engine; and what that assumes."""
         if self.engine is None:
             return None, "no serving engine named: host time per step is taken as zero"
         times, note = engine_times(self.engine)
-        host = host_features(steps, tp)
+        host = host_features(steps, tp, device)
         return added(value * getattr(times, f"{k}_s") for k, value in host.items()), note
 
     def kernel(self, w: Workload, device: Device) -> str | None:
-        """The implementation that the engine names for ``w``: of all-reduces within a node."""
-        if self.engine is None or not isinstance(w, Collective) or w.kind != "all_reduce":
+        """The implementation that the engine names for ``w``: of matrix products, and of
+        all-reduces within a node."""
+        if self.engine is None:
+            return None
+        if isinstance(w, Gemm):
+            return self.engine.kernels.products.get(w.dtype) if not is_weight_only(w) else None
+        if not isinstance(w, Collective) or w.kind != "all_reduce":
             return None
         joined = device.peer_link.domain if device.peer_link is not None else 0
         return self.engine.kernels.all_reduce if bool(np.all(f64(w.ranks) <= joined)) else None
@@ -164,7 +171,7 @@ def step_features(
     ops: Sequence[CountedOp], device: Device, *, engine: Engine, model: str, steps: Array, tp: Any
 ) -> dict[str, Array]:
     """A step's seconds by feature: what an engine's factors multiply to give its time."""
-    sums: dict[str, Array] = dict(host_features(steps, tp))
+    sums: dict[str, Array] = dict(host_features(steps, tp, device))
     serving = Serving(engine=engine)
     for op in attention_last(ops):
         found = estimate(

@@ -14,6 +14,9 @@ from perfmodel.validation.baseline import Compared, compare
 LARGE = 200
 """Rows from which an interval's coverage is held to 85 to 95 %."""
 
+SPLITS = ("shape", "model", "file", "device")
+"""Ways of holding rows back, mildest first."""
+
 HEAD = """# Accuracy
 
 How far predictions lie from measurements. `factor` is exp(mean |ln(predicted / measured)|): 1.10
@@ -36,6 +39,8 @@ def accuracy_page(reports: Sequence[FileReport]) -> str:
         HEAD.format(files=files),
         "\n".join(_measured(compare(reports))),
         "\n".join(_held_back()),
+        "\n".join(_implementations()),
+        "\n".join(_coverage()),
         "\n".join(_served()),
         "\n".join(_transfers()),
         "\n".join(_uncovered(reports)),
@@ -79,19 +84,63 @@ def _held_back() -> Iterator[str]:
     yield "Factor with a fit that never saw the row's shape, model, file or device; the interval"
     yield "is the 90 % conformal one of the hardest of these that the data allow."
     yield ""
-    splits = ("shape", "model", "file", "device")
     yield from _table(
-        ("class", "rows", *(f"by {s}" for s in splits), "interval", "width"),
-        (_held_row(name, table, splits) for name, table in _classes()),
+        ("class", "rows", *(f"by {s}" for s in SPLITS), "interval", "width"),
+        (_held_row(name, table) for name, table in _classes()),
     )
 
 
-def _held_row(name: str, table: Mapping[str, Any], splits: Sequence[str]) -> tuple[Any, ...]:
+def _held_row(name: str, table: Mapping[str, Any]) -> tuple[Any, ...]:
     held, residuals = table.get("held_back", {}), table["residuals"]
     low, high = float(residuals["low"]), float(residuals["high"])
-    factors = (_f(held[s]["factor"]) if s in held else "" for s in splits)
+    factors = (_f(held[s]["factor"]) if s in held else "" for s in SPLITS)
     width = f"x{high / low:.2f}"
     return name, table["fit"]["rows"], *factors, f"{low:.2f} .. {high:.2f}", width
+
+
+def _implementations() -> Iterator[str]:
+    yield "## Known implementations"
+    yield ""
+    yield "Predicted by parameters of their own (`kernel=`), rows held back as above; errors are of"
+    yield "rows whose shape the fit had not seen."
+    yield ""
+    titles = ("class", "implementation", "devices", "rows", "fitted", *(f"by {s}" for s in SPLITS),
+              "median error", "p90")  # fmt: skip
+    yield from _table(
+        titles,
+        (
+            _implementation_row(name, kernel, entry)
+            for name, table in _classes()
+            for kernel, entry in table.get("kernels", {}).items()
+        ),
+    )
+
+
+def _implementation_row(name: str, kernel: str, entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    held, fit = entry.get("held_back", {}), entry["fit"]
+    shape = held.get("shape", {})
+    factors = (_f(held[s]["factor"]) if s in held else "" for s in SPLITS)
+    errors = (_p(shape[k]) if k in shape else "" for k in ("median_ape", "p90_ape"))
+    devices = ", ".join(fit["devices"])
+    return name, f"`{kernel}`", devices, fit["rows"], _f(fit["factor"]), *factors, *errors
+
+
+def _coverage() -> Iterator[str]:
+    yield "## Do the intervals hold"
+    yield ""
+    yield "Share of rows inside a 90 % interval that was made without them, by what was held back."
+    yield ""
+    yield from _table(
+        ("class", "device", *(f"by {s}" for s in SPLITS)),
+        (row for name, table in _classes() for row in _coverage_rows(name, table)),
+    )
+
+
+def _coverage_rows(name: str, table: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    told = {s: t.get("covered", {}) for s, t in table.get("held_back", {}).items()}
+    for device in sorted({d for shares in told.values() for d in shares}):
+        shares = (told.get(s, {}).get(device) for s in SPLITS)
+        yield name, device, *("" if s is None else _p(s) for s in shares)
 
 
 def _served() -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.hw.device import Device
 from perfmodel.workload import Array
@@ -47,13 +49,24 @@ class Terms:
     """A prediction: named seconds, and how they make up the time.
 
     ``formula`` writes ``time_s`` in the names of ``terms``; ``max+(a, b; s)`` is
-    :func:`overlap`. ``details`` are inner choices worth showing (tile, splits).
+    :func:`overlap`. ``details`` are inner choices worth showing (tile, splits). ``special`` marks
+    what the class predicts by rules of its own, less surely than the rest, and ``regime`` names it.
     """
 
     time_s: Array
     terms: Mapping[str, Array]
     formula: str
     details: Mapping[str, Any]
+    special: NDArray[np.bool_] | np.bool_ = field(default_factory=lambda: np.False_)
+    regime: str = ""
+
+    @property
+    def regimes(self) -> NDArray[np.str_]:
+        """Where a prediction's error comes from: the class's special case, the launch where it is
+        half of the time and more, or the work."""
+        launched = np.asarray(self.terms["launch"]) >= 0.5 * np.asarray(self.time_s)
+        usual = np.where(launched, "launch", "work")
+        return np.where(self.special, self.regime, usual) if self.regime else usual
 
 
 Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]
@@ -61,11 +74,17 @@ Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassModel:
-    """A kernel class: its name, its parameters and its time."""
+    """A kernel class: its name, its parameters and its time.
+
+    ``typical_of`` names classes of known implementations, or one such as ``"norm/torch"``: where
+    nobody says which one runs, this class answers, so its fit sees their rows too and its interval
+    is as wide as they differ.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
     predict: Predict
+    typical_of: tuple[str, ...] = ()
 
     @property
     def start(self) -> dict[str, float]:
@@ -115,7 +134,7 @@ UNHIDDEN = Parameter(
 )
 
 
-def overlap(a: Array, b: Array, unhidden: float) -> Array:
+def overlap(a: Array, b: Array, unhidden: Array | float) -> Array:
     """Two activities that run side by side: the longer, plus what it fails to hide.
 
     ``(a + b + sqrt((a - b)^2 + 4 s a b)) / 2``: ``max(a, b)`` at s = 0, ``a + b`` at s = 1,
@@ -140,3 +159,27 @@ def launch_s(device: Device, values: Values, run: Run) -> np.float64:
     if device.launch_stream_s is not None and device.launch_graph_s is not None:
         fixed = fixed + np.float64(max(device.launch_stream_s - device.launch_graph_s, 0.0))
     return fixed if run.launch == "stream" else fixed + np.float64(values.get("eager_s", 0.0))
+
+
+def host_bound(predict: Predict) -> Predict:
+    """``max(host, ...)`` of what ``predict`` says of a stream when the operator is called eagerly.
+
+    An eager program runs ahead of the device: where its path through the framework is longer than
+    the kernel the device waits for it, else the kernel hides it.
+    """
+    return partial(_beside_host, predict)
+
+
+def _beside_host(predict: Predict, w: Any, device: Device, values: Values, run: Run) -> Terms:
+    if run.launch != "eager":
+        return predict(w, device, values, run)
+    found = predict(w, device, values, replace(run, launch="stream"))
+    host = np.float64(values["eager_s"])
+    return replace(
+        found,
+        time_s=np.maximum(found.time_s, host),
+        terms={**found.terms, "host": host},
+        formula=f"max(host, {found.formula})",
+        special=np.asarray(host >= found.time_s)[()],
+        regime="host",
+    )

@@ -13,15 +13,8 @@ from perfmodel.catalog import find, read_toml
 from perfmodel.errors import MalformedFile, MissingCalibration, UnknownName
 from perfmodel.hw.device import Kind
 from perfmodel.roofline.classes import CLASS_MODELS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Residuals:
-    """Quantiles of measured over predicted on held-back rows: ``coverage`` of them lie between."""
-
-    coverage: float
-    low: float
-    high: float
+from perfmodel.roofline.coverage import Spans
+from perfmodel.roofline.residuals import Residuals, read_residuals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +38,34 @@ class ClassParameters:
     unidentified: tuple[str, ...] = ()
     kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     kernel_residuals: Mapping[str, Residuals] = field(default_factory=dict)
+    near: Residuals | None = None
+    """Residuals where the fit had seen the device, and not the shape."""
+    kernel_near: Mapping[str, Residuals] = field(default_factory=dict)
+    spans: Spans = field(default_factory=dict)
 
-    def for_kernel(self, kernel: str | None) -> tuple[Mapping[str, float], Residuals]:
+    def for_kernel(
+        self, kernel: str | None, device: str = ""
+    ) -> tuple[Mapping[str, float], Residuals]:
         """Values and residuals of one implementation; the pooled ones for None.
+
+        Residuals are those of shapes held back for a ``device`` that the fit has seen, of devices
+        held back for any other.
 
         Raises:
             UnknownName: nobody measured a kernel of that name in this class.
         """
         if kernel is None:
-            return self.values, self.residuals
+            return self.values, self._at(device, self.near, self.residuals)
         if kernel not in self.kernels:
             raise UnknownName(
                 f"{self.name} kernel", kernel, self.kernels, fix="leave the kernel out"
             )
         values = {**self.values, **self.kernels[kernel]}
-        return values, self.kernel_residuals.get(kernel, self.residuals)
+        near, far = self.kernel_near.get(kernel), self.kernel_residuals.get(kernel, self.residuals)
+        return values, self._at(device, near, far)
+
+    def _at(self, device: str, near: Residuals | None, far: Residuals) -> Residuals:
+        return near if near is not None and device in self.devices else far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,26 @@ def unverified_factor() -> float:
     return _read_unverified(path, path.stat().st_mtime_ns)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """How intervals widen away from the data, on the log scale."""
+
+    growth_per_octave: float
+    """Share of the width added for every doubling of a size outside the data."""
+    unseen_regime: float
+    """Factor on the width of a regime of which a fit saw too few rows."""
+
+
+def distance() -> Distance:
+    """What specs/calibration/analytic.toml says of predictions away from the data.
+
+    Raises:
+        MalformedFile: it does not.
+    """
+    path = find("calibration", "analytic")
+    return _read_distance(path, path.stat().st_mtime_ns)
+
+
 def class_of_kernel(op: str, kernel: str) -> str | None:
     """The class to which specs/calibration/kernels.toml assigns an implementation of ``op``; None
     where the workload's shape tells it."""
@@ -155,7 +181,9 @@ def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
     return ClassParameters(
         name=cls,
         values=values,
-        residuals=_residuals(table["residuals"]),
+        residuals=read_residuals(table["residuals"]),
+        near=_near(table),
+        spans=_spans(fit.get("spans", {})),
         data=tuple(fit["data"]),
         date=str(fit["date"]),
         rows=int(fit["rows"]),
@@ -166,8 +194,9 @@ def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
         unidentified=tuple(k for k, yes in identified.items() if not yes),
         kernels={k: _values(v["parameters"], cls, whole=False) for k, v in kernels.items()},
         kernel_residuals={
-            k: _residuals(v["residuals"]) for k, v in kernels.items() if "residuals" in v
+            k: read_residuals(v["residuals"]) for k, v in kernels.items() if "residuals" in v
         },
+        kernel_near={k: near for k, v in kernels.items() if (near := _near(v)) is not None},
     )
 
 
@@ -186,14 +215,19 @@ def _values(table: Mapping[str, Any], cls: str, *, whole: bool) -> dict[str, flo
     return values
 
 
-def _residuals(table: Mapping[str, Any]) -> Residuals:
-    found = Residuals(
-        coverage=float(table["coverage"]), low=float(table["low"]), high=float(table["high"])
-    )
-    if not (0.0 < found.coverage < 1.0 and 0.0 < found.low <= found.high):
-        msg = f"residuals must have 0 < coverage < 1 and 0 < low <= high, got {found}"
-        raise ValueError(msg)
-    return found
+def _near(table: Mapping[str, Any]) -> Residuals | None:
+    """Residuals of rows whose device the fit had seen; None where none were held back so."""
+    own = table.get("held_back", {}).get("shape")
+    if own is None:
+        return None
+    return read_residuals({**own, "held_back": "shape"}, float(table["residuals"]["coverage"]))
+
+
+def _spans(table: Mapping[str, Any]) -> Spans:
+    return {
+        str(op): {str(k): (float(v[0]), float(v[1])) for k, v in own.items()}
+        for op, own in table.items()
+    }
 
 
 @lru_cache(maxsize=8)
@@ -214,4 +248,18 @@ def _read_unverified(path: Path, mtime_ns: int) -> float:
         return float(read_toml(path)["unverified"]["factor"])
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: states no unverified.factor: {error}"
+        raise MalformedFile(msg, fix="compare with the shipped file") from None
+
+
+@lru_cache(maxsize=8)
+def _read_distance(path: Path, mtime_ns: int) -> Distance:
+    del mtime_ns
+    try:
+        told = read_toml(path)["distance"]
+        return Distance(
+            growth_per_octave=float(told["growth_per_octave"]),
+            unseen_regime=float(told["unseen_regime"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: does not say how intervals widen with distance: {error}"
         raise MalformedFile(msg, fix="compare with the shipped file") from None

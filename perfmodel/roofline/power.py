@@ -7,13 +7,16 @@ import numpy as np
 from perfmodel.hw.device import Device
 from perfmodel.roofline.model import Parameter, Values
 
+REFERENCE_M = 7e-9
+"""Process at which ``energy_pj_per_flop`` is stated."""
+
 ENERGY_PJ = Parameter(
     name="energy_pj_per_flop",
     unit="pJ/FLOP",
     low=0.1,
     high=30.0,
     start=1.0,
-    meaning="board energy per FLOP at which the board power just sustains the peak",
+    meaning="board energy per FLOP at which the board power just sustains the peak, in 7 nm",
 )
 POWER_EXPONENT = Parameter(
     name="power_exponent",
@@ -21,20 +24,40 @@ POWER_EXPONENT = Parameter(
     low=0.0,
     high=1.0,
     start=0.25,
-    meaning="how the sustained share of the peak falls with too little power (0: it does not)",
+    meaning="how the sustained share of the peak falls with too little power (0: it does not; 1/3: "
+    "power grows with the cube of the clock)",
+)
+PROCESS_EXPONENT = Parameter(
+    name="process_exponent",
+    unit="1",
+    low=0.0,
+    high=2.0,
+    start=1.0,
+    meaning="how energy per FLOP falls with the feature size (1: with capacitance, at one voltage)",
+    prior=0.4,
 )
 
 
-def sustained_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
-    """FLOP/s that the device sustains: ``peak * min(fraction, (TDP / (e peak))^x)``.
+def power_limited_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
+    """FLOP/s that the board power allows: ``peak (TDP / (e peak))^x``, infinite without a TDP.
 
-    The inner loop's ``tensor_fraction`` limits, or the board power does: under dynamic voltage and
-    frequency scaling power grows faster than linearly with the clock, so the clock falls as a power
-    x < 1 of the missing watts. Without a board power in the spec only the inner loop limits.
+    Under dynamic voltage and frequency scaling power grows faster than linearly with the clock, so
+    the clock falls as a power x < 1 of the missing watts. ``e`` scales with the manufacturing
+    process (``process_exponent``) where the class has that parameter and the spec the process.
+    Only work on real operands costs this energy: rows that pad a tile are zeros, which do not
+    toggle.
     """
-    fraction = np.float64(values["tensor_fraction"])
     if device.tdp_w is None:
-        return peak * fraction
-    demand = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12) * peak
+        return np.float64(np.inf)
+    size = np.float64((device.process_m or REFERENCE_M) / REFERENCE_M)
+    scale = np.power(size, np.float64(values.get("process_exponent", 0.0)))
+    demand = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12) * scale * peak
     share = np.power(np.float64(device.tdp_w) / demand, np.float64(values["power_exponent"]))
-    return np.float64(peak * np.minimum(share, fraction))
+    return np.float64(peak * share)
+
+
+def sustained_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
+    """FLOP/s that the device sustains: the inner loop's ``tensor_fraction`` of the peak, or what
+    its power allows (:func:`power_limited_rate`)."""
+    limited = power_limited_rate(peak, device, values)
+    return np.float64(np.minimum(limited, peak * np.float64(values["tensor_fraction"])))

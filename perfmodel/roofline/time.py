@@ -16,20 +16,21 @@ from perfmodel.ops import Cost, count
 from perfmodel.ops.gemm import is_weight_only
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.coverage import described
+from perfmodel.roofline.coverage import described, octaves_outside
 from perfmodel.roofline.evidence import doubtful_figures, roof_figures
 from perfmodel.roofline.fallback import predict_analytic
 from perfmodel.roofline.links import fastest_bandwidth
-from perfmodel.roofline.model import ClassModel, Launch, Run, Terms, Values
+from perfmodel.roofline.model import Launch, Run, Terms
 from perfmodel.roofline.parameters import (
     Analytic,
     ClassParameters,
-    Residuals,
     analytic,
     class_of_kernel,
     class_parameters,
+    distance,
     unverified_factor,
 )
+from perfmodel.roofline.residuals import Residuals
 from perfmodel.workload import (
     Array,
     Attention,
@@ -44,17 +45,21 @@ from perfmodel.workload import (
     Size,
     Ssd,
     Workload,
+    is_integer_dtype,
 )
 
 Mixer = Attention | LinearAttention | DeltaRule | SelectiveScan | Ssd
-_FULL_WIDTH = ("fp32", "tf32", "fp64")
-_NARROW = ("int8", "fp8", "fp6", "fp4", "int4", "int16", "int32")
-_TILED = ("gemm", "gemm_narrow", "gemm_weight_only")
+_FULL_WIDTH = ("fp32", "fp64")
+_NARROW = ("fp8", "fp6", "fp4")
+_TILED = ("gemm", "gemm_narrow", "gemm_int8", "gemm_rungs", "gemm_weight_only")
 """Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
 _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
+    "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
+    "recurrent_own": ("recurrent_own_step", "recurrent_segments"),
 }
+"""Families of mixers, each with a class for single tokens and one for longer sequences."""
 
 
 def kernel_class(workload: Workload, kernel: str | None = None) -> str:
@@ -65,7 +70,7 @@ def kernel_class(workload: Workload, kernel: str | None = None) -> str:
             (:func:`estimate` takes such a grid apart).
     """
     assigned = class_of_kernel(workload.op, kernel) if kernel else None
-    if assigned is not None:
+    if assigned is not None and assigned not in _FORMS:
         return assigned
     if isinstance(workload, Gemm):
         return _product_class(workload)
@@ -74,7 +79,7 @@ def kernel_class(workload: Workload, kernel: str | None = None) -> str:
     if isinstance(workload, Conv | Collective):
         return workload.op
     single = np.asarray(_tokens(workload)) == 1
-    step, longer = _forms(workload)
+    step, longer = _forms(workload, assigned)
     if bool(np.all(single)):
         return step
     if bool(np.any(single)):
@@ -88,6 +93,8 @@ def _product_class(w: Gemm) -> str:
         return "gemm_weight_only"
     if w.dtype in _FULL_WIDTH:
         return "gemm_fp32"
+    if is_integer_dtype(w.dtype):
+        return "gemm_int8"
     return "gemm_narrow" if w.dtype in _NARROW else "gemm"
 
 
@@ -96,8 +103,8 @@ def _tokens(w: Workload) -> Size:
     return w.q_len if isinstance(w, Attention) else w.seq_len
 
 
-def _forms(w: Workload) -> tuple[str, str]:
-    return _FORMS["attention" if isinstance(w, Attention) else "recurrent"]
+def _forms(w: Workload, assigned: str | None) -> tuple[str, str]:
+    return _FORMS[assigned or ("attention" if isinstance(w, Attention) else "recurrent")]
 
 
 def estimate(
@@ -122,36 +129,31 @@ def estimate(
     """
     run = Run(launch=launch, warm=warm)
     assigned = class_of_kernel(workload.op, kernel) if kernel else None
-    if isinstance(workload, Mixer) and assigned is None:
+    if isinstance(workload, Mixer) and (assigned is None or assigned in _FORMS):
         single = np.asarray(_tokens(workload)) == 1
         if bool(np.any(single)) and not bool(np.all(single)):
-            step, longer = _forms(workload)
+            step, longer = _forms(workload, assigned)
             one = _estimate(workload, device, step, kernel, run)
             many = _estimate(workload, device, longer, kernel, run)
             return _select(single, one, many)
     return _estimate(workload, device, kernel_class(workload, kernel), kernel, run)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Basis:
     """Where a prediction's parameters come from and how wide its interval is."""
 
     source: Source
     coverage: float | None
-    low: float
-    high: float
+    low: Array
+    high: Array
     notes: tuple[str, ...]
 
 
-def predict(
-    model: ClassModel, workload: Workload, device: Device, values: Values, run: Run
-) -> Terms:
-    """What ``model`` says of ``workload`` under parameter ``values``, held to the lower bound.
-
-    The function that a fit drives and :func:`estimate` answers with; raises as the latter.
-    """
-    bound = _bound(workload, count(workload), device, run)
-    return _held(model.predict(workload, device, values, run), bound)
+def bound_of(workload: Workload, device: Device, run: Run) -> Bound:
+    """The lower bound that every estimate of ``workload`` is held to; raises as
+    :func:`estimate`."""
+    return _bound(workload, count(workload), device, run)
 
 
 def _bound(w: Workload, cost: Cost, device: Device, run: Run) -> Bound:
@@ -180,8 +182,8 @@ def _estimate(w: Workload, device: Device, cls: str, kernel: str | None, run: Ru
     return Estimate(
         name=w.op,
         time_s=terms.time_s,
-        low_s=np.maximum(terms.time_s * min(basis.low, 1.0) / slack, bound.time_s),
-        high_s=terms.time_s * max(basis.high, 1.0) * slack,
+        low_s=np.maximum(terms.time_s * basis.low / slack, bound.time_s),
+        high_s=terms.time_s * basis.high * slack,
         lower_bound_s=bound.time_s,
         bound=np.broadcast_to(binding, np.shape(terms.time_s)),
         terms=terms.terms,
@@ -207,13 +209,11 @@ def _predict(
     assumed = analytic(device.kind)
     if fitted is None:
         note = f"no measured kernels of class {cls} for a {device.kind}: {assumed.reason}"
-        basis = _Basis(
-            source="analytic", coverage=None, low=assumed.low, high=assumed.high, notes=(note,)
-        )
+        basis = _assumed(assumed.low, assumed.high, (note,))
         return predict_analytic(cost, bound, device, assumed), basis
-    values, residuals = fitted.for_kernel(_measured(w, kernel, fitted))
+    values, residuals = fitted.for_kernel(_measured(w, kernel, fitted), device.name)
     terms = CLASS_MODELS[cls].predict(w, device, values, run)
-    return terms, _basis(w, fitted, residuals, device, assumed)
+    return terms, _basis(w, fitted, residuals, device, assumed, terms)
 
 
 def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str | None:
@@ -250,27 +250,45 @@ def _has_matrix_unit(device: Device) -> bool:
 
 
 def _basis(
-    w: Workload, fitted: ClassParameters, residuals: Residuals, device: Device, assumed: Analytic
+    w: Workload,
+    fitted: ClassParameters,
+    residuals: Residuals,
+    device: Device,
+    assumed: Analytic,
+    terms: Terms,
 ) -> _Basis:
     """Calibrated inside the fit's data; carried over, and so a guess, outside."""
     where = ", ".join(fitted.devices)
     note = f"{fitted.name} fitted on {fitted.rows} rows of {where} (factor {fitted.factor:.3f})"
     foreign = tuple(_outside(w, fitted, device))
     if foreign:
-        return _Basis(
-            source="analytic",
-            coverage=None,
-            low=min(assumed.low, residuals.low),
-            high=max(assumed.high, residuals.high),
-            notes=(note, *foreign),
-        )
+        low, high = min(assumed.low, residuals.low), max(assumed.high, residuals.high)
+        return _assumed(low, high, (note, *foreign))
+    beyond = octaves_outside(w, fitted.spans)
+    told = distance()
+    octaves = sum(beyond.values(), np.float64(0.0))
+    widening = np.float64(1.0) + np.float64(told.growth_per_octave) * octaves
+    below, above = residuals.factors(terms.regimes, widening, told.unseen_regime)
     return _Basis(
         source="calibrated",
         coverage=residuals.coverage,
-        low=residuals.low,
-        high=residuals.high,
-        notes=(note,),
+        low=below,
+        high=above,
+        notes=(note, *_distance(beyond, widening)),
     )
+
+
+def _assumed(low: float, high: float, notes: tuple[str, ...]) -> _Basis:
+    ends = np.float64(min(low, 1.0)), np.float64(max(high, 1.0))
+    return _Basis(source="analytic", coverage=None, low=ends[0], high=ends[1], notes=notes)
+
+
+def _distance(beyond: Mapping[str, Array], widening: Array) -> Iterator[str]:
+    """What lies outside the sizes of the data, and what that does to the interval."""
+    if beyond:
+        far = ", ".join(f"{k} by {float(np.max(v)):.2g} octaves" for k, v in beyond.items())
+        wider = f"{float(np.max(widening)):.3g} times as wide on the log scale"
+        yield f"outside the sizes of the data: {far}; interval up to {wider}"
 
 
 def _outside(w: Workload, fitted: ClassParameters, device: Device) -> Iterator[str]:

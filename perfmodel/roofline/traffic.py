@@ -24,6 +24,14 @@ CACHE_FRACTION = Parameter(
     start=0.7,
     meaning="share of the last-level cache's bandwidth that warm operands reach",
 )
+WARM_LATENCY = Parameter(
+    name="warm_latency",
+    unit="1",
+    low=0.2,
+    high=1.0,
+    start=0.7,
+    meaning="share of the latencies that remains where operands rest in the last-level cache",
+)
 KNEE = 0.25
 """Part of the knee, below the share, over which hits fall from all to none."""
 
@@ -57,3 +65,11 @@ def memory_s(traffic: Array, working_set: Array, device: Device, values: Values,
     per_byte: Array = hits / np.maximum(fast, main) + (1.0 - hits) / main
     seconds: Array = traffic * per_byte
     return seconds
+
+
+def latency_share(working_set: Array, device: Device, values: Values, run: Run) -> Array:
+    """By what a warm cache multiplies the latency of a trip to memory."""
+    hits = hit_share(working_set, device, values, run)
+    if hits is None:
+        return np.float64(1.0)
+    return 1.0 - hits * (1.0 - np.float64(values["warm_latency"]))

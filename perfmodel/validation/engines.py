@@ -31,7 +31,7 @@ from perfmodel.models.host import (
     host_fit,
 )
 from perfmodel.roofline.model import Parameter
-from perfmodel.roofline.parameters import Residuals
+from perfmodel.roofline.residuals import Residuals
 from perfmodel.validation.score import Scored
 from perfmodel.validation.serving import REFUSED, Rows, compose
 

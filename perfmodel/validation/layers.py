@@ -121,7 +121,10 @@ def _with_workload(m: Measurement) -> Measurement:
         return m
     try:
         row = _layer_row(m)
-        return replace(m, workload=OPERATORS[m.scenario](row))
+        work = OPERATORS[m.scenario](row)
+        if isinstance(work, Norm | Elementwise) and m.source.startswith("llmcompass"):
+            m = replace(m, framework="torch", kernel="llmcompass")
+        return replace(m, workload=work)
     except (PerfModelError, ValueError) as error:
         return replace(m, refusal=f"{m.scenario}: {error}")
 

@@ -18,7 +18,7 @@ from perfmodel.errors import BadValue, PerfModelError
 from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
-from perfmodel.models.engines import Engine, engine_of
+from perfmodel.models.engines import Cache, Engine, engine_of
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.hf import load_model
 from perfmodel.models.host import FEATURES
@@ -155,11 +155,14 @@ def time_to_first_token(q: Question) -> Composed:
 def online_tpot(q: Question) -> Composed:
     """Mean time per output token of ``batch`` requests offered, as many in flight as memory keeps.
 
-    The prompts of the others are read meanwhile, (batch - 1) / output of them in each step.
+    The prompts of the others are read meanwhile: each request spends ``output`` steps on its tokens
+    and one on its prompt, and waits while the prompts of all, which arrive together, are read as
+    many tokens a step as the engine takes.
     """
     batch = q.batch if q.engine is None else np.minimum(q.batch, q.in_flight())
     context = q.prompt + q.output // 2
-    share = (batch - 1) / q.output
+    most = Cache().step_tokens if q.engine is None else q.engine.cache.step_tokens
+    share = (batch - 1) / (q.output + 1.0 + q.prompt * batch / most)
     return Composed(features=_mixing(q, batch, share, q.decode(batch, context)))
 
 

@@ -22,8 +22,8 @@ from perfmodel.workload import (
     DeltaRule,
     Elementwise,
     Gemm,
-    LinearAttention,
     Norm,
+    SelectiveScan,
 )
 
 A100 = load_device("a100-sxm-80gb")
@@ -32,7 +32,7 @@ DECODE = Attention(batch=16, q_len=1, kv_len=4096, heads=32, kv_heads=8, head_di
 CLASSES = [
     (Gemm(m=1, n=1, k=1), "gemm"),
     (Gemm(m=1, n=1, k=1, dtype="fp16"), "gemm"),
-    (Gemm(m=1, n=1, k=1, dtype="int8"), "gemm_narrow"),
+    (Gemm(m=1, n=1, k=1, dtype="int8"), "gemm_int8"),
     (Gemm(m=1, n=1, k=1, dtype="fp8"), "gemm_narrow"),
     (Gemm(m=1, n=1, k=1, weight_dtype="int4"), "gemm_weight_only"),
     (Gemm(m=1, n=1, k=1, dtype="fp32"), "gemm_fp32"),
@@ -106,8 +106,9 @@ def test_other_vendors_are_analytic():
     ("work", "seen"),
     [
         (Gemm(m=64, n=64, k=64, dtype="int8"), True),
-        (Gemm(m=64, n=64, k=64, dtype="fp8"), False),
-        (LinearAttention(batch=1, seq_len=64, heads=1, key_dim=64, value_dim=64), False),
+        (Gemm(m=64, n=64, k=64, dtype="fp8"), True),
+        (Gemm(m=64, n=64, k=64, dtype="tf32"), False),
+        (SelectiveScan(batch=1, seq_len=64, channels=64), False),
         (replace(DECODE, kv_dtype="fp8"), False),
         (replace(DECODE, dtype="fp16", kv_dtype="fp16"), True),
     ],

@@ -52,16 +52,17 @@ PARAMETERS = (
     _fraction("node_fraction", 0.4, "between nodes: share of the network links in use"),
     _seconds("node_send_start_s", 5e-4, 2e-5, "between nodes, send/recv: launch and set-up"),
     _fraction("node_send_fraction", 0.4, "between nodes, send/recv: share of the network link"),
-    EAGER_S,
+    _seconds("apart_s", 2e-4, 4e-5, "by how much ranks that their hosts launch start apart"),
 )
 
 
 def predict_collective(w: Collective, device: Device, values: Values, run: Run) -> Terms:
-    """``launch + transfer + host`` of the faster protocol; nothing for one rank.
+    """``root(launch + transfer, apart)`` of the faster protocol; nothing for one rank.
 
     Each protocol: launch = ``start + hop * steps``, transfer = ``bytes / (fraction * link)``, steps
     and bytes those of a ring. Between nodes the rings of the ``g`` devices of a node are taken to
-    fill ``sqrt(g)`` of their network links, if that takes longer than the links inside.
+    fill ``sqrt(g)`` of their network links, if that takes longer than the links inside. Kernels
+    that hosts launch one by one wait for the last rank to arrive: ``root(a, b) = sqrt(a^2 + b^2)``.
     """
     sent, steps = link_bytes(w), ring_steps(w)
     link = node_peer_bandwidth(w, device)
@@ -80,12 +81,14 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
         slower = across & (sum(network) > fixed + moving)
         fixed, moving = _choose(slower, network, (fixed, moving))
     active = np.where(f64(w.ranks) > 1.0, 1.0, 0.0)[()]
-    host = active * np.float64(values["eager_s"] if run.launch == "eager" else 0.0)
     fixed, moving = active * fixed, active * moving
+    waits = run.launch != "graph" and w.kind != "send_recv"
+    apart = active * np.float64(values["apart_s"] if waits else 0.0)
+    own = fixed + moving
     return Terms(
-        time_s=fixed + moving + host,
-        terms={"launch": fixed, "transfer": moving, "host": host},
-        formula="launch + transfer + host",
+        time_s=np.sqrt(own * own + apart * apart),
+        terms={"launch": fixed, "transfer": moving, "apart": apart},
+        formula="root(launch + transfer, apart)",
         details={"ring_steps": steps},
     )
 

@@ -1,11 +1,15 @@
-"""Tiled matrix products: tile menu x waves x split-K (gemm, gemm_narrow, weight-only, fp32).
+"""Tiled matrix products: tile menu x waves x split-K, and what odd sizes cost.
 
 The structure of tiled GEMM on a multiprocessor (Kerr et al., CUTLASS, 2017; Osama et al.,
 Stream-K, arXiv 2301.03598 for the waves): the library is taken to choose the best entry of its
-menu, so the time is a minimum over tiles and splits.
+menu, so the time is a minimum over tiles and splits. Sizes whose rows do not start at multiples of
+16 bytes rule out bulk copies, and so the fast kernels (CUTLASS's alignment rules).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,14 @@ from numpy.typing import NDArray
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.numbers import f64, stored
+from perfmodel.roofline.classes.menus import (
+    INTEGER_MENU,
+    TENSOR_MENU,
+    THIN,
+    VECTOR_MENU,
+    WHOLE_MENU,
+    Menu,
+)
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -27,32 +39,18 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
-from perfmodel.roofline.power import ENERGY_PJ, POWER_EXPONENT, sustained_rate
+from perfmodel.roofline.power import (
+    ENERGY_PJ,
+    POWER_EXPONENT,
+    PROCESS_EXPONENT,
+    power_limited_rate,
+)
 from perfmodel.workload import Array, Gemm
 
-TILES = (
-    (256, 128),
-    (128, 256),
-    (128, 128),
-    (128, 64),
-    (64, 128),
-    (64, 256),
-    (64, 64),
-    (64, 32),
-    (32, 64),
-    (32, 128),
-    (16, 128),
-    (16, 64),
-)
-"""Output tiles (rows, columns) that tensor-core libraries ship."""
-
-SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Into how many parts the inner dimension may be cut."""
-
-_ROWS = np.repeat(np.array([t[0] for t in TILES], dtype=np.float64), len(SPLITS))
-_COLS = np.repeat(np.array([t[1] for t in TILES], dtype=np.float64), len(SPLITS))
-_PARTS = np.tile(np.array(SPLITS, dtype=np.float64), len(TILES))
-
+VECTOR_BYTES = 16.0
+"""The widest access of a thread and the grain of bulk copies."""
+NEVER_S = np.float64(1e30)
+ONE = np.ones(1)
 TILE_EDGE = Parameter(
     name="tile_edge",
     unit="elements",
@@ -61,6 +59,7 @@ TILE_EDGE = Parameter(
     start=48.0,
     meaning="tile edge at which bringing operands to a unit costs as much as the product, 2-byte "
     "operands",
+    prior=0.7,
 )
 TAIL = Parameter(
     name="tail",
@@ -69,6 +68,34 @@ TAIL = Parameter(
     high=1.0,
     start=0.6,
     meaning="share of full wave quantisation that survives smaller tiles and stream-K",
+    prior=0.5,
+)
+STEP_CLK = Parameter(
+    name="step_clk",
+    unit="cycles",
+    low=0.0,
+    high=30.0,
+    start=4.0,
+    meaning="least cycles per step of the inner dimension: latency of the operands in flight",
+    prior=0.4,
+)
+STORE_CLK = Parameter(
+    name="store_clk",
+    unit="cycles",
+    low=0.0,
+    high=4.0,
+    start=0.1,
+    meaning="cycles of one unit to round and store 2 bytes of the output",
+    prior=0.7,
+)
+WRITE_COST = Parameter(
+    name="write_cost",
+    unit="1",
+    low=0.5,
+    high=3.0,
+    start=1.2,
+    meaning="main-memory time of a written byte over that of a read one",
+    prior=0.2,
 )
 SPLIT_CLK = Parameter(
     name="split_clk",
@@ -77,6 +104,7 @@ SPLIT_CLK = Parameter(
     high=20_000.0,
     start=5_000.0,
     meaning="second pass that adds the parts of a split inner dimension",
+    prior=0.7,
 )
 SPLIT_FRACTION = Parameter(
     name="split_fraction",
@@ -85,6 +113,36 @@ SPLIT_FRACTION = Parameter(
     high=4.0,
     start=1.0,
     meaning="bandwidth at which parts of a split are exchanged, in units of main memory's",
+    prior=0.7,
+)
+ODD_CLK = Parameter(
+    name="odd_clk",
+    unit="cycles",
+    low=0.0,
+    high=20_000.0,
+    start=1_000.0,
+    meaning="extra fixed cost of a kernel whose rows are not 16-byte aligned",
+    prior=0.7,
+)
+ODD_RATE = Parameter(
+    name="odd_rate",
+    unit="1",
+    low=0.1,
+    high=1.0,
+    start=0.6,
+    meaning="share of the inner loop's rate that kernels for unaligned rows reach (instructions of "
+    "single warps instead of warp groups)",
+    prior=0.3,
+)
+ODD_SUPPLY = Parameter(
+    name="odd_supply",
+    unit="1",
+    low=0.0,
+    high=30.0,
+    start=1.0,
+    meaning="unaligned rows: extra supply and store time for each narrow access over a wide one "
+    "(1: every byte passes the registers once more)",
+    prior=0.5,
 )
 WIDEN_CLK = Parameter(
     name="widen_clk",
@@ -95,89 +153,192 @@ WIDEN_CLK = Parameter(
     meaning="cycles of one unit to widen one narrow weight",
 )
 
-_TILED = (
-    FIXED_CLK,
+_COMMON = (
+    replace(FIXED_CLK, prior=0.2),
     EAGER_S,
-    DRAM_FRACTION,
-    TENSOR_FRACTION,
-    ENERGY_PJ,
-    POWER_EXPONENT,
-    UNHIDDEN,
+    replace(DRAM_FRACTION, prior=0.1),
+    replace(TENSOR_FRACTION, prior=0.1),
+    replace(ENERGY_PJ, start=2.0, prior=0.4),
+    replace(POWER_EXPONENT, start=0.33, prior=0.4),
+    PROCESS_EXPONENT,
+    replace(UNHIDDEN, prior=1.0),
     TILE_EDGE,
     TAIL,
-    SPLIT_CLK,
-    SPLIT_FRACTION,
+    STEP_CLK,
+    STORE_CLK,
+    WRITE_COST,
 )
+_SPLIT = (SPLIT_CLK, SPLIT_FRACTION)
 
 
-def predict_product(w: Gemm, device: Device, values: Values, run: Run) -> Terms:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sizes:
+    """Operands of a product with the menu's axis behind: sizes, widths of access, rates."""
+
+    m: Array
+    n: Array
+    k: Array
+    batch: Array
+    narrow: Array
+    """Wide accesses that one access becomes where rows are unaligned; 1 where they are not."""
+
+
+def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Menu) -> Terms:
     """``launch + min over menu of (max+(product, memory; unhidden) + split)``.
 
-    product: ``waves * k / s * max+(mma, load)`` where, for a tile BM x BN on one unit of rate R,
-    ``mma = 2 BM BN / R`` and ``load = edge (BM a + BN b) / R`` seconds per step of k (a, b: operand
-    bytes), and ``waves`` lies between ``CTAs / units`` and its ceiling by ``tail``.
+    product: ``max(waves (k / s step + store), FLOPs / power-limited rate)`` where, for a tile
+    BM x BN on one unit of rate R, ``step = max(max+(2 BM BN / R, edge (BM a + BN b) / R), least)``
+    seconds per step of k (a, b: operand bytes), and ``waves`` lies between ``CTAs / units`` and its
+    ceiling by ``tail``. Rows that are not 16-byte aligned divide R and multiply supply and store.
     """
     cost = count(w)
-    traffic = cost.bytes_total / _main_bandwidth(device, values)
-    product = _product_s(w, cost, device, values)
-    split = _split_s(w, device, values)
-    whole = overlap(product, np.asarray(traffic)[..., None], values["unhidden"]) + split
+    sizes = _sizes(w)
+    odd = np.asarray(sizes.narrow)[..., 0] > 1.0
+    traffic = np.asarray(_memory_s(cost, device, values))
+    product = _product_s(w, sizes, cost, device, values, menu)
+    split = _split_s(sizes, device, values, menu)
+    whole = overlap(product, traffic[..., None], values["unhidden"]) + split
     best = np.asarray(np.argmin(whole, axis=-1))
-    start = launch_s(device, values, run)
+    extra = np.where(odd, np.float64(values.get("odd_clk", 0.0)), 0.0)
+    start = launch_s(device, values, run) + extra / np.float64(device.compute.clock_vector_hz)
     terms = {
         "launch": start,
         "product": _pick(product, best),
-        "memory": traffic,
+        "memory": traffic[()],
         "split": _pick(split, best),
     }
     return Terms(
         time_s=start + _pick(whole, best),
         terms=terms,
         formula=f"launch + max+(product, memory; {values['unhidden']:.3g}) + split",
-        details={"tile_rows": _ROWS[best], "tile_cols": _COLS[best], "splits": _PARTS[best]},
+        details={
+            "tile_rows": menu.rows[best],
+            "tile_cols": menu.cols[best],
+            "splits": menu.parts[best],
+        },
+        special=np.asarray(odd),
+        regime="unaligned",
     )
 
 
-def _product_s(w: Gemm, cost: Cost, device: Device, values: Values) -> Array:
-    """Seconds of arithmetic and operand supply for every entry of the menu (trailing axis)."""
-    m, n, k = (np.asarray(f64(x))[..., None] for x in (w.m, w.n, w.k))
-    batch = np.asarray(f64(w.batch))[..., None]
-    units = np.float64(device.compute.units)
-    rate = _unit_rate(cost, device, values)
-    mma = 2.0 * _ROWS * _COLS / rate + _widen_s(w, device, values) * _COLS
+def access_bytes(w: Gemm) -> Array:
+    """The widest access that every row of operands and output is aligned to, at most 16 bytes.
+
+    A product with a single row or column has no rows to step over: its vectors are contiguous.
+    """
     assert w.weight_dtype is not None
-    operands = _ROWS * stored(w.dtype) + _COLS * stored(w.weight_dtype)
-    load = np.float64(values["tile_edge"]) * operands / rate
-    step = overlap(mma, load, values["unhidden"])
-    share = np.ceil(m / _ROWS) * np.ceil(n / _COLS) * batch * _PARTS / units
-    waves = np.maximum(share + np.float64(values["tail"]) * (np.ceil(share) - share), 1.0)
-    return waves * (np.ceil(k / _PARTS) * step)
+    assert w.out_dtype is not None
+    k, n = f64(w.k), f64(w.n)
+    rows = (k * stored(w.dtype), k * stored(w.weight_dtype), n * stored(w.out_dtype))
+    aligned = np.minimum(
+        np.minimum(_power_of_two(rows[0]), _power_of_two(rows[1])), _power_of_two(rows[2])
+    )
+    vector = np.minimum(f64(w.m), n) == 1.0
+    widest: Array = np.where(vector, VECTOR_BYTES, aligned)
+    return widest
 
 
-def _split_s(w: Gemm, device: Device, values: Values) -> Array:
+def _power_of_two(row_bytes: Array) -> Array:
+    """The largest power of two up to 16 that divides ``row_bytes``; 1 for half bytes too."""
+    found: Array = np.where(
+        row_bytes % 16.0 == 0.0,
+        16.0,
+        np.where(
+            row_bytes % 8.0 == 0.0,
+            8.0,
+            np.where(row_bytes % 4.0 == 0.0, 4.0, np.where(row_bytes % 2.0 == 0.0, 2.0, 1.0)),
+        ),
+    )
+    return found
+
+
+def _sizes(w: Gemm) -> _Sizes:
+    narrow = VECTOR_BYTES / np.asarray(access_bytes(w))
+    m, n, k, batch = (np.asarray(f64(x))[..., None] for x in (w.m, w.n, w.k, w.batch))
+    return _Sizes(m, n, k, batch, narrow[..., None] if bool(np.any(narrow > 1.0)) else ONE)
+
+
+def _product_s(
+    w: Gemm, at: _Sizes, cost: Cost, device: Device, values: Values, menu: Menu
+) -> Array:
+    """Seconds of arithmetic, operand supply and stores for every entry of the menu."""
+    peak, rate = _rates(cost, device, values, menu)
+    odd = at.narrow > 1.0
+    burden = np.where(odd, 1.0 + np.float64(values.get("odd_supply", 0.0)) * at.narrow, 1.0)
+    share = np.where(odd, np.float64(values.get("odd_rate", 1.0)), 1.0)
+    step = _step_s(w, rate, burden, share, device, values, menu)
+    assert w.out_dtype is not None
+    clock = np.float64(device.compute.clock_vector_hz)
+    outputs = np.where(menu.thin, 0.0, menu.rows * menu.cols * stored(w.out_dtype) / 2.0)
+    store = np.float64(values["store_clk"]) / clock * outputs * burden
+    units = np.float64(device.compute.units)
+    tiled = _waves(at, units, values, menu) * (np.ceil(at.k / menu.parts) * step + store)
+    powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
+    fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
+    product: Array = np.where(fits | ~menu.thin, np.maximum(tiled, powered), NEVER_S)
+    return product
+
+
+def _step_s(
+    w: Gemm, rate: np.float64, burden: Array, share: Array, device: Device, values: Values,
+    menu: Menu,
+) -> Array:  # fmt: skip
+    """Seconds of one unit per step of the inner dimension: product, supply, or latency."""
+    assert w.weight_dtype is not None
+    mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
+    operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
+    supply = np.where(menu.thin, 0.0, np.float64(values["tile_edge"]) * operands / rate)
+    least = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
+    step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
+    return step
+
+
+def _waves(at: _Sizes, units: np.float64, values: Values, menu: Menu) -> Array:
+    """Rounds of tiles over all units; between an even share and its ceiling by ``tail``."""
+    tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
+    share = tiles / units
+    waves: Array = np.maximum(share + np.float64(values["tail"]) * (np.ceil(share) - share), 1.0)
+    return waves
+
+
+def _split_s(at: _Sizes, device: Device, values: Values, menu: Menu) -> Array:
     """Cost of adding parts: a second pass, and writing and reading s fp32 outputs."""
-    outputs = np.asarray(f64(w.batch) * f64(w.m) * f64(w.n))[..., None]
+    if not bool(np.any(menu.parts > 1.0)):
+        return np.zeros(menu.parts.size)
     bandwidth = values["split_fraction"] * np.float64(device.memory.bandwidth_bytes_per_s)
     pass_s = np.float64(values["split_clk"]) / np.float64(device.compute.clock_vector_hz)
-    return np.where(_PARTS > 1.0, pass_s + outputs * (8.0 * _PARTS) / bandwidth, 0.0)
+    moved = at.batch * at.m * at.n * (8.0 * menu.parts)
+    split: Array = np.where(menu.parts > 1.0, pass_s + moved / bandwidth, 0.0)
+    return split
 
 
-def _unit_rate(cost: Cost, device: Device, values: Values) -> np.float64:
-    """FLOP/s that one unit sustains: its share of the peak, after power and the inner loop."""
+def _rates(cost: Cost, device: Device, values: Values, menu: Menu) -> tuple[np.float64, np.float64]:
+    """The peak, and what one unit's inner loop reaches at the highest clock.
+
+    A matrix unit's peak is rated at its own clock; short of the power limit it runs at the highest.
+    Instructions of single warps reach a share of the peak where it takes warp groups.
+    """
     ((unit, dtype, acc),) = cost.flops
-    peak = np.float64(device.compute.peak(unit, dtype, acc))
-    return sustained_rate(peak, device, values) / np.float64(device.compute.units)
+    compute = device.compute
+    peak = np.float64(compute.peak(unit, dtype, acc))
+    top = np.float64(compute.clock_vector_hz / compute.clock_tensor_hz) if unit == "tensor" else 1.0
+    warps = np.float64(compute.warp_share if menu.single_warps else 1.0)
+    share = np.float64(values["tensor_fraction"]) * top * warps
+    return peak, peak * share / np.float64(compute.units)
 
 
-def _widen_s(w: Gemm, device: Device, values: Values) -> np.float64:
+def _widen_s(device: Device, values: Values) -> np.float64:
     """Seconds of one unit per narrow weight; 0 for classes that do not widen."""
     clk = np.float64(values.get("widen_clk", 0.0))
     return clk / np.float64(device.compute.clock_tensor_hz)
 
 
-def _main_bandwidth(device: Device, values: Values) -> np.float64:
+def _memory_s(cost: Cost, device: Device, values: Values) -> Array:
+    """Seconds of main memory: reads at the streaming share, writes dearer by ``write_cost``."""
     peak = np.float64(device.memory.bandwidth_bytes_per_s)
-    return np.float64(values["dram_fraction"]) * peak
+    moved = cost.read_bytes + np.float64(values["write_cost"]) * cost.write_bytes
+    seconds: Array = moved / (np.float64(values["dram_fraction"]) * peak)
+    return seconds
 
 
 def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
@@ -188,9 +349,29 @@ def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
     return chosen
 
 
-GEMM = ClassModel(name="gemm", parameters=_TILED, predict=predict_product)
-GEMM_NARROW = ClassModel(name="gemm_narrow", parameters=_TILED, predict=predict_product)
-GEMM_FP32 = ClassModel(name="gemm_fp32", parameters=_TILED, predict=predict_product)
-GEMM_WEIGHT_ONLY = ClassModel(
-    name="gemm_weight_only", parameters=(*_TILED, WIDEN_CLK), predict=predict_product
+def _model(name: str, entries: Menu, *parameters: Parameter) -> ClassModel:
+    predict = partial(predict_product, menu=entries)
+    return ClassModel(name=name, parameters=(*_COMMON, *parameters), predict=predict)
+
+
+def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
+    """``model`` with other starts, bounds or prior widths of some parameters."""
+    changed = (replace(p, **changes.get(p.name, {})) for p in model.parameters)  # type: ignore[arg-type]  # floats all
+    return replace(model, parameters=tuple(changed))
+
+
+GEMM = _model("gemm", TENSOR_MENU, *_SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
+GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, *_SPLIT)
+GEMM_INT8 = _model("gemm_int8", INTEGER_MENU)
+GEMM_RUNGS = _with(_model("gemm_rungs", WHOLE_MENU), tensor_fraction={"low": 0.02, "prior": 0.5})
+"""This repository's ladder of int8 products: each rung its own kernel, no library's."""
+GEMM_FP32 = _with(
+    _model("gemm_fp32", VECTOR_MENU, *_SPLIT, ODD_CLK),
+    energy_pj_per_flop={"start": 15.0, "prior": 0.1},
+    power_exponent={"start": 0.67, "prior": 0.2},
+    process_exponent={"start": 0.2, "prior": 0.2},
 )
+"""On vector units an FLOP costs what fetching and scheduling its instruction costs, about ten times
+a matrix unit's: boards of full power just sustain their fp32 peak (250 W over 14 to 19.5 TFLOP/s)
+and smaller ones run between the cube law and the lowest voltage (exponents 1/3 and 1)."""
+GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, *_SPLIT, WIDEN_CLK)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.roofline.classes.attention import HELD_BLOCKS, WAVE_TAIL
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -55,6 +57,14 @@ CHUNK_LATENCIES = tuple(
         ),
     )
 )
+RAGGED_CLK = Parameter(
+    name="ragged_clk",
+    unit="cycles",
+    low=0.0,
+    high=40_000.0,
+    start=4_000.0,
+    meaning="further latency of a wave whose sequences end inside a chunk: masks and tails",
+)
 WORK_FRACTION = Parameter(
     name="work_fraction",
     unit="1",
@@ -71,7 +81,8 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
     Heads (or 128-channel groups) are dealt to multiprocessors in ``waves``; each walks its chunks
     one after the other: ``waves * (wave_clk + chunks * tokens * token_clk) + work``, where work is
     the arithmetic of ``waves`` heads on one multiprocessor at ``work_fraction`` of its peaks. The
-    latencies are the operator's own: how deep its chunk's chain of products is.
+    latencies are the operator's own: how deep its chunk's chain of products is. A sequence that
+    ends inside a chunk pays ``ragged_clk`` in every wave.
     """
     cost = count(w)
     walkers, chunks, tokens = _layout(w)
@@ -79,7 +90,8 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
     waves = np.ceil(walkers / units)
     clock = np.float64(device.compute.clock_vector_hz)
     chain = chunks * tokens * np.float64(values[f"{w.op}_token_clk"])
-    latency = (np.float64(values[f"{w.op}_wave_clk"]) + chain) / clock
+    ragged = np.where(_ragged(w), np.float64(values["ragged_clk"]), 0.0)[()]
+    latency = (np.float64(values[f"{w.op}_wave_clk"]) + chain + ragged) / clock
     work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
     serial = waves * latency + work * (waves * units / walkers)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
@@ -89,6 +101,40 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
         terms={"launch": start, "chunks": serial, "memory": memory},
         formula=f"launch + max+(chunks, memory; {values['unhidden']:.3g})",
         details={"waves": waves, "chunk_steps": chunks},
+    )
+
+
+def predict_segments(w: Workload, device: Device, values: Values, run: Run) -> Terms:
+    """``launches * launch + max+(chunks, memory; unhidden)``.
+
+    Where heads leave multiprocessors idle, sequences are cut into segments that run side by side:
+    a first pass finds the state that each segment adds, a second one its outputs (state passing,
+    Dao and Gu, arXiv 2405.21060, section 6). Cycles are ``waves * (wave + chunks / segments *
+    tokens * token)``, and ``second_pass`` of them and of the traffic again where there are
+    segments.
+    """
+    cost = count(w)
+    walkers, chunks, tokens = _layout(w)
+    units = np.float64(device.compute.units)
+    places = units * np.float64(values["held_blocks"])
+    segments = np.clip(np.floor(places / walkers), 1.0, chunks)
+    again = np.where(segments > 1.0, np.float64(values["second_pass"]), 0.0)[()]
+    share = walkers * segments / places
+    waves = np.maximum(share + np.float64(values["wave_tail"]) * (np.ceil(share) - share), 1.0)
+    chain = ceil_div(chunks, segments) * tokens * np.float64(values["token_clk"])
+    clock = np.float64(device.compute.clock_vector_hz)
+    latency = (np.float64(values["wave_clk"]) + chain) / clock
+    work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
+    serial = overlap(waves * latency, work, values["unhidden"]) * (1.0 + again)
+    traffic = cost.bytes_total * (1.0 + again)
+    memory = memory_s(traffic, cost.bytes_total, device, values, run)
+    further = np.where(segments > 1.0, np.float64(values["further_clk"]), 0.0)[()] / clock
+    start = launch_s(device, values, run) + further
+    return Terms(
+        time_s=start + overlap(serial, memory, values["unhidden"]),
+        terms={"launch": start, "chunks": serial, "memory": memory},
+        formula=f"launch + max+(chunks, memory; {values['unhidden']:.3g})",
+        details={"segments": segments, "waves": waves},
     )
 
 
@@ -117,6 +163,14 @@ def _layout(w: Workload) -> tuple[Array, Array, Array]:
     return f64(w.batch) * f64(heads), ceil_div(w.seq_len, w.chunk), f64(w.chunk)
 
 
+def _ragged(w: Workload) -> NDArray[np.bool_]:
+    """Whether the last chunk is not full."""
+    if isinstance(w, SelectiveScan):
+        return np.asarray(np.mod(f64(w.seq_len), SCAN_TOKENS) > 0.0)
+    assert isinstance(w, LinearAttention | DeltaRule | Ssd)
+    return np.asarray(np.mod(f64(w.seq_len), f64(w.chunk)) > 0.0)
+
+
 def _arithmetic_s(cost: Cost, device: Device) -> Array:
     """The largest of matrix, vector and special-function time at full peaks."""
     seconds: Array = cost.special * 0.0
@@ -137,6 +191,51 @@ _COMMON = (
     CACHE_FRACTION,
 )
 CHUNK = ClassModel(
-    name="recurrent_chunk", parameters=(*_COMMON, *CHUNK_LATENCIES), predict=predict_chunk
-)
+    name="recurrent_chunk", parameters=(*_COMMON, *CHUNK_LATENCIES, RAGGED_CLK),
+    predict=predict_chunk,
+)  # fmt: skip
 STEP = ClassModel(name="recurrent_step", parameters=_COMMON, predict=predict_step)
+OWN_STEP = ClassModel(name="recurrent_own_step", parameters=_COMMON, predict=predict_step)
+"""This repository's state updates."""
+SEGMENTS = ClassModel(
+    name="recurrent_segments",
+    parameters=(
+        *_COMMON,
+        HELD_BLOCKS,
+        WAVE_TAIL,
+        Parameter(
+            name="wave_clk",
+            unit="cycles",
+            low=0.0,
+            high=100_000.0,
+            start=5_000.0,
+            meaning="start and end of a thread block that walks a segment",
+        ),
+        Parameter(
+            name="token_clk",
+            unit="cycles",
+            low=0.0,
+            high=500.0,
+            start=50.0,
+            meaning="dependent latency per token of a chunk (scan: of 64 tokens)",
+        ),
+        Parameter(
+            name="second_pass",
+            unit="1",
+            low=0.0,
+            high=1.5,
+            start=0.7,
+            meaning="work and traffic of the pass that finds the states, over the other pass's",
+        ),
+        Parameter(
+            name="further_clk",
+            unit="cycles",
+            low=0.0,
+            high=40_000.0,
+            start=4_000.0,
+            meaning="further launches where there are segments",
+        ),
+    ),
+    predict=predict_segments,
+)
+"""This repository's chunked prefills."""

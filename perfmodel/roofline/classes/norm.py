@@ -1,0 +1,134 @@
+"""Norms and softmax as torch runs them: a thread block reads its row, then reads it again.
+
+torch's LayerNorm and RMSNorm walk a row with 128 threads; its softmax takes up to 1024 columns in
+the registers of one warp and longer rows with a block of 1024 threads (ATen, native/cuda).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from perfmodel.hw.device import Device
+from perfmodel.ops import count
+from perfmodel.ops.numbers import f64, stored
+from perfmodel.roofline.model import (
+    DRAM_FRACTION,
+    EAGER_S,
+    FIXED_CLK,
+    UNHIDDEN,
+    ClassModel,
+    Parameter,
+    Run,
+    Terms,
+    Values,
+    host_bound,
+    launch_s,
+    overlap,
+)
+from perfmodel.roofline.traffic import (
+    CACHE_FRACTION,
+    CACHE_SHARE,
+    WARM_LATENCY,
+    latency_share,
+    memory_s,
+)
+from perfmodel.workload import Array, Norm
+
+CHUNK = np.float64(1024.0)
+"""Columns whose latency the parameters state."""
+IN_REGISTERS = np.float64(1024.0)
+"""Columns up to which softmax keeps a row in the registers of a warp."""
+NORM_THREADS, SOFTMAX_THREADS, WARP = np.float64(128.0), np.float64(1024.0), np.float64(32.0)
+THREADS = np.float64(2048.0)
+"""Threads of a multiprocessor where a spec states none."""
+
+
+def _clk(name: str, high: float, start: float, meaning: str) -> Parameter:
+    return Parameter(
+        name=name, unit="cycles", low=0.0, high=high, start=start, meaning=meaning, prior=0.3
+    )
+
+
+PARAMETERS = (
+    replace(FIXED_CLK, start=2_500.0, prior=0.3),
+    replace(EAGER_S, start=1e-5, prior=0.3),
+    DRAM_FRACTION,
+    UNHIDDEN,
+    WARM_LATENCY,
+    CACHE_SHARE,
+    CACHE_FRACTION,
+    _clk("row_clk", 10_000.0, 2_000.0, "fixed latency of one row of a norm in a thread block"),
+    _clk("pass_clk", 10_000.0, 2_000.0, "latency of 1024 columns of it, both readings"),
+    _clk("softmax_row_clk", 10_000.0, 2_000.0, "fixed latency of one row of softmax"),
+    _clk("softmax_pass_clk", 10_000.0, 700.0, "latency of 1024 columns of it, all readings"),
+    Parameter(
+        name="softmax_readings",
+        unit="1",
+        low=1.0,
+        high=3.0,
+        start=2.0,
+        meaning="how often softmax reads a row that does not fit in registers",
+    ),
+    Parameter(
+        name="norm_readings",
+        unit="1",
+        low=1.0,
+        high=2.0,
+        start=2.0,
+        meaning="how often a norm reads rows that together exceed the last-level cache",
+    ),
+)
+
+
+def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
+    """``launch + max+(rows, memory; unhidden)``.
+
+    rows: ``max(1, rows / places) * (row + cols / 1024 pass)`` cycles, places being how many blocks
+    the threads of all multiprocessors hold; memory: a row read again comes from the cache while
+    the rows at work fit there, else from main memory.
+    """
+    cost, rows, cols = count(w), f64(w.rows), f64(w.cols)
+    softmax = w.kind == "softmax"
+    kind = "softmax_" if softmax else ""
+    threads = _threads(cols) if softmax else NORM_THREADS
+    held = np.float64(device.compute.threads_per_unit or THREADS) / threads
+    places = held * np.float64(device.compute.units)
+    shorter = latency_share(cost.bytes_total, device, values, run)
+    passes = cols / CHUNK * np.float64(values[f"{kind}pass_clk"])
+    chain = (np.float64(values[f"{kind}row_clk"]) + passes) * shorter
+    clock = np.float64(device.compute.clock_vector_hz)
+    walk = np.maximum(rows / places, 1.0) * chain / clock
+    again = _again(w, np.minimum(rows, places), device, values)
+    traffic = cost.bytes_total + again * rows * cols * stored(w.dtype)
+    memory = memory_s(traffic, cost.bytes_total, device, values, run)
+    start = launch_s(device, values, run)
+    return Terms(
+        time_s=start + overlap(walk, memory, values["unhidden"]),
+        terms={"launch": start, "rows": walk, "memory": memory},
+        formula=f"launch + max+(rows, memory; {values['unhidden']:.3g})",
+        details={},
+    )
+
+
+def _threads(cols: Array) -> Array:
+    threads: Array = np.where(cols <= IN_REGISTERS, WARP, SOFTMAX_THREADS)[()]
+    return threads
+
+
+def _again(w: Norm, at_work: Array, device: Device, values: Values) -> Array:
+    """Further readings of a row that main memory serves."""
+    cols = f64(w.cols)
+    if w.kind == "softmax":
+        more = np.float64(values["softmax_readings"]) - 1.0
+        again: Array = np.where(cols <= IN_REGISTERS, 0.0, more)[()]
+        return again
+    cache = device.memory.cache
+    size = np.float64(0.0 if cache is None or cache.bytes is None else cache.bytes)
+    share = np.float64(values["cache_share"]) * size / (at_work * cols * stored(w.dtype))
+    missed: Array = np.clip(1.0 - share, 0.0, 1.0)
+    return missed * (np.float64(values["norm_readings"]) - 1.0)
+
+
+NORM = ClassModel(name="norm", parameters=PARAMETERS, predict=host_bound(predict_norm))
