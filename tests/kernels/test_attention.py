@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from types import SimpleNamespace
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,7 +234,7 @@ def test_tiles_are_as_wide_as_they_may_be():
 @pytest.mark.parametrize(("sequences", "kv_len"), [(1, 16384), (16, 1024), (7, 3000), (1, 400_000)])
 @pytest.mark.parametrize("heads", [(16, 16), (16, 4), (5, 1)])
 def test_sections_are_whole_and_stay_in_half_of_the_cache(sequences, kv_len, heads):
-    """A section divides all pairs of sequence and head; its keys and values fit, if one pair's do."""
+    """A section divides all pairs of sequence and head; its keys fit, if those of one pair do."""
     x = SimpleNamespace(
         heads=heads[0], kv_heads=heads[1], sequences=sequences, kv_len=kv_len, head_dim=128
     )
