@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -228,6 +229,20 @@ def test_tiles_are_as_wide_as_they_may_be():
                 shape = device.shape_of(rung, width, codes)
                 assert shape.smem <= 232448
                 assert shape.threads % 128 == 0
+
+
+@pytest.mark.parametrize(("sequences", "kv_len"), [(1, 16384), (16, 1024), (7, 3000), (1, 400_000)])
+@pytest.mark.parametrize("heads", [(16, 16), (16, 4), (5, 1)])
+def test_sections_are_whole_and_stay_in_half_of_the_cache(sequences, kv_len, heads):
+    """A section divides all pairs of sequence and head; its keys fit, if those of one pair do."""
+    x = SimpleNamespace(
+        heads=heads[0], kv_heads=heads[1], sequences=sequences, kv_len=kv_len, head_dim=128
+    )
+    section = device.section_of(x, 50 * 2**20)
+
+    assert heads[0] * sequences % section == 0
+    pair_bytes = 4 * kv_len * 128 * heads[1] / heads[0]
+    assert section == 1 or section * pair_bytes <= 25 * 2**20
 
 
 def test_the_benchmark_measures_enough_shapes():

@@ -154,6 +154,13 @@ def test_sigmoid(run_prefill, name, bias):
     agrees(run_prefill, SIGMOID[name], (140, 500), (2, 1), form, 64, defines={"FORM": 0})
 
 
+def test_sigmoid_where_small_weights_were_expected(run_prefill):
+    """A bias that promises small weights, and scores of +-80 that break it."""
+    form = Form(score="sigmoid", bias=-9.0)
+    rung = SIGMOID["02_persistent"]
+    agrees(run_prefill, rung, (70, 300), (1, 1), form, 64, loudness=20.0, defines={"FORM": 0})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [0, 1])
 def test_sigmoid_in_fp16_keeps_small_weights(run_prefill, form):
