@@ -27,7 +27,7 @@ def selective_scan(
 
     def host(array: Any) -> Any:
         wide = widen(array, dtype)
-        return np.asarray(wide.get() if hasattr(wide, "get") else wide, dtype=np.float64)
+        return np.ascontiguousarray(wide.get() if hasattr(wide, "get") else wide, np.float64)
 
     check_shapes(x)
     batch, count, length = x.u.shape
