@@ -3,7 +3,7 @@
 // threads: 512
 // dynamic_smem: 222208
 // defines: DK=128 DV=128
-// defines: DK=64 DV=64
+// defines: DK=64 DV=128
 // defines: DK=128 DV=128 HEADS=2 SSD=1
 //
 // Gated linear attention with one gate per head, no gate, and SSD (Mamba-2) on Hopper. Per chunk of 64

@@ -1,9 +1,9 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 225280
+// dynamic_smem: 223232
 // defines: DK=128 DV=128
-// defines: DK=64 DV=64
+// defines: DK=64 DV=128
 //
 // Gated linear attention with a gate per key dimension, on Hopper. A chunk of 64 tokens is 4 sub-chunks
 // of 16; G_i is the sum of log2 gates from the start of token i's sub-chunk, L_a the sum of sub-chunk
