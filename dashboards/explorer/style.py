@@ -6,6 +6,7 @@ SHEET = """<style>
 [data-testid="stMetricValue"], [data-testid="stMetricValue"] * {
   font-size: 1.35rem; white-space: normal; overflow: visible; overflow-wrap: anywhere;
   text-overflow: clip; }
+.pm-link { color: inherit; }
 .pm-table { overflow: auto; max-width: 100%; max-height: 30rem; margin-bottom: .5rem; }
 .pm-table thead th { position: sticky; top: 0; backdrop-filter: blur(16px); }
 .pm-table table { border-collapse: collapse; width: 100%; font-size: .875rem; }

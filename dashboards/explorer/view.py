@@ -96,7 +96,7 @@ def notes(lines: Sequence[str], title: str) -> None:
 def other(page: str, inputs: Mapping[str, Any], text: str) -> None:
     """A link to another question, or with ``?`` to this page as it starts."""
     address = f"{page}?{urlencode(inputs, doseq=True)}" if inputs else page
-    st.html(f'<a href="{escape(address)}" target="_self">{escape(text)}</a>')
+    st.html(f'<a class="pm-link" href="{escape(address)}" target="_self">{escape(text)}</a>')
 
 
 def derivation(text: str) -> None:

@@ -20,6 +20,7 @@ from perfmodel.report.kernels import (
 )
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import interval, seconds
+from perfmodel.report.svg import fastest
 from perfmodel.report.tables import Table
 from perfmodel.validation import FileReport, Scored, errors, validate_files
 
@@ -70,7 +71,7 @@ def show(family: str, rows: list[Timed], one_size: list[Timed], own: Own) -> tup
     gains, table = gain_table(planned, one_size), kernel_table(rows)
     if one_size:
         scored = measured.scored_of(_leading(rows), own)
-        _headline(one_size, scored)
+        _headline(one_size, scored, measured.scored_of(fastest(_leading(rows)), own))
         pictures = {"ladder": ladder(one_size), "residuals": residuals(scored)}
         view.chart(pictures["ladder"], "kernels ladder")
     else:
@@ -90,8 +91,10 @@ def show(family: str, rows: list[Timed], one_size: list[Timed], own: Own) -> tup
     return pictures, table if rows else resources
 
 
-def _headline(rows: Sequence[Timed], scored: Sequence[Scored]) -> None:
-    """The fastest kernel of one size, and how well its family was predicted."""
+def _headline(rows: Sequence[Timed], every: Sequence[Scored], quick: Sequence[Scored]) -> None:
+    """The fastest kernel of one size, and how well its family was predicted: the fastest of each
+    size, for which predictions are meant, and every rung.
+    """
     best = min(_leading(rows), key=lambda r: r.measured_s)
     takes = best.types.partition("/")[0]
     others = [r for r in rows if not r.ours and r.types.partition("/")[0] == takes]
@@ -101,7 +104,7 @@ def _headline(rows: Sequence[Timed], scored: Sequence[Scored]) -> None:
             peer = min(others, key=lambda r: r.measured_s)
             lines.append(f"{peer.name} takes {peer.measured_s / best.measured_s:.2f} x as long")
         view.verdict(lines, good=True)
-    told = errors(scored)
+    told, whole = errors(quick), errors(every)
     known = best.low_s is not None and best.high_s is not None
     within = interval(best.low_s, best.high_s) if known else "no prediction"
     predicted = "-" if best.predicted_s is None else seconds(best.predicted_s)
@@ -109,8 +112,11 @@ def _headline(rows: Sequence[Timed], scored: Sequence[Scored]) -> None:
         {
             "Fastest": (seconds(best.measured_s), best.name.rpartition("/")[2]),
             "Predicted": (predicted, within),
-            "In interval": (f"{told.coverage:.0%}", f"of {told.rows} measurements"),
-            "Factor": (f"{told.factor:.2f}", "predicted against measured, typically"),
+            "In interval": (
+                f"{told.coverage:.0%}",
+                f"of {told.rows} timings of the fastest, {whole.coverage:.0%} of {whole.rows} in all",
+            ),
+            "Factor": (f"{told.factor:.2f}", f"of the fastest; {whole.factor:.2f} of all rungs"),
         }
     )
 

@@ -11,7 +11,14 @@ from perfmodel import api
 from perfmodel.answer import Estimate
 from perfmodel.report.capacity import capacity_verdict
 from perfmodel.report.explain import explain
-from perfmodel.report.figures.roofline import Ceiling, Spot, ceilings, roofline, spots
+from perfmodel.report.figures.roofline import (
+    Ceiling,
+    Spot,
+    ceilings,
+    roofline,
+    special_ceiling,
+    spots,
+)
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import interval, seconds
 from perfmodel.report.tables import plain
@@ -62,7 +69,9 @@ def show(found: Estimate, device_name: str, timed: str) -> tuple[dict[str, Any],
     roofs, points = ceilings(device), spots(found)
     picture = roofline(device, points, roofs=roofs, measured=_dots(device.name, timed))
     view.chart(picture, CHART, on_select=_clicked)
-    chosen = _explained(found, {f"operator: {p.name}": p for p in points}, roofs)
+    chosen = _explained(
+        found, {f"operator: {p.name}": p for p in points}, (*roofs, *special_ceiling(device))
+    )
     for table in estimate_shown(found).tables[1:]:
         view.table(table)
     return {"roofline": picture}, chosen
@@ -126,8 +135,7 @@ def _explained(found: Estimate, points: dict[str, Spot], roofs: tuple[Ceiling, .
         text = explain(points[chosen].estimate)
     elif chosen in sources:
         roof = sources[chosen]
-        rate = format_si(roof.rate, "B/s" if roof.diagonal else "FLOP/s")
-        text = "\n".join([f"{roof.name}: {rate}", *roof.source])
+        text = "\n".join([f"{roof.name}: {format_si(roof.rate, roof.unit)}", *roof.source])
     else:
         text = explain(found)
     with st.container(height=360):

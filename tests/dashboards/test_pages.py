@@ -312,3 +312,18 @@ def test_bad_scenario(page, content):
 
     assert len(shown.said("error")) == 1
     assert "for 64 users" in shown.said("success")[0]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ("roof: special functions", "compute.special_per_clk"),
+        ("roof: dram", "memory.dram.bandwidth"),
+        ("operator: mlp: gate_up", "gate_up"),
+    ],
+)
+def test_explained_by_choice(page, chosen, told):
+    """What a click on a roof or a point shows can be chosen without a mouse: source, derivation."""
+    shown = page("roofline", inspect=chosen)
+
+    assert told in shown.app.code[0].value

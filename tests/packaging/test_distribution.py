@@ -52,6 +52,7 @@ def test_wheel_carries_everything_it_needs(tmp_path):
     names = names_in(build("wheel", ROOT, tmp_path))
 
     assert {"perfmodel/__init__.py", "perfmodel/py.typed", "refkernels/__init__.py"} <= names
+    assert "perfmodel/_data/docs/accuracy.md" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {f"perfmodel/_data/{name}" for name in tracked("specs", "cuda", "dashboards")} <= names
 
@@ -108,7 +109,7 @@ def test_editable_tree_finds_the_specs_of_the_repository(tmp_path):
     tree = tmp_path / "tree"
     for name in sorted(tracked()):
         if (
-            name.startswith(("perfmodel/", "refkernels/", "specs/", "cuda/", "dash"))
+            name.startswith(("perfmodel/", "refkernels/", "specs/", "cuda/", "dash", "docs/acc"))
             or "/" not in name
         ):
             (tree / name).parent.mkdir(parents=True, exist_ok=True)

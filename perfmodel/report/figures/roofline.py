@@ -28,6 +28,7 @@ class Ceiling:
     diagonal: bool
     measured: bool
     source: tuple[str, ...]
+    unit: str = "FLOP/s"
 
     def at(self, intensity: float) -> float:
         """FLOP/s that it allows at FLOP per byte ``intensity``."""
@@ -56,11 +57,31 @@ def ceilings(device: Device) -> tuple[Ceiling, ...]:
             diagonal=True,
             measured=False,
             source=_sources(device, f"memory.{level.name}."),
+            unit="B/s",
         )
         for level in device.memory.levels
         if level.bandwidth_bytes_per_s is not None
     ]
     return (*levels, *_peaks(device), *_measured(device))
+
+
+def special_ceiling(device: Device) -> tuple[Ceiling, ...]:
+    """The roof of the special-function units, in operations: its height in FLOP/s depends on how
+    many an operator needs, so that the picture has a tick for each operator instead of a line.
+    """
+    if device.compute.special_per_s <= 0.0:
+        return ()
+    paths = ("compute.special", "compute.clock_vector", "compute.units", "measured.special")
+    return (
+        Ceiling(
+            name="special functions",
+            rate=device.compute.special_per_s,
+            diagonal=False,
+            measured=False,
+            source=_sources(device, *paths),
+            unit="op/s",
+        ),
+    )
 
 
 def _peaks(device: Device) -> Iterable[Ceiling]:
@@ -98,6 +119,7 @@ def _measured(device: Device) -> Iterable[Ceiling]:
                 diagonal=roof.unit == "B/s",
                 measured=True,
                 source=(f"{roof.quantity}: {format_si(roof.value, roof.unit)}, {roof.date}", told),
+                unit=roof.unit,
             )
 
 
