@@ -192,8 +192,8 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     ceiling by ``tail``. Rows that are not 16-byte aligned divide R and multiply supply and store.
     """
     cost = count(w)
-    odd = access_bytes(w) < VECTOR_BYTES
     sizes = _sizes(w)
+    odd = np.asarray(sizes.narrow)[..., 0] > 1.0
     traffic = np.asarray(_memory_s(cost, device, values))
     product = _product_s(w, sizes, cost, device, values, menu)
     split = _split_s(sizes, device, values, menu)
