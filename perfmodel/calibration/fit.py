@@ -132,8 +132,7 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
             for p, e in zip(model.parameters, spread, strict=True)
         },
         identified={
-            p.name: bool(e < IDENTIFIED_SHARE)
-            for p, e in zip(model.parameters, seen, strict=True)
+            p.name: bool(e < IDENTIFIED_SHARE) for p, e in zip(model.parameters, seen, strict=True)
         },
         factor=float(np.exp(np.sum(np.abs(log) * weights**2) / np.sum(weights**2))),
         rows=int(log.size),

@@ -30,21 +30,25 @@ from perfmodel.roofline.model import (
 from perfmodel.workload import Array, Collective
 
 
-def _seconds(name: str, high: float, start: float, meaning: str) -> Parameter:
-    return Parameter(name=name, unit="s", low=0.0, high=high, start=start, meaning=meaning)
+def _seconds(name: str, high: float, start: float, meaning: str, prior: float = 0.0) -> Parameter:
+    return Parameter(
+        name=name, unit="s", low=0.0, high=high, start=start, meaning=meaning, prior=prior
+    )
 
 
-def _fraction(name: str, start: float, meaning: str) -> Parameter:
-    return Parameter(name=name, unit="1", low=0.01, high=1.0, start=start, meaning=meaning)
+def _fraction(name: str, start: float, meaning: str, prior: float = 0.0) -> Parameter:
+    return Parameter(
+        name=name, unit="1", low=0.01, high=1.0, start=start, meaning=meaning, prior=prior
+    )
 
 
 PARAMETERS = (
-    _seconds("latency_start_s", 1e-4, 1e-5, "latency protocol: launch and proxy"),
-    _seconds("latency_hop_s", 1e-5, 1e-6, "latency protocol: one ring step"),
-    _fraction("latency_fraction", 0.2, "latency protocol: share of the link"),
-    _seconds("bandwidth_start_s", 2e-4, 4e-5, "bandwidth protocol: launch and set-up"),
-    _seconds("bandwidth_hop_s", 1e-5, 1e-6, "bandwidth protocol: one ring step"),
-    _fraction("bandwidth_fraction", 0.7, "bandwidth protocol: share of the link"),
+    _seconds("latency_start_s", 1e-4, 1e-5, "latency protocol: launch and proxy", 0.3),
+    _seconds("latency_hop_s", 1e-5, 1e-6, "latency protocol: one ring step", 0.3),
+    _fraction("latency_fraction", 0.2, "latency protocol: share of the link", 0.3),
+    _seconds("bandwidth_start_s", 2e-4, 4e-5, "bandwidth protocol: launch and set-up", 0.3),
+    _seconds("bandwidth_hop_s", 1e-5, 1e-6, "bandwidth protocol: one ring step", 0.3),
+    _fraction("bandwidth_fraction", 0.7, "bandwidth protocol: share of the link", 0.15),
     _seconds("send_start_s", 1e-4, 1e-5, "send/recv: launch and handshake"),
     _fraction("send_fraction", 0.9, "send/recv: share of the link"),
     _seconds("node_start_s", 5e-4, 4e-5, "between nodes: launch and network set-up"),
@@ -52,7 +56,7 @@ PARAMETERS = (
     _fraction("node_fraction", 0.4, "between nodes: share of the network links in use"),
     _seconds("node_send_start_s", 5e-4, 2e-5, "between nodes, send/recv: launch and set-up"),
     _fraction("node_send_fraction", 0.4, "between nodes, send/recv: share of the network link"),
-    _seconds("apart_s", 2e-4, 4e-5, "by how much ranks that their hosts launch start apart"),
+    _seconds("apart_s", 2e-4, 4e-5, "by how much ranks that their hosts launch start apart", 0.5),
 )
 
 

@@ -60,6 +60,14 @@ NORM_ELEMENT = _element_bytes("norm_element_bytes", "norms")
 ROW_ELEMENT = _element_bytes(
     "row_element_bytes", "activations and rotary embeddings that give a row to one thread block"
 )
+NORM_PASSES = Parameter(
+    name="norm_passes",
+    unit="1",
+    low=1.0,
+    high=2.0,
+    start=1.2,
+    meaning="how often a norm or softmax moves its compulsory bytes",
+)
 ROW_CLK = Parameter(
     name="row_clk",
     unit="cycles",
@@ -249,6 +257,8 @@ def _rows_memory_s(
     """Seconds of the traffic of row kernels, each element at its least bytes."""
     name = "norm_element_bytes" if isinstance(w, Norm) else "row_element_bytes"
     wider = np.float64(np.maximum(np.float64(values[name]) / stored(w.dtype), 1.0))
+    if isinstance(w, Norm):
+        wider = wider * np.float64(values["norm_passes"])
     return memory_s(cost.bytes_total * wider, cost.bytes_total, device, values, run)
 
 
@@ -266,8 +276,8 @@ _FLAT = (FIXED_CLK, HOST_S, DRAM_FRACTION, TRIP_CLK, WARM_LATENCY, CACHE_SHARE, 
 POINTWISE = ClassModel(
     name="pointwise",
     parameters=(
-        *_FLAT, UNHIDDEN, VECTOR_FRACTION, SPECIAL_FRACTION, NORM_ELEMENT, ROW_ELEMENT, ROW_CLK,
-        PASS_CLK, BLOCKS_PER_UNIT,
+        *_FLAT, UNHIDDEN, VECTOR_FRACTION, SPECIAL_FRACTION, NORM_ELEMENT, NORM_PASSES, ROW_ELEMENT,
+        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT,
     ),
     predict=host_bound(predict_pointwise),
     typical_of=("norm/torch",),

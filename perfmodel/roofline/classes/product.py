@@ -370,8 +370,18 @@ GEMM_FP32 = _with(
     energy_pj_per_flop={"start": 15.0, "prior": 0.1},
     power_exponent={"start": 0.67, "prior": 0.2},
     process_exponent={"start": 0.2, "prior": 0.2},
+    tile_edge={"start": 20.0, "prior": 0.15},
+    store_clk={"prior": 0.3},
+    tensor_fraction={"prior": 0.05},
+    unhidden={"start": 0.05, "prior": 0.5},
+    tail={"prior": 0.3},
+    step_clk={"prior": 0.2},
+    split_clk={"start": 10_000.0, "prior": 0.3},
 )
 """On vector units an FLOP costs what fetching and scheduling its instruction costs, about ten times
 a matrix unit's: boards of full power just sustain their fp32 peak (250 W over 14 to 19.5 TFLOP/s)
-and smaller ones run between the cube law and the lowest voltage (exponents 1/3 and 1)."""
+and smaller ones run between the cube law and the lowest voltage (exponents 1/3 and 1). Operands
+pass through registers: 128 threads with four 16-byte loads each in a latency of some 600 cycles
+bring 13 bytes a cycle, which is the product's pace at an edge of 20. Few rows measure single terms,
+so priors are tighter than a matrix unit's."""
 GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, *_SPLIT, WIDEN_CLK)
