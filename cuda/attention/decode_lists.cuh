@@ -36,6 +36,7 @@ static_assert(kStages >= 2, "a stage to fill while another is read");
 // are: the ring goes on filling. Eight floats more per row keep a warp's rows in different banks.
 constexpr int kMergeRows = least(8, 16384 / (kWarps * kHeadDim * 4));
 constexpr int kMergeWidth = kHeadDim + 8;
+constexpr int kMaxCtas = 256;
 
 struct Problem {
     const u16* q;
@@ -64,6 +65,11 @@ struct List {
     int unit_begin, unit_end; // in the line of all units
 };
 
+union Merging {
+    float outputs[kWarps][kMergeRows][kMergeWidth];  // of the warps, for one piece
+    float2 pieces[kMergeRows][kMaxCtas];             // (maximum or weight, sum) of a list's pieces
+};
+
 // Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece.
 struct Cursor {
     s64 head;  // bytes from a token's start
@@ -72,8 +78,9 @@ struct Cursor {
 
 struct Shared {
     u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values
-    float outputs[kWarps][kMergeRows][kMergeWidth];
+    Merging merging;
     float max[kWarps][kRows], sum[kWarps][kRows];
+    float2 total[kMergeRows];  // (maximum, sum) of whole rows
     uint4 queries[kStrips][kSteps][kWarp];
     Cursor cursors[kWarps];  // these and the list are here, since sums leave few registers
     List list;
@@ -127,8 +134,8 @@ __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix
     const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
     const int within = (unit - prefix[list.sequence]) / units;
     list.index = list.sequence * lists + within;
-    list.kv_head = p.row_groups == 1 ? within : within / p.row_groups;
-    list.row_group = within - list.kv_head * p.row_groups;
+    list.kv_head = within / p.row_groups;
+    list.row_group = within % p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);
     list.unit_begin = prefix[list.sequence] + within * units;
@@ -151,9 +158,9 @@ struct Row {
     bool valid;
     __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
         const int packed = list.row_group * kRows + r;
-        query = p.q_len == 1 ? 0 : packed / p.group;  // the start of a launch waits for this
-        head = list.kv_head * p.group + packed - query * p.group;
-        valid = packed < p.q_len * p.group;
+        query = packed / p.group;
+        head = list.kv_head * p.group + packed % p.group;
+        valid = query < p.q_len;
     }
     // Where the row's elements begin in q and in out.
     __device__ __forceinline__ size_t offset(const Problem& p, const List& list) const {

@@ -7,7 +7,7 @@
 // One weight serves a whole row: beside its outputs the exponentials are few.
 #pragma once
 #include "attention/decode_lists.cuh"
-#include "attention/rows.cuh"
+#include "attention/decode_rows.cuh"
 #include "common/barrier.cuh"
 
 constexpr int kPairs = kHeadDim / 2;  // of neighbouring columns
@@ -56,7 +56,7 @@ __device__ __forceinline__ float element(const Partial& partial, int first, int 
 // of 16 landed in one product and the odd ones in the next.
 __device__ __forceinline__ void publish_rows(Shared& s, const Partial& partial, int first) {
     const int g = lane_index() / 4, t = lane_index() % 4;
-    float* row = s.outputs[warp_index()][g % kMergeRows];
+    float* row = s.merging.outputs[warp_index()][g % kMergeRows];
     if (g / kMergeRows != first % 8 / kMergeRows) return;  // after warp_index: it takes all lanes
 #pragma unroll
     for (int j = 0; j < kHeadDim / 8; ++j) {
@@ -97,7 +97,7 @@ __device__ __forceinline__ float2 add_warps(const Shared& s, int r, int column, 
     for (int warp = 0; warp < kWarps; ++warp) {
         const float weight = weight_of(s.max[warp][r], total.x);
         const float2 part = *reinterpret_cast<const float2*>(
-            s.outputs[warp][r % kMergeRows] + column);
+            s.merging.outputs[warp][r % kMergeRows] + column);
         total.y = fmaf(weight, s.sum[warp][r], total.y);
         o.x = fmaf(weight, part.x, o.x);
         o.y = fmaf(weight, part.y, o.y);
@@ -142,49 +142,48 @@ struct Pieces {
     }
 };
 
-// A pair of columns of one row over all pieces, in the order of the keys, in one trip to L2 per
-// batch: every thread weighs the pieces for itself, from the same 8 bytes as its neighbours.
-__device__ __forceinline__ float2 add_pieces(const Problem& p, const Pieces& pieces, int r,
-                                             int column, float2& total) {
-    constexpr int kBatch = 20;  // a list of B = 1 with 8 KV heads has 18 pieces on 132 SMs
-    float2 o{0.f, 0.f};
-    total = {minus_infinity(), 0.f};
-    for (int first = 0; first < pieces.count; first += kBatch) {
-        float2 sums[kBatch], outputs[kBatch];
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-            sums[i] = {minus_infinity(), 0.f}, outputs[i] = {0.f, 0.f};
-            if (first + i >= pieces.count) continue;
-            const int slot = pieces.slot(first + i);
-            sums[i] = __ldcg(slot_sums(p, slot) + r);
-            outputs[i] = __ldcg(
-                reinterpret_cast<const float2*>(slot_outputs(p, slot) + r * kHeadDim + column));
-        }
-        const float before = total.x;
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) total.x = fmaxf(total.x, sums[i].x);
-        const float rescale = weight_of(before, total.x);
-        total.y *= rescale, o.x *= rescale, o.y *= rescale;
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-            const float weight = weight_of(sums[i].x, total.x);
-            total.y = fmaf(weight, sums[i].y, total.y);
-            o.x = fmaf(weight, outputs[i].x, o.x);
-            o.y = fmaf(weight, outputs[i].y, o.y);
-        }
+// By one warp: the weights of the pieces of row r, and the row's maximum and sum.
+__device__ __forceinline__ void weigh_pieces(Shared& s, const Problem& p, const Pieces& pieces,
+                                             int r) {
+    float2* parts = s.merging.pieces[r % kMergeRows];
+    float top = minus_infinity(), sum = 0.f;
+    for (int i = lane_index(); i < pieces.count; i += kWarp) {
+        parts[i] = __ldcg(slot_sums(p, pieces.slot(i)) + r);
+        top = fmaxf(top, parts[i].x);
     }
-    return o;
+    for (int step = kWarp / 2; step > 0; step /= 2)
+        top = fmaxf(top, __shfl_xor_sync(kFullMask, top, step));
+    for (int i = lane_index(); i < pieces.count; i += kWarp) {
+        parts[i].x = weight_of(parts[i].x, top);
+        sum = fmaf(parts[i].x, parts[i].y, sum);
+    }
+    for (int step = kWarp / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kFullMask, sum, step);
+    if (lane_index() == 0) s.total[r % kMergeRows] = {top, sum};
 }
 
-// All pieces of a list.
-__device__ __forceinline__ void merge_pieces(const Problem& p, const List& list,
+// All pieces of a list, summed in the order of the keys.
+__device__ __forceinline__ void merge_pieces(Shared& s, const Problem& p, const List& list,
                                              const Pieces& pieces) {
-    const int items = rows_of(p, list) * kPairs;
-    for (int item = threadIdx.x; item < items; item += kThreads) {
-        const int r = item / kPairs, column = item % kPairs * 2;
-        float2 total;
-        const float2 o = add_pieces(p, pieces, r, column, total);
-        write_result(p, list, r, column, o, total, value_scale(p, list));
+    const int rows = rows_of(p, list);
+    for (int first = 0; first < rows; first += kMergeRows) {
+        const int mine = first + warp_index();
+        if (warp_index() < kMergeRows && mine < rows) weigh_pieces(s, p, pieces, mine);
+        __syncthreads();
+        for (int item = threadIdx.x; item < kMergeRows * kPairs; item += kThreads) {
+            const int r = first + item / kPairs, column = item % kPairs * 2;
+            if (r >= rows) break;
+            float2 o{0.f, 0.f};
+#pragma unroll 8
+            for (int i = 0; i < pieces.count; ++i) {
+                const float2 part = __ldcg(reinterpret_cast<const float2*>(
+                    slot_outputs(p, pieces.slot(i)) + r * kHeadDim + column));
+                const float weight = s.merging.pieces[r % kMergeRows][i].x;
+                o.x = fmaf(weight, part.x, o.x);
+                o.y = fmaf(weight, part.y, o.y);
+            }
+            write_result(p, list, r, column, o, s.total[r % kMergeRows], value_scale(p, list));
+        }
+        __syncthreads();
     }
 }
 

@@ -42,7 +42,6 @@
 //   prefix 4,100.
 #include "attention/decode_lists.cuh"
 #include "attention/decode_merge.cuh"
-#include "attention/rows.cuh"
 #include "common/async_copy.cuh"
 #include "common/mma.cuh"
 
@@ -151,8 +150,8 @@ struct Loader {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                ptx::copy_async_16_once(swizzled(stage[0], row, unit), p.k + at, inside);
-                ptx::copy_async_16_once(swizzled(stage[1], row, unit), p.v + at, inside);
+                ptx::copy_async_16(swizzled(stage[0], row, unit), p.k + at, inside);
+                ptx::copy_async_16(swizzled(stage[1], row, unit), p.v + at, inside);
             }
             advance(key, end);
         }
@@ -371,7 +370,7 @@ __device__ __forceinline__ void work_piece(Shared& s, const Problem& p, int unit
     merge_warps(s, p, list, partial, scale, whole, slot);
     if (whole) return;
     const Pieces pieces(list, ctas, s.prefix[p.sequences]);
-    if (arrived_last(s, p, list, pieces)) merge_pieces(p, list, pieces);
+    if (arrived_last(s, p, list, pieces)) merge_pieces(s, p, list, pieces);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)

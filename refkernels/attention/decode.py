@@ -27,6 +27,7 @@ TILE = 16
 
 MAX_SEQUENCES = 1024
 MAX_QUERIES = 16
+MAX_CTAS = 256
 RING_BYTES = {"80": 128 * 1024, "90": 192 * 1024}
 """Shared memory for keys on their way, per block, by compute capability (else as for 80)."""
 
@@ -190,8 +191,8 @@ def shared_bytes(defines: Mapping[str, int], kv_dtype: str) -> int:
     tile_bytes, warps = tile_shape(head_dim, kv_dtype)
     ring = 2 * tile_bytes * warps * defines["STAGES"]
     merge_rows = min(8, 16384 // (4 * warps * head_dim))
-    merging = 4 * warps * merge_rows * (head_dim + 8)
-    sums = 2 * 4 * warps * rows
+    merging = max(4 * warps * merge_rows * (head_dim + 8), 8 * merge_rows * MAX_CTAS)
+    sums = 2 * 4 * warps * rows + 8 * merge_rows
     queries = rows * head_dim * 2
     cursors = 32 * warps
     return ring + merging + sums + queries + cursors + 4 * (MAX_SEQUENCES + 1) + 128
@@ -205,7 +206,7 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
     ring = RING_BYTES.get(str(device.compute_capability), RING_BYTES["80"])
     codes = decode_defines(x, ring) | dict(defines or {})
     compiled = compile_kernel(kernel_source("attention/decode_split_kv.cu"), defines=codes)
-    ctas = int(device.attributes["MultiProcessorCount"])
+    ctas = min(int(device.attributes["MultiProcessorCount"]), MAX_CTAS)
     rows = 16 * codes["STRIPS"]
     sequences, q_len, heads, head_dim = x.q.shape
     groups = -(-(heads // x.kv_heads * q_len) // rows)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 
 from refkernels import check
 from refkernels._registry import OPERATORS
-from refkernels._sources import all_sources, entry_points
+from refkernels._sources import all_sources, data_dir, entry_points
 
 
 def test_entry_points_are_the_kernels_of_the_sources():
@@ -70,3 +71,21 @@ def test_an_unknown_operator_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         check.main(["unheard_of"])
     assert "attention_decode" in capsys.readouterr().err
+
+
+def test_recorded_outcomes_say_what_came_out():
+    """Each record names its device, tool and revision, and says of every kernel what came out."""
+    records = sorted(data_dir("specs").glob("checks/*.json"))
+
+    assert records
+    for path in records:
+        record = json.loads(path.read_text())
+        assert record["device"]["product"]
+        assert record["tool"]
+        assert len(record["kernel_revision"]) == 12
+        assert all(name.startswith("refkernels.") for name in record["kernels"])
+        for outcomes in record["kernels"].values():
+            for tool, outcome in outcomes.items():
+                assert tool in (check.PLAIN, *check.TOOLS)
+                assert outcome["verdict"] in ("clean", "FAILED", "not run", "not finished")
+                assert outcome["verdict"] != "clean" or outcome["shapes"] > 0
