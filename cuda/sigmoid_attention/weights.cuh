@@ -15,7 +15,7 @@
 //                 functions' unit (16 a clock) than there is, all by the second more instructions.
 // The first is tried where the bias leaves room for scores of some deviations above the mean, from
 // n = 2897 on with the usual one; where it fails, w = e / (1 + e) from what has been computed.
-// P is off by less than a tenth of the rounding to 16 bits that follows (2^-8 in bf16, 2^-11 in fp16);
+// P is off by about a tenth of the rounding to 16 bits that follows (2^-8 in bf16, 2^-11 in fp16);
 // where e - e^2 differs from e at all, in 16 bits, there are two roundings.
 #pragma once
 #include "attention/problem.cuh"
@@ -33,8 +33,8 @@ constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
 constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
 constexpr float kExpectSmallBelow = -11.5f;     // the bias, in units of log2
 
-// P: the polynomial with the least relative error on [0, 1]; of degree 4, 3.0e-4, before a rounding to
-// bf16, of degree 5, 5.1e-5, before one to fp16.
+// P: the polynomial with the least relative error on [0, 1]; of degree 4, 3.0e-4, before a rounding
+// to bf16, of degree 5, 5.1e-5, before one to fp16.
 __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
     if (FP16) {
         float r = fmaf(a, -0.10447963f, 0.41792495f);
