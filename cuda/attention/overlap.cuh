@@ -47,7 +47,7 @@ struct Attender {
 
     __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& work,
                                            int group) {
-        const attention::Blocks blocks = work.blocks;  // in registers: asked for before each softmax
+        const attention::Blocks blocks = work.blocks;  // in registers: read before each softmax
         const int first_row = work.first_row + 64 * group;
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);

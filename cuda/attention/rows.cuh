@@ -88,8 +88,8 @@ struct OnlineSoftmax {
     float rescale[2];           // what earlier sums are multiplied by
 
     // The largest score of each row. Positive floats are ordered as their bits are as integers, and
-    // above all negative ones; of integers the largest of three takes one instruction. A row without
-    // a positive score in the block is rare, and looked at again.
+    // above all negative ones; of integers the largest of three takes one instruction. A row that
+    // has no positive score in the block is rare, and looked at again.
     template <int Count>
     __device__ __forceinline__ void find_tops(float (&top)[2], const float (&s)[Count]) const {
         s32 bits[2] = {-2147483647 - 1, -2147483647 - 1};
