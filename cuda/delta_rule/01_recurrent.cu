@@ -54,6 +54,7 @@ __device__ __forceinline__ float4 sum_of_warps(const float4 (&parts)[kThreads / 
 
 // q and k of a token, and each warp's part of their product.
 __device__ __forceinline__ void load_keys(Shared& s, const Problem& p, size_t row) {
+    const int warp = warp_index();  // by all lanes: it shuffles
     float product = 0.f;
     for (int d = threadIdx.x; d < kDk; d += kThreads) {
         s.q[d] = from_bf16(p.q[row * kDk + d]), s.k[d] = from_bf16(p.k[row * kDk + d]);
@@ -61,7 +62,7 @@ __device__ __forceinline__ void load_keys(Shared& s, const Problem& p, size_t ro
     }
 #pragma unroll
     for (int by = kWarp / 2; by > 0; by /= 2) product += __shfl_xor_sync(kFullMask, product, by);
-    if (lane_index() == 0) s.products[warp_index()] = product;
+    if (lane_index() == 0) s.products[warp] = product;
 }
 
 // Grid (dv / 64, heads, batch).
@@ -69,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 4)
     recurrent(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const int head = blockIdx.y, batch = blockIdx.z, key_head = head / (p.heads / p.key_heads);
-    const int lane = threadIdx.x % kLanes, top = threadIdx.x / kLanes;
+    const int lane = threadIdx.x % kLanes, top = threadIdx.x / kLanes, warp = warp_index();
     const int col = static_cast<int>(blockIdx.x) * kColumns + lane * 4;
     const size_t state = (static_cast<size_t>(batch) * p.heads + head) * kDk;
     float4 x[kRows];
@@ -93,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 4)
         }
         by_k = with_other_half(by_k), by_q = with_other_half(by_q);
         if (lane_index() < kLanes)
-            s.sums[0][warp_index()][lane] = by_k, s.sums[1][warp_index()][lane] = by_q;
+            s.sums[0][warp][lane] = by_k, s.sums[1][warp][lane] = by_q;
         __syncthreads();
         by_k = sum_of_warps(s.sums[0], lane), by_q = sum_of_warps(s.sums[1], lane);
         const float product = s.products[0] + s.products[1] + s.products[2] + s.products[3];
