@@ -114,7 +114,7 @@ def _headline(rows: Sequence[Timed], every: Sequence[Scored], quick: Sequence[Sc
             "Predicted": (predicted, within),
             "In interval": (
                 f"{told.coverage:.0%}",
-                f"of {told.rows} timings of the fastest, {whole.coverage:.0%} of {whole.rows} in all",
+                f"of {told.rows} timings of the best, {whole.coverage:.0%} of {whole.rows} in all",
             ),
             "Factor": (f"{told.factor:.2f}", f"of the fastest; {whole.factor:.2f} of all rungs"),
         }

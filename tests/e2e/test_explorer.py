@@ -241,13 +241,17 @@ def test_scenario_file_round_trip(visit, tmp_path):
     assert tomllib.loads(other.scenario()) == tomllib.loads(path.read_text())
 
 
+BUTTONS = "[data-testid=stDownloadButton] button"
+
+
 @pytest.mark.parametrize("path", TITLES)
 def test_downloads_open(visit, browser, path, tmp_path):
     """Tables read as CSV; a figure is a page of its own that draws without any server."""
     shown = visit().open(path)
     files = {}
-    buttons = shown.page.locator("[data-testid=stDownloadButton] button")
+    buttons = shown.page.locator(BUTTONS)
     shown.page.get_by_role("button", name="Scenario (TOML)").wait_for()  # the last of them
+    shown.page.wait_for_function(f"document.querySelectorAll('{BUTTONS}').length >= 3")
     for name in buttons.all_inner_texts():
         with shown.page.expect_download() as waiting:
             shown.page.get_by_role("button", name=name, exact=True).click()
