@@ -13,7 +13,8 @@ from perfmodel.cli import main
 def test_a_clean_calibration_gives_the_committed_files(data_dir, tmp_path, root, capsys):
     """Every fitted file, to the digits that are kept; only the date of the day may differ."""
     out = tmp_path / "calibration"
-    assert main(["calibrate", "--data", str(data_dir), "--out", str(out), "--json"]) == 0
+    tables = ["--data", str(data_dir), "--data", str(root / "specs" / "measured")]
+    assert main(["calibrate", *tables, "--out", str(out), "--json"]) == 0
     capsys.readouterr()
     written = sorted(out.glob("*.toml"))
     assert len(written) >= 14
