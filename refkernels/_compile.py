@@ -28,7 +28,8 @@ _ENTRY = re.compile(r"Compiling entry function '(\w+)' for")
 _MEMORY = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
 _SMEM = re.compile(r"(\d+) bytes smem")
-_SLOW = re.compile(r"\(C75\d\d\)[^\n]*wgmma[^\n]*|[^\n]*setmaxnreg[^\n]*ignored[^\n]*")
+# C7517 is left out: one wait set where a register is next needed, not products in single file.
+_SLOW = re.compile(r"\(C75(?!17)\d\d\)[^\n]*wgmma[^\n]*|[^\n]*setmaxnreg[^\n]*ignored[^\n]*")
 GPU_EXTRA = "pip install 'perfmodel[gpu]'"
 
 
