@@ -58,16 +58,25 @@ __device__ __forceinline__ int max_of_three(int a, int b, int c) {
 
 // The larger of three in each half, as unsigned numbers.
 __device__ __forceinline__ u32 max_of_three_pairs(u32 a, u32 b, u32 c) {
+#if __CUDA_ARCH__ >= 900
     asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
     asm("max.u16x2 %0, %0, %1;" : "+r"(a) : "r"(c));
+#else
+    asm("vmax2.u32.u32.u32 %0, %0, %1, %2;" : "+r"(a) : "r"(b), "r"(0));
+    asm("vmax2.u32.u32.u32 %0, %0, %1, %2;" : "+r"(a) : "r"(c), "r"(0));
+#endif
     return a;
 }
 
 // x - x^2 of a bf16 pair: without .rn the two are one HFMA2, where neg and fma.rn stay two.
 __device__ __forceinline__ u32 less_square_bf16(u32 x) {
     u32 y;
+#if __CUDA_ARCH__ >= 900
     asm("mul.bf16x2 %0, %1, %1;" : "=r"(y) : "r"(x));
     asm("sub.bf16x2 %0, %1, %0;" : "+r"(y) : "r"(x));
+#else
+    asm("fma.rn.bf16x2 %0, %1, %2, %2;" : "=r"(y) : "r"(x ^ 0x80008000u), "r"(x));
+#endif
     return y;
 }
 
