@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -95,9 +96,11 @@ def measurement_file(
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write ``content`` readably; the folder is made if absent."""
+    """Write ``content`` readably, all or nothing; the folder is made if absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    partial.replace(path)
 
 
 def kernel_revision(family: str | None = None) -> str:
