@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perfmodel.answer import Estimate
+from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import (
@@ -70,9 +71,14 @@ def estimate(
     kernel: str | None = None,
     launch: Launch = "graph",
 ) -> Estimate:
-    """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`."""
+    """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`.
+
+    Raises:
+        BadValue: no operator, or a kernel or launch that is none.
+    """
     from perfmodel.roofline import time
 
+    _check_question(workload, kernel)
     return time.estimate(workload, device(on), kernel=kernel, launch=launch)
 
 
@@ -136,7 +142,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int | None = PREFILL_CHUNK,
+    chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
     from perfmodel.models.parallel import Split
@@ -155,7 +161,7 @@ def capacity(
         page_size=page_size,
         reserve_bytes=reserve_bytes,
         memory_bytes=memory_bytes,
-        prefill_chunk=prefill_chunk,
+        chunk=chunk,
     )
 
 
@@ -261,7 +267,7 @@ def compare(
     from perfmodel.planning import compare as comparing
     from perfmodel.planning.running import Wish
 
-    devices = [device(d) for d in on]
+    devices = [device(d) for d in _several(on)]
     if isinstance(of, Workload):
         return comparing.compare(of, devices, price=price, **question)
     names = ("dtype", "weight_dtype", "kv_dtype")
@@ -294,6 +300,7 @@ def arena(
     from perfmodel.mcu import arena as planner
     from perfmodel.mcu.access import Moves
     from perfmodel.mcu.network import Network
+    from perfmodel.mcu.networks import alternatives, find_network
     from perfmodel.mcu.reserves import load_reserves
 
     moves = Moves(
@@ -305,7 +312,7 @@ def arena(
         reorder=reorder,
         rows=rows,
     )
-    network, others = (of, ()) if isinstance(of, Network) else planner.find_network(of)
+    network, others = (of, ()) if isinstance(of, Network) else (find_network(of), alternatives(of))
     return planner.plan_arena(
         network,
         device(on),
@@ -372,11 +379,13 @@ def validate(*files: str | Path) -> list[FileReport]:
     be predicted are counted in ``report.refused_by_reason``.
 
     Raises:
+        BadValue: an argument is no path.
         MissingFile, MalformedFile: a file is absent or cannot be read.
     """
+    from perfmodel.catalog import name_or_path
     from perfmodel.validation import validate_files
 
-    return validate_files(files)
+    return validate_files([Path(name_or_path(f, "file")) for f in files])
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:
@@ -384,6 +393,15 @@ def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:
     from perfmodel.report.explain import explain as told
 
     return told(answer)
+
+
+def _check_question(workload: Any, kernel: Any) -> None:
+    if not isinstance(workload, Workload):
+        msg = f"must be an operator, got {type(workload).__name__}"
+        raise BadValue(msg, field="workload", fix="perfmodel.Gemm(...); perfmodel.step for a model")
+    if not isinstance(kernel, str | None):
+        msg = f"must be a kernel's name, got {kernel!r:.60}"
+        raise BadValue(msg, field="kernel", fix="leave the kernel out")
 
 
 def _several(values: Any) -> list[Any]:

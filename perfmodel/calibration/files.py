@@ -1,14 +1,13 @@
-"""Calibration files: fitted classes as TOML, written whole or not at all."""
+"""Calibration files: fitted classes as TOML."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from perfmodel.catalog import read_toml
+from perfmodel.files import write_atomically
 
 DIGITS = 5
 """Significant digits kept: below any parameter's standard error, above platforms' differences."""
@@ -30,19 +29,6 @@ def write_class(path: Path, table: Mapping[str, Any], date: str) -> bool:
             return False
     write_atomically(path, to_toml(_dated(table, date)))
     return True
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there, so that a reader sees all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

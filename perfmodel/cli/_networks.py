@@ -32,7 +32,7 @@ def network_asked(subject: str, on: str) -> bool:
     """Whether ``subject`` means a network: a file of one, or a name that on a microcontroller is
     one and elsewhere no model has."""
     from perfmodel import api
-    from perfmodel.mcu.measured import is_network
+    from perfmodel.mcu.networks import is_network
 
     if not is_network(subject):
         return False
@@ -89,7 +89,7 @@ def estimate_network(
 def _counted(subject: str, dtype: str) -> dict[str, float] | None:
     """Operations and traffic alone in the 45 nm table; None for a type that it lacks."""
     from perfmodel.mcu.energy import counted_energy
-    from perfmodel.mcu.measured import find_network
+    from perfmodel.mcu.networks import find_network
 
     try:
         return counted_energy(find_network(subject), dtype)

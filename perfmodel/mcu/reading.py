@@ -65,7 +65,7 @@ def read_network(path: str | Path) -> Network:
 
 def read_bytes(path: Path) -> bytes:
     """A file of at most :data:`MAX_FILE_BYTES`; raises MissingFile or MalformedFile."""
-    from perfmodel.catalog import existing_file
+    from perfmodel.files import existing_file
 
     try:
         with existing_file(path).open("rb") as file:

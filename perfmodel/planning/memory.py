@@ -39,7 +39,7 @@ class Setting:
     page_size: int | None = PAGE_SIZE
     reserve_bytes: float = RESERVE_BYTES
     memory_bytes: float | None = None
-    prefill_chunk: int | None = PREFILL_CHUNK
+    chunk: int | None = PREFILL_CHUNK
     """None prefills a whole context in one step."""
 
     @property
@@ -71,7 +71,7 @@ class Setting:
             dtypes=self.dtypes,
             page_size=self.page_size,
             reserve_bytes=self.reserve_bytes,
-            chunk=np.inf if self.prefill_chunk is None else self.prefill_chunk,
+            chunk=np.inf if self.chunk is None else self.chunk,
         )
 
 
@@ -133,7 +133,7 @@ class CapacityAnswer:
             "weight_dtype": s.dtypes.weight,
             "kv_dtype": s.dtypes.kv,
             "page_size": s.page_size,
-            "prefill_chunk": s.prefill_chunk,
+            "chunk": s.chunk,
             "params": self.params,
             "weights_bytes": self.weights_bytes,
             "kv_bytes_per_token": self.kv_bytes_per_token,
@@ -164,7 +164,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int | None = PREFILL_CHUNK,
+    chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens a model serves from the memory of ``split`` devices.
 
@@ -184,7 +184,7 @@ def capacity(
         page_size=None if page_size is None else _whole(page_size, "page_size"),
         reserve_bytes=_real(reserve_bytes, "reserve"),
         memory_bytes=None if memory_bytes is None else _real(memory_bytes, "memory"),
-        prefill_chunk=None if prefill_chunk is None else _whole(prefill_chunk, "chunk"),
+        chunk=None if chunk is None else _whole(chunk, "chunk"),
     )
     check_split(shape, split, device)
     return _answer(shape, device, setting)
@@ -328,7 +328,7 @@ def _alternatives(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def _assumptions(shape: ModelShape, device: Device, setting: Setting) -> tuple[str, ...]:
-    at_once = min(setting.prefill_chunk or setting.context, setting.context)
+    at_once = min(setting.chunk or setting.context, setting.context)
     notes = [
         f"framework reserve {setting.reserve_bytes / 1e9:g} GB per device",
         f"activations: largest live set of a layer at {at_once} tokens, fp32 logits",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from perfmodel import catalog
+from perfmodel.files import read_json
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport, Scored
@@ -144,7 +145,7 @@ def run_table() -> Table:
 
 
 def _run(name: str) -> dict[str, Any]:
-    data = catalog.read_json(catalog.find("measured", name))
+    data = read_json(catalog.find("measured", name))
     device, software = data.get("device") or {}, data.get("software") or {}
     return {
         "file": name,

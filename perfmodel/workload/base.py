@@ -60,6 +60,9 @@ def check_real(value: object, field: str, *, least: float = 0.0) -> Real:
 
 def _as_number(value: object, field: str) -> NDArray[Any]:
     array = np.asarray(value)
+    if isinstance(value, int) and array.dtype.kind == "O":  # beyond 64 bits
+        msg = f"is absurdly large: {shown(value)}"
+        raise BadValue(msg, field=field, fix="a size below 2**53")
     if array.dtype.kind not in "iuf" or array.size == 0:
         msg = f"must be a number or an array of numbers, got {shown(value)}"
         raise BadValue(msg, field=field)
