@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perfmodel.answer import Estimate
-from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import (
@@ -71,14 +70,9 @@ def estimate(
     kernel: str | None = None,
     launch: Launch = "graph",
 ) -> Estimate:
-    """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`.
-
-    Raises:
-        BadValue: no operator, or a kernel or launch that is none.
-    """
+    """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`."""
     from perfmodel.roofline import time
 
-    _check_question(workload, kernel)
     return time.estimate(workload, device(on), kernel=kernel, launch=launch)
 
 
@@ -393,15 +387,6 @@ def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:
     from perfmodel.report.explain import explain as told
 
     return told(answer)
-
-
-def _check_question(workload: Any, kernel: Any) -> None:
-    if not isinstance(workload, Workload):
-        msg = f"must be an operator, got {type(workload).__name__}"
-        raise BadValue(msg, field="workload", fix="perfmodel.Gemm(...); perfmodel.step for a model")
-    if not isinstance(kernel, str | None):
-        msg = f"must be a kernel's name, got {kernel!r:.60}"
-        raise BadValue(msg, field="kernel", fix="leave the kernel out")
 
 
 def _several(values: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
-from perfmodel.workload import Array
+from perfmodel.workload import Array, Workload
 
 Launch: TypeAlias = Literal["graph", "stream", "eager", "host"]
 Values: TypeAlias = Mapping[str, float]
@@ -39,7 +39,8 @@ class Parameter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """How an operator is run: replayed from a graph, launched into a stream, called eagerly, or
-    called on the processor that it runs on (``host``); ``warm`` when its operands were just written and may rest in the last-level cache."""
+    called on the processor that it runs on (``host``); ``warm`` when its operands were just written
+    and may rest in the last-level cache."""
 
     launch: Launch = "graph"
     warm: bool = False
@@ -48,6 +49,16 @@ class Run:
         if self.launch not in get_args(Launch):
             msg = f"must be one of {', '.join(get_args(Launch))}, got {self.launch!r:.60}"
             raise BadValue(msg, field="launch", fix="graph")
+
+
+def check_question(workload: Any, kernel: Any) -> None:
+    """Raise BadValue where ``workload`` is no operator or ``kernel`` no name."""
+    if not isinstance(workload, Workload):
+        msg = f"must be an operator, got {type(workload).__name__}"
+        raise BadValue(msg, field="workload", fix="perfmodel.Gemm(...); perfmodel.step for a model")
+    if not isinstance(kernel, str | None):
+        msg = f"must be a kernel's name, got {kernel!r:.60}"
+        raise BadValue(msg, field="kernel", fix="leave the kernel out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
