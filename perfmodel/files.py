@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from perfmodel.errors import MalformedFile, MissingFile
+from perfmodel.errors import BadValue, MalformedFile, MissingFile
 
 MAX_BYTES = 2**20
 """Longer files are refused unread, unless a reader says otherwise."""
@@ -30,8 +30,20 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
     """A UTF-8 file of at most ``max_bytes``; a byte order mark is dropped.
 
     Raises:
+        MissingFile, MalformedFile: as :func:`read_bytes`; not UTF-8.
+    """
+    try:
+        return read_bytes(path, max_bytes=max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        refuse(path, "UTF-8 text", error)
+
+
+def read_bytes(path: Path, *, max_bytes: int) -> bytes:
+    """A file of at most ``max_bytes``.
+
+    Raises:
         MissingFile: it cannot be opened.
-        MalformedFile: larger, or not UTF-8.
+        MalformedFile: it is larger.
     """
     try:
         with existing_file(path).open("rb") as file:
@@ -42,10 +54,7 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
     if len(data) > max_bytes:
         msg = f"{path}: larger than {max_bytes} bytes"
         raise MalformedFile(msg, fix="a smaller file")
-    try:
-        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError as error:
-        refuse(path, "UTF-8 text", error)
+    return data
 
 
 def read_json(path: Path, *, max_bytes: int = 16 * MAX_BYTES) -> dict[str, Any]:
@@ -67,7 +76,34 @@ def read_json(path: Path, *, max_bytes: int = 16 * MAX_BYTES) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there, so that a reader sees all or nothing."""
+    """Write ``text`` beside ``path`` and move it there, so that a reader sees all or nothing.
+
+    Raises:
+        BadValue: it cannot be written there.
+    """
+    try:
+        _write_beside(path, text)
+    except OSError as error:
+        _unwritable(path, error)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise BadValue unless files can be made in ``folder``, which is made where it is absent:
+    before long work, so that its result is not lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _unwritable(folder, error)
+
+
+def _unwritable(path: Path, error: OSError) -> NoReturn:
+    msg = f"cannot write {str(path)[:200]}: {error.strerror}"
+    raise BadValue(msg, field="out", fix="a folder that you may write to") from None
+
+
+def _write_beside(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

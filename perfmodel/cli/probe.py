@@ -12,7 +12,7 @@ import typer
 
 from perfmodel.cli._output import Csv, Json, Specs, emit
 from perfmodel.errors import BadValue, MissingExtra
-from perfmodel.files import write_atomically
+from perfmodel.files import check_writable, write_atomically
 from perfmodel.hw.device import Device
 from perfmodel.hw.probed import SOURCE, probed_device
 from perfmodel.hw.write import to_toml
@@ -54,6 +54,7 @@ def command(
         msg = f"names a folder, got {str(out)[:80]!r}"
         fix = f"--out specs --name {out.stem}"
         raise BadValue(msg, field="--out", fix=fix)
+    check_writable(out)
     device, roofs = _measured(out, host=host, name=name, budget_s=budget)
     spec = out / "hw" / f"{device.name}.toml"
     write_atomically(spec, to_toml(device))

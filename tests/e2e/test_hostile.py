@@ -166,3 +166,18 @@ def test_a_measurement_file_with_a_key_twice(tmp_path):
 
     with pytest.raises(MalformedFile, match="stands twice"):
         pm.validate(path)
+
+
+@pytest.mark.parametrize("verb", ["probe", "calibrate"])
+def test_where_nothing_can_be_written(tmp_path, verb):
+    """Long work is not begun whose result would be lost."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    (tmp_path / "rows.csv").write_text(
+        f"device,op,m,n,k,dtype,measured,unit\n{GPU},gemm,1,2,3,bf16,1e-5,s\n"
+    )
+    more = ["--data", str(tmp_path)] if verb == "calibrate" else []
+
+    error = refused(verb, *more, "--out", str(blocked / "below"))
+
+    assert "cannot write" in error["message"]
