@@ -25,7 +25,7 @@ from perfmodel.errors import BadValue, MalformedFile, MissingFile, UnknownName
 from perfmodel.files import MAX_BYTES, existing_file, read_text, refuse
 
 SpecKind: TypeAlias = Literal[
-    "hw", "models", "engines", "calibration", "measured", "energy", "reference", "kernels", "mcu"
+    "hw", "models", "engines", "calibration", "measured", "energy", "kernels", "mcu"
 ]
 
 SUFFIX: dict[SpecKind, str] = {
@@ -35,7 +35,6 @@ SUFFIX: dict[SpecKind, str] = {
     "calibration": ".toml",
     "measured": ".json",
     "energy": ".toml",
-    "reference": ".csv",
     "kernels": ".json",
     "mcu": ".toml",
 }

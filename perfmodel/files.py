@@ -1,9 +1,10 @@
-"""Files read whole or refused, and written whole or not at all."""
+"""Files read whole or refused, and written whole or not at all; values as TOML."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -113,6 +114,22 @@ def _write_beside(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def toml_value(value: Any) -> str:
+    """A string, number, boolean or list of these as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):  # JSON's escapes are TOML's, but for DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return repr(value)
+
+
+def toml_key(name: str) -> str:
+    """A key as TOML writes it: bare where it may be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_]+", name) else toml_value(name)
 
 
 def refuse(path: Path, what: str, error: Exception) -> NoReturn:

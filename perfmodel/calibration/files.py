@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perfmodel.catalog import read_toml
-from perfmodel.files import write_atomically
+from perfmodel.files import toml_key, toml_value, write_atomically
 
 DIGITS = 5
 """Significant digits kept: below any parameter's standard error, above platforms' differences."""
@@ -42,23 +42,9 @@ def _dated(table: Mapping[str, Any], date: str) -> dict[str, Any]:
 
 def _section(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
     leaves = {k: v for k, v in table.items() if not isinstance(v, Mapping)}
-    lines = [f"\n[{'.'.join(_key(p) for p in path)}]"] if path and leaves else []
-    lines += [f"{_key(k)} = {_value(v)}" for k, v in leaves.items()]
+    lines = [f"\n[{'.'.join(toml_key(p) for p in path)}]"] if path and leaves else []
+    lines += [f"{toml_key(k)} = {toml_value(v)}" for k, v in leaves.items()]
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _section((*path, key), value)
     return lines
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").isalnum() and name.isascii() else f'"{name}"'
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
-    return repr(value)
