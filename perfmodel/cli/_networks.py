@@ -49,15 +49,6 @@ def _is_model(subject: str) -> bool:
     return True
 
 
-def refuse_options(**given: object) -> None:
-    """Raises BadValue for the first option of models or operators that a network was given."""
-    for name, value in given.items():
-        if value is not None:
-            option = "--" + name.replace("_", "-")
-            msg = "means nothing for a network on a microcontroller"
-            raise BadValue(msg, field=option, fix=f"leave {option} out")
-
-
 def estimate_network(
     subject: str, on: str, phase: str | None, dtype: str | None, options: NetworkOptions
 ) -> tuple[Estimate, dict[str, Any]]:

@@ -15,6 +15,7 @@ from perfmodel.errors import BadValue, MalformedFile, PerfModelError
 from .test_malformed import GPU, command, refused
 
 GEMM = pm.Gemm(m=4, n=4, k=4)
+STEP = ["estimate", "llama-3-8b", "--on", GPU, "--phase", "decode", "--context", "64"]
 SMALL = ["estimate", "gemm", "m=4", "n=4", "k=4"]
 BOARD = "stm32l4r5"
 WRONG_TYPES = (None, 1, 2.5, [], {}, b"h100", GEMM)
@@ -108,6 +109,28 @@ def test_command_lines(argv, field, said):
 
     assert error["field"] == field
     assert said in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "fix"),
+    [
+        ([*SMALL, "--on", GPU, "--dtype", "int8"], "dtype=int8"),
+        ([*SMALL, "--on", GPU, "--batch", "2"], "batch=2"),
+        ([*SMALL, "--on", GPU, "--tp", "2"], "leave --tp out"),
+        ([*SMALL, "--on", GPU, "--phase", "decode"], "leave --phase out"),
+        (
+            ["compare", *SMALL[1:], "--on", f"{GPU},h200-sxm", "--weights", "int8"],
+            "weight_dtype=int8",
+        ),
+        (["sweep", *SMALL[1:], "--on", GPU, "--dtype", "int8"], "dtype=int8"),
+        (["estimate", "ds-cnn", "--on", BOARD, "--tp", "2"], "leave --tp out"),
+        ([*STEP, "--kernel", "cudnn"], "leave --kernel out"),
+        ([*STEP, "--launch", "eager"], "leave --launch out"),
+    ],
+)
+def test_options_that_mean_nothing_here(argv, fix):
+    """An option that would change nothing is refused, not dropped."""
+    assert refused(*argv)["fix"] == fix
 
 
 CONFIG = catalog.find("models", "llama-3.1-8b").read_text()
