@@ -40,7 +40,10 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
 
-OPTION_OF = {"page_size": "page", "ttft_s": "ttft", "tpot_s": "tpot"}
+OPTION_OF = {
+    "page_size": "page", "ttft_s": "ttft", "tpot_s": "tpot", "clock_hz": "clock",
+    "memory_bytes": "memory", "reserve_bytes": "reserve",
+}  # fmt: skip
 """Keywords of the functions whose option has a shorter name."""
 
 EXIT_INTERNAL = 70

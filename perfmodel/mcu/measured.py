@@ -11,7 +11,7 @@ from perfmodel.mcu.network import Network
 from perfmodel.mcu.networks import network_named
 from perfmodel.mcu.runtimes import runtime_named, runtime_on
 from perfmodel.measure import Measurement
-from perfmodel.workload import check_real
+from perfmodel.workload.base import one_above_zero
 
 LATENCY = "latency"
 IN_ENERGY_MODE = "latency_in_energy_mode"
@@ -61,10 +61,7 @@ def at_clock(device: Device, clock_hz: float | None) -> Device:
     """
     if clock_hz is None:
         return device
-    clock = check_real(clock_hz, "clock")
-    if not isinstance(clock, float) or not clock > 0:
-        msg = f"must be one clock above zero, got {clock_hz} Hz"
-        raise BadValue(msg, field="clock", fix="80 MHz")
+    clock = one_above_zero(clock_hz, "clock_hz")
     ratio = clock / device.compute.clock_vector_hz
     compute = dataclasses.replace(
         device.compute,
