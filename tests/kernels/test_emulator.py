@@ -16,15 +16,18 @@ THREADS, LANE = np.arange(64), np.arange(64) % 32
 def run():
     """Runs one case of ``cases.cu`` in either order of threads; returns what it wrote."""
     text = (emulator.HERE / "cases.cu").read_text()
-    kernel = emulator.Kernel("cases.cu", "cases", 1, sized=True, text=text)
+    kernels = {
+        blocks: emulator.Kernel("cases.cu", "cases", 1, {"CLUSTER": blocks}, sized=True, text=text)
+        for blocks in (1, 2)
+    }
 
-    def one(which, downwards=False):
-        given, out = np.arange(256, dtype=np.float32), np.full(64, np.nan, np.float32)
+    def one(which, downwards=False, blocks=1):
+        given, out = np.arange(256, dtype=np.float32), np.full(64 * blocks, np.nan, np.float32)
         params = params_struct(
             **{"in": np.uint64(given.ctypes.data), "out": np.uint64(out.ctypes.data)}, which=which
         )
         tile = emulator.tile_map(given[:48].reshape(3, 16), (4, 16), swizzle=0)
-        kernel.run((1,), params, [tile], downwards=downwards)
+        kernels[blocks].run((blocks,), params, [tile], downwards=downwards)
         return out
 
     return one
@@ -51,6 +54,32 @@ def test_what_is_right_runs(run, name, downwards):
     which, expected = RIGHT[name]
 
     assert (run(which, downwards) == expected).all()
+
+
+IN_CLUSTERS = {
+    "one tells the other": (10, np.tile(THREADS, 2)),
+    "a tile for both": (11, np.tile(RIGHT["tile"][1], 2)),
+    "each at the other's barrier": (12, np.tile(THREADS, 2)),
+}
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+@pytest.mark.parametrize("name", IN_CLUSTERS)
+def test_blocks_of_a_cluster_meet(run, name, downwards):
+    """Bytes, tiles and arrivals reach the other block's shared memory."""
+    which, expected = IN_CLUSTERS[name]
+
+    assert (run(which, downwards, blocks=2) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [(41, "nobody can go on.*barrier.cluster"), (42, "the cluster has no block 7")],
+)
+def test_what_a_cluster_would_hang_at_is_named(run, which, message):
+    """A barrier that one block alone comes to, a block that is not there."""
+    with pytest.raises(emulator.EmulationError, match=message):
+        run(which, blocks=2)
 
 
 WRONG = {

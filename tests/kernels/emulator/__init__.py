@@ -90,6 +90,7 @@ class _Launch(ctypes.Structure):
         ("grid", ctypes.c_int * 3),
         ("threads", ctypes.c_int),
         ("smem", ctypes.c_int),
+        ("cluster", ctypes.c_int),
         ("threads_down", ctypes.c_int),
         ("blocks_down", ctypes.c_int),
     )
@@ -118,7 +119,11 @@ class Kernel:
             code += 'extern "C" int threads_of() { return kThreads; }\n'
         words = [f"-D{name}={value}" for name, value in sorted((defines or {}).items())]
         words += [f"-I{HERE}", f"-I{data_dir('cuda')}", "-x", "none", *_runtime()]
-        digest = source_digest(kernel_source(source)) if text is None else ""
+        digest, self.cluster = "", (defines or {}).get("CLUSTER", 1)
+        if text is None:
+            path = kernel_source(source)
+            digest = source_digest(path)
+            self.cluster = (defines or {}).get("CLUSTER", read_spec(path).cluster)
         self.library = ctypes.CDLL(str(build(code, "-O1", *words, identity=_headers() + digest)))
         self.library.run.restype = ctypes.c_char_p
         self.shared_bytes = self.library.shared_used() if sized else None
@@ -137,6 +142,7 @@ class Kernel:
             (*grid, 1, 1)[:3],
             threads or self.threads,
             self.shared_bytes if smem is None else smem,
+            self.cluster,
             downwards,
             backwards,
         )
@@ -155,7 +161,7 @@ def tile_map(x, box, *, shape=None, strides=None, swizzle=128, **_ignored):
     """What stands for a TMA descriptor, innermost axis first: see ``Layout`` in ``copies.cpp``."""
     sizes, steps = shape or x.shape, strides or x.strides
     rank, element = len(box), steps[-1]
-    assert len(sizes) == len(steps) == rank <= 4
+    assert len(sizes) == len(steps) == rank <= 5
     assert element == x.dtype.itemsize
     assert not swizzle or box[-1] * element <= swizzle
     assert all(step % 16 == 0 for step in steps[:-1])
@@ -163,8 +169,8 @@ def tile_map(x, box, *, shape=None, strides=None, swizzle=128, **_ignored):
     encoded[0] = x.ctypes.data
     encoded[1] = rank | element << 8 | {0: 0, 32: 1, 64: 2, 128: 3}[swizzle] << 16
     encoded[2 : 2 + rank] = sizes[::-1]
-    encoded[6 : 5 + rank] = steps[-2::-1]
-    encoded[9 : 9 + rank] = box[::-1]
+    encoded[7 : 6 + rank] = steps[-2::-1]
+    encoded[11 : 11 + rank] = box[::-1]
     return encoded
 
 

@@ -30,6 +30,7 @@ struct Thread {
     const u32* word = nullptr;  // waits while *word == value
     u32 value = 0;
     u32 met = 0;  // meetings of its warp that took place
+    u32 entered = 0;  // the cluster barrier's generation when it arrived there
     const char* what = "";
     Site site{};
 };
@@ -58,16 +59,20 @@ struct MBarrier {
 };
 
 struct Block {
+    dim3 index;
     std::vector<Thread> threads;
     std::vector<Warp> warps;
     Barrier barriers[16];
     std::map<const u64*, MBarrier> mbarriers;
+    std::vector<u8> memory;  // shared memory while another block of the cluster has its turn
 };
 
-Block block;
+std::vector<Block> cluster;
+Barrier of_cluster;
 std::vector<std::unique_ptr<char[]>> stacks;
 jmp_buf scheduler, caller;
-int current;
+int turn;     // whose turn it is in the cluster
+int current;  // thread of that block
 bool downwards;
 std::string message;
 struct {
@@ -76,8 +81,19 @@ struct {
     const TensorMap* maps;
 } body;
 
-Thread& self() { return block.threads[current]; }
-Warp& warp() { return block.warps[current / 32]; }
+Block& block() { return cluster[turn]; }
+Thread& self() { return block().threads[current]; }
+Warp& warp() { return block().warps[current / 32]; }
+
+// Gives the turn to a block: its index and its shared memory are the ones that kernels see.
+void enter_block(int rank) {
+    if (rank != turn) {
+        block().memory.assign(shared_bytes, shared_bytes + kSharedBytes);
+        std::memcpy(shared_bytes, cluster[rank].memory.data(), kSharedBytes);
+    }
+    turn = rank;
+    blockIdx = block().index;
+}
 
 std::string place(const char* what, Site site) {
     if (!site.file) return what;
@@ -112,7 +128,7 @@ void resume(int thread) {
     self().started = true;
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = stacks[static_cast<std::size_t>(thread)].get();
+    context.uc_stack.ss_sp = stacks[emulator::thread()].get();
     context.uc_stack.ss_size = kStackBytes;
     context.uc_link = nullptr;
     makecontext(&context, enter, 0);
@@ -121,8 +137,12 @@ void resume(int thread) {
 
 std::string where_all_wait() {
     std::map<std::string, std::vector<int>> at;
-    for (int i = 0; i < static_cast<int>(block.threads.size()); ++i)
-        if (const Thread& t = block.threads[i]; !t.done) at[place(t.what, t.site)].push_back(i);
+    int index = 0;
+    for (const Block& b : cluster)
+        for (const Thread& t : b.threads) {
+            if (!t.done) at[place(t.what, t.site)].push_back(index);
+            ++index;
+        }
     std::string all;
     for (const auto& [where, threads] : at)
         all += "; " + std::to_string(threads.size()) + " threads of " +
@@ -131,12 +151,13 @@ std::string where_all_wait() {
     return all;
 }
 
-// Runs every thread that can go on once.
-void round(bool& moved, bool& polled, int& left) {
-    const int threads = static_cast<int>(block.threads.size());
+// Runs every thread of the block that can go on once; true if one did more than poll.
+bool round(bool& polled, int& left) {
+    const int threads = static_cast<int>(block().threads.size());
+    bool moved = false;
     for (int k = 0; k < threads; ++k) {
         const int i = downwards ? threads - 1 - k : k;
-        Thread& t = block.threads[i];
+        Thread& t = block().threads[i];
         if (t.done || (t.word && *t.word == t.value)) continue;
         t.word = nullptr;
         t.polls = false;
@@ -144,28 +165,52 @@ void round(bool& moved, bool& polled, int& left) {
         (t.polls ? polled : moved) = true;
         left -= t.done;
     }
+    return moved;
 }
 
-void run_block(int threads, int smem) {
-    block = Block{};
-    block.threads.resize(threads);
-    block.warps.resize(threads / 32);
-    forget_copies(threads);
-    forget_products(threads);
-    while (static_cast<int>(stacks.size()) < threads) stacks.emplace_back(new char[kStackBytes]);
+void start_cluster(int size, int threads, dim3 first) {
+    cluster.assign(size, Block{});
+    of_cluster = Barrier{};
+    turn = 0;
+    for (Block& b : cluster) {
+        b.index = first;
+        ++first.x;
+        b.threads.resize(threads);
+        b.warps.resize(threads / 32);
+        if (size > 1) b.memory.assign(kSharedBytes, 0xff);
+    }
+    forget_copies(size, size * threads);
+    forget_products(size * threads);
+    while (static_cast<int>(stacks.size()) < size * threads)
+        stacks.emplace_back(new char[kStackBytes]);
     std::memset(shared_bytes, 0xff, kSharedBytes);
-    for (int left = threads, idle = 0; left > 0;) {
+}
+
+// A block has its turn until none of its threads can go on.
+void run_cluster(int size, int threads, int smem, dim3 first) {
+    start_cluster(size, threads, first);
+    for (int left = size * threads, idle = 0; left > 0;) {
         bool moved = false, polled = false;
-        round(moved, polled, left);
+        for (int rank = 0; rank < size; ++rank) {
+            enter_block(rank);
+            while (round(polled, left)) moved = true;
+        }
         idle = moved ? 0 : idle + 1;
-        if (moved || deliver_one(downwards)) continue;
-        if (!polled || idle > kIdleRounds) fail("nobody can go on%s", where_all_wait().c_str());
+        for (int rank = 0; rank < size && !moved; ++rank) {
+            enter_block(rank);
+            moved = deliver_one(downwards);
+        }
+        if (!moved && left && (!polled || idle > kIdleRounds))
+            fail("nobody can go on%s", where_all_wait().c_str());
     }
     no_copies_left();
     no_products_left();
-    for (std::size_t i = smem; i < kSharedBytes; ++i)
-        if (shared_bytes[i] != 0xff)
-            fail("byte %zu of shared memory was written, %d were asked for", i, smem);
+    for (int rank = 0; rank < size; ++rank) {
+        enter_block(rank);
+        for (std::size_t i = smem; i < kSharedBytes; ++i)
+            if (shared_bytes[i] != 0xff)
+                fail("byte %zu of shared memory was written, %d were asked for", i, smem);
+    }
 }
 
 }  // namespace
@@ -187,19 +232,21 @@ const char* launch(const Launch& l, Kernel kernel, const void* problem, const Te
     body = {kernel, problem, maps};
     gridDim = {x, y, z}, blockDim = {static_cast<unsigned>(l.threads), 1, 1};
     downwards = l.threads_down;
+    const unsigned size = l.cluster;
     if (l.threads % 32) fail("%d threads are no whole warps", l.threads);
+    if (x % size) fail("%u blocks are no whole clusters of %u", x, size);
     for (unsigned k = 0; k < z; ++k)
         for (unsigned j = 0; j < y; ++j)
-            for (unsigned i = 0; i < x; ++i) {
-                blockIdx = {l.blocks_down ? x - 1 - i : i, j, k};
-                run_block(l.threads, l.smem);
-            }
+            for (unsigned i = 0; i < x; i += size)
+                run_cluster(l.cluster, l.threads, l.smem, {l.blocks_down ? x - size - i : i, j, k});
     return nullptr;
 }
 
 // ---------------------------------------------------------------- who waits for whom
 
-int thread() { return current; }
+int rank() { return turn; }
+int thread_in_block() { return current; }
+int thread() { return turn * static_cast<int>(block().threads.size()) + current; }
 int lane() { return current % 32; }
 
 void wait_while(const char* what, Site site, const u32* word, u32 value) {
@@ -240,7 +287,7 @@ void meet(const char* what, unsigned mask, Site site, void* mine, Work work) {
     w.meetings.erase(m);
     if (work) work(all.lanes);
     for (int i = 0; i < 32; ++i)
-        if (mask >> i & 1) ++block.threads[current / 32 * 32 + i].met;
+        if (mask >> i & 1) ++block().threads[current / 32 * 32 + i].met;
 }
 
 void barrier(int id, int threads, bool waits, Site site) {
@@ -252,7 +299,7 @@ void barrier(int id, int threads, bool waits, Site site) {
     if (id < 0 || id > 15 || threads % 32) fail("no barrier: %d of %d threads", id, threads);
     meet(what, kAll, site, &mine, [](void** lanes) {
         const Arrival first = *static_cast<Arrival*>(lanes[0]);
-        Barrier& b = block.barriers[first.id];
+        Barrier& b = block().barriers[first.id];
         for (int i = 0; i < 32; ++i) {
             Arrival& one = *static_cast<Arrival*>(lanes[i]);
             if (one.id != first.id || one.threads != first.threads)
@@ -270,17 +317,38 @@ void barrier(int id, int threads, bool waits, Site site) {
             ++b.generation;
         }
     });
-    if (waits) wait_while(what, site, &block.barriers[id].generation, mine.generation);
+    if (waits) wait_while(what, site, &block().barriers[id].generation, mine.generation);
+}
+
+void cluster_barrier(bool arrives, bool waits, Site site) {
+    if (arrives) {
+        self().entered = of_cluster.generation;
+        meet("barrier.cluster", kAll, site, nullptr, [](void**) {
+            of_cluster.arrived += 32;
+            if (of_cluster.arrived < static_cast<int>(cluster.size() * block().threads.size())) return;
+            of_cluster.arrived = 0;
+            ++of_cluster.generation;
+        });
+    }
+    if (waits) wait_while("barrier.cluster", site, &of_cluster.generation, self().entered);
+}
+
+u8* memory_in(int rank, void* smem) {
+    if (rank == turn) return static_cast<u8*>(smem);
+    return cluster[rank].memory.data() + smem_address(smem);
 }
 
 // ---------------------------------------------------------------- mbarriers
 
 namespace {
 
-MBarrier& find(const u64* word) {
-    const auto found = block.mbarriers.find(word);
-    if (found == block.mbarriers.end()) fail("an mbarrier that was never initialised");
-    if (*word != kMBarrierMark) fail("an mbarrier was overwritten");
+MBarrier& find(u64* word, int rank = turn) {
+    auto& known = cluster[rank].mbarriers;
+    const auto found = known.find(word);
+    if (found == known.end()) fail("an mbarrier that was never initialised");
+    u64 there;
+    std::memcpy(&there, memory_in(rank, word), sizeof there);
+    if (there != kMBarrierMark) fail("an mbarrier was overwritten");
     return found->second;
 }
 
@@ -295,13 +363,20 @@ void settle(MBarrier& b) {
 
 void mbarrier_init(u64* word, unsigned arrivals) {
     const int count = static_cast<int>(arrivals);
-    block.mbarriers[word] = {count, count, 0, 0};
+    block().mbarriers[word] = {count, count, 0, 0};
     *word = kMBarrierMark;
 }
 
 void mbarrier_arrive(u64* word, std::int64_t bytes) {
     MBarrier& b = find(word);
     b.bytes += bytes;
+    --b.pending;
+    settle(b);
+}
+
+void mbarrier_arrive_in(int rank, u64* word) {
+    if (rank >= static_cast<int>(cluster.size())) fail("the cluster has no block %d", rank);
+    MBarrier& b = find(word, rank);
     --b.pending;
     settle(b);
 }

@@ -5,7 +5,7 @@
 // someone waits for them, and their targets hold NaN until then. What a device requires of a warp
 // is required: all lanes of the mask at the same instruction, at the same place of the source. A
 // breach, a deadlock or a write beyond the launch's shared memory ends the launch with a message.
-// Not modelled: memory ordering between threads, timing, bank conflicts, clusters.
+// The blocks of a cluster take turns. Not modelled: memory ordering, timing, bank conflicts.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -42,8 +42,13 @@ void spin();
 // Barrier `id` of the block among `threads` threads, which come as whole warps.
 void barrier(int id, int threads, bool waits, Site site);
 
+// All threads of all blocks of the cluster arrive, or wait for that.
+void cluster_barrier(bool arrives, bool waits, Site site);
+int rank();  // of this block in its cluster
+
 void mbarrier_init(std::uint64_t* word, unsigned arrivals);
 void mbarrier_arrive(std::uint64_t* word, std::int64_t bytes);
+void mbarrier_arrive_in(int rank, std::uint64_t* word);  // the barrier at that place of another block
 void mbarrier_wait(std::uint64_t* word, unsigned parity, Site site);
 bool mbarrier_passed(std::uint64_t* word, unsigned parity);
 
@@ -52,10 +57,14 @@ void copy_async(void* smem, const void* global, int bytes, int size);
 void copy_commit();
 void copy_wait(int pending);
 
-// TMA: tiles through a map (emulator/__init__.py encodes it), contiguous bytes without one.
-void load_tile(void* smem, const TensorMap* map, std::uint64_t* word, int rank, const int* corner);
+// TMA: tiles of `axes` axes through a map (emulator/__init__.py encodes it), contiguous bytes without
+// one; a tile may go to several blocks of the cluster, bytes from one to the same place of another.
+void load_tile(void* smem, const TensorMap* map, std::uint64_t* word, int axes, const int* corner);
+void load_tile_in(unsigned ranks, void* smem, const TensorMap* map, std::uint64_t* word, int axes,
+                  const int* corner);
 void load_bytes(void* smem, const void* global, unsigned bytes, std::uint64_t* word);
-void store_tile(const TensorMap* map, const void* smem, int rank, const int* corner);
+void send_bytes(int rank, void* smem, unsigned bytes, std::uint64_t* word);
+void store_tile(const TensorMap* map, const void* smem, int axes, const int* corner);
 void store_bytes(void* global, const void* smem, unsigned bytes);
 void store_commit();
 void store_wait(int pending);
@@ -82,7 +91,7 @@ void wgmma_wait(int pending, Site site);
 // One kernel over a grid, block by block. Returns null, or what was wrong.
 struct Launch {
     int grid[3];
-    int threads, smem;
+    int threads, smem, cluster;
     int threads_down, blocks_down;  // highest index first: what is missing shows in one direction
 };
 using Kernel = void (*)(const void* problem, const TensorMap* maps);

@@ -23,7 +23,8 @@ extern "C" __global__ void cases(const Problem p, const __grid_constant__ Tensor
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const int i = static_cast<int>(threadIdx.x), lane = lane_index();
     const float mine = p.in[i];
-    float* out = p.out + i;
+    const u32 rank = ptx::cluster_rank();
+    float* out = p.out + 64 * blockIdx.x + i;
     const auto arm = [&](u32 bytes) {  // everyone waits for what one thread starts
         if (i == 0) {
             ptx::mbarrier_init(&s.full, 1);
@@ -68,6 +69,31 @@ extern "C" __global__ void cases(const Problem p, const __grid_constant__ Tensor
         *out = mine;
         break;
 
+    case 10:  // one block of the cluster tells the other
+        arm(rank == 1 ? 256 : 0);
+        s.tile[i] = mine + 100.f * rank;
+        ptx::cluster_sync();
+        if (rank == 0 && i == 0) ptx::bulk_send(s.tile, 256, &s.full, 1);
+        if (rank == 1) ptx::mbarrier_wait(&s.full, 0);
+        *out = s.tile[i];
+        break;
+    case 11:  // a tile for both
+        arm(256);
+        ptx::cluster_sync();
+        if (rank == 1 && i == 0) ptx::tma_load_2d_multicast(s.tile, &map, &s.full, 3, 4, 1);
+        ptx::mbarrier_wait(&s.full, 0);
+        *out = s.tile[i];
+        break;
+    case 12:  // each at the other's barrier
+        arm(0);
+        ptx::cluster_sync();
+        if (i == 5) ptx::mbarrier_arrive_cluster(&s.full, 1 - rank);
+        ptx::mbarrier_wait(&s.full, 0);
+        *out = mine;
+        ptx::cluster_arrive();
+        ptx::cluster_wait();
+        break;
+
     case 20: if (lane < 16) *out = warp_index(); __syncthreads(); break;
     case 21: if (lane < 16) *out = warp_index(); break;
     case 22: if (i == 0) ptx::elect_one(); else __syncwarp(); break;
@@ -94,6 +120,8 @@ extern "C" __global__ void cases(const Problem p, const __grid_constant__ Tensor
     case 37: if (i == 0) ptx::copy_async_16(&s.tile[1], p.in); break;
     case 38: if (lane < 16) ptx::wgmma_fence(); break;
     case 39: arm(0); while (!ptx::mbarrier_try_wait(&s.full, 0)) {} break;
+    case 41: if (rank == 0) ptx::cluster_sync(); break;
+    case 42: arm(0); if (i == 0) ptx::bulk_send(s.tile, 64, &s.full, 7); break;
     case 40: *out = __shfl_sync(lane < 16 ? 0xffffu : 0xffff0000u, mine, 20); break;
     }
 }

@@ -10,61 +10,60 @@ struct Copy {
     int bytes, size;
 };
 
-// A tile through a map, or (`global`) contiguous bytes.
+// A tile through a map, or (`global`) contiguous bytes, or (`from` >= 0) those of another block.
 struct Tile {
     TensorMap map;
     u8* smem;
-    int corner[4];
+    int corner[5];
     u8* global;
     u32 bytes;
     u64* word;
+    int from;
 };
 
 std::vector<Groups<Copy>> copies;  // by thread
 std::vector<Groups<Tile>> stores;
-std::deque<Tile> on_their_way;
+std::vector<std::deque<Tile>> on_their_way;  // by block
 
 // The fields of a map as emulator/__init__.py encodes it, innermost axis first.
 struct Layout {
     u8* base;
-    int rank, element;
-    u64 swizzle, size[4], stride[4], box[4];
+    int axes, element;
+    u64 swizzle, size[5], stride[5], box[5];
 
     explicit Layout(const TensorMap& map)
-        : base(reinterpret_cast<u8*>(map.opaque[0])), rank(map.opaque[1] & 0xff),
+        : base(reinterpret_cast<u8*>(map.opaque[0])), axes(map.opaque[1] & 0xff),
           element(map.opaque[1] >> 8 & 0xff), swizzle(map.opaque[1] >> 16) {
-        for (int i = 0; i < 4; ++i) {
+        for (int i = 0; i < 5; ++i) {
             size[i] = map.opaque[2 + i];
-            stride[i] = i ? map.opaque[5 + i] : element;
-            box[i] = map.opaque[9 + i];
+            stride[i] = i ? map.opaque[6 + i] : element;
+            box[i] = map.opaque[11 + i];
         }
     }
-    u32 bytes() const { return element * box[0] * box[1] * box[2] * box[3]; }
+    u32 elements() const { return box[0] * box[1] * box[2] * box[3] * box[4]; }
     // Calls visit(shared memory, device memory or null where outside) for every element.
     template <typename Visit>
     void each(const u8* smem, const int* corner, Visit visit) const {
-        u32 address = smem_address(smem);
-        for (u64 d = 0; d < box[3]; ++d)
-            for (u64 c = 0; c < box[2]; ++c)
-                for (u64 b = 0; b < box[1]; ++b)
-                    for (u64 a = 0; a < box[0]; ++a, address += element) {
-                        const u64 at[4] = {corner[0] + a, corner[1] + b, corner[2] + c,
-                                           corner[3] + d};  // a negative one is a large one
-                        u8* global = base;
-                        for (int i = 0; i < 4; ++i)
-                            global = global && at[i] < size[i] ? global + at[i] * stride[i]
-                                                               : nullptr;
-                        visit(shared_bytes + swizzled(address, swizzle), global);
-                    }
+        const u32 start = smem_address(smem);
+        for (u32 n = 0; n < elements(); ++n) {
+            u8* global = base;
+            u64 rest = n;
+            for (int i = 0; i < 5; rest /= box[i++]) {
+                const u64 at = corner[i] + rest % box[i];  // a negative one is a large one
+                global = global && at < size[i] ? global + at * stride[i] : nullptr;
+            }
+            visit(shared_bytes + swizzled(start + n * element, swizzle), global);
+        }
     }
 };
 
-Tile tile_of(void* smem, const TensorMap* map, int rank, const int* corner, u64* word) {
+Tile tile_of(void* smem, const TensorMap* map, int axes, const int* corner, u64* word) {
     const Layout layout(*map);
-    if (layout.rank != rank) fail("a map of %d axes, a copy of %d", layout.rank, rank);
+    if (layout.axes != axes) fail("a map of %d axes, a copy of %d", layout.axes, axes);
     if (smem_address(smem) % (layout.swizzle ? 1024 : 128)) fail("a tile is misplaced");
-    Tile tile{*map, static_cast<u8*>(smem), {}, nullptr, layout.bytes(), word};
-    for (int i = 0; i < rank; ++i) tile.corner[i] = corner[i];
+    const u32 bytes = layout.elements() * layout.element;
+    Tile tile{*map, static_cast<u8*>(smem), {}, nullptr, bytes, word, -1};
+    for (int i = 0; i < axes; ++i) tile.corner[i] = corner[i];
     return tile;
 }
 
@@ -72,13 +71,14 @@ Tile bytes_of(void* smem, const void* global, u32 bytes, u64* word) {
     if (smem_address(smem) % 16 || reinterpret_cast<std::uintptr_t>(global) % 16 || bytes % 16)
         fail("a bulk copy of %u bytes is misaligned", bytes);
     u8* there = static_cast<u8*>(const_cast<void*>(global));
-    return {{}, static_cast<u8*>(smem), {}, there, bytes, word};
+    return {{}, static_cast<u8*>(smem), {}, there, bytes, word, -1};
 }
 
 void arrive(const Tile& t) {
-    if (t.global) std::memcpy(t.smem, t.global, t.bytes);
+    if (t.from >= 0) std::memcpy(t.smem, memory_in(t.from, t.smem), t.bytes);
+    else if (t.global) std::memcpy(t.smem, t.global, t.bytes);
     const Layout layout(t.map);
-    if (!t.global)
+    if (!t.global && t.from < 0)
         layout.each(t.smem, t.corner, [&](u8* here, const u8* there) {
             if (there) std::memcpy(here, there, layout.element);
             else std::memset(here, 0, layout.element);
@@ -95,30 +95,33 @@ void leave(const Tile& t) {
         });
 }
 
-void send(const Tile& t) {
-    std::memset(t.smem, 0xff, t.bytes);
-    on_their_way.push_back(t);
+void send(int to, const Tile& t) {
+    if (to >= static_cast<int>(on_their_way.size())) fail("the cluster has no block %d", to);
+    std::memset(memory_in(to, t.smem), 0xff, t.bytes);
+    on_their_way[to].push_back(t);
 }
 
 }  // namespace
 
-void forget_copies(int threads) {
+void forget_copies(int blocks, int threads) {
     copies.assign(threads, {});
     stores.assign(threads, {});
-    on_their_way.clear();
+    on_their_way.assign(blocks, {});
 }
 
 bool deliver_one(bool newest) {
-    if (on_their_way.empty()) return false;
-    const Tile tile = newest ? on_their_way.back() : on_their_way.front();
-    if (newest) on_their_way.pop_back();
-    else on_their_way.pop_front();
+    auto& queue = on_their_way[rank()];
+    if (queue.empty()) return false;
+    const Tile tile = newest ? queue.back() : queue.front();
+    if (newest) queue.pop_back();
+    else queue.pop_front();
     arrive(tile);
     return true;
 }
 
 void no_copies_left() {
-    if (!on_their_way.empty()) fail("the block ended before its copies arrived");
+    for (const auto& queue : on_their_way)
+        if (!queue.empty()) fail("the block ended before its copies arrived");
     for (const auto& one : stores)
         if (!one.empty()) fail("a store that nobody waited for");
 }
@@ -142,18 +145,30 @@ void copy_wait(int pending) {
     });
 }
 
-void load_tile(void* smem, const TensorMap* map, u64* word, int rank, const int* corner) {
-    send(tile_of(smem, map, rank, corner, word));
+void load_tile(void* smem, const TensorMap* map, u64* word, int axes, const int* corner) {
+    send(rank(), tile_of(smem, map, axes, corner, word));
+}
+
+void load_tile_in(unsigned ranks, void* smem, const TensorMap* map, u64* word, int axes,
+                  const int* corner) {
+    for (int i = 0; ranks >> i; ++i)
+        if (ranks >> i & 1) send(i, tile_of(smem, map, axes, corner, word));
 }
 
 void load_bytes(void* smem, const void* global, unsigned bytes, u64* word) {
-    send(bytes_of(smem, global, bytes, word));
+    send(rank(), bytes_of(smem, global, bytes, word));
+}
+
+void send_bytes(int to, void* smem, unsigned bytes, u64* word) {
+    Tile tile = bytes_of(smem, nullptr, bytes, word);
+    tile.from = rank();
+    send(to, tile);
 }
 
 // A store reads shared memory when it is waited for; elements outside are left as they are.
-void store_tile(const TensorMap* map, const void* smem, int rank, const int* corner) {
+void store_tile(const TensorMap* map, const void* smem, int axes, const int* corner) {
     stores[thread()].open.push_back(
-        tile_of(const_cast<void*>(smem), map, rank, corner, nullptr));
+        tile_of(const_cast<void*>(smem), map, axes, corner, nullptr));
 }
 
 void store_bytes(void* global, const void* smem, unsigned bytes) {

@@ -14,6 +14,7 @@
 #define __forceinline__ inline
 #define __grid_constant__
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
@@ -64,6 +65,17 @@ template <typename T>
 T atomicAdd(T* p, T value) {
     const T before = *p;
     *p += value;
+    return before;
+}
+
+inline unsigned atomicOr(unsigned* p, unsigned value) {
+    const unsigned before = *p;
+    *p |= value;
+    return before;
+}
+inline unsigned atomicCAS(unsigned* p, unsigned expected, unsigned value) {
+    const unsigned before = *p;
+    if (before == expected) *p = value;
     return before;
 }
 

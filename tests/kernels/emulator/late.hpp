@@ -8,12 +8,14 @@
 
 namespace emulator {
 
-int thread();
+int thread();           // in the cluster
+int thread_in_block();
+u8* memory_in(int rank, void* smem);  // the same place in another block
 void mbarrier_complete(u64* word, std::int64_t bytes);
 
-// Before a block; a bulk copy on its way arrives, if there is one; after a block: fails where
-// something was not waited for.
-void forget_copies(int threads);
+// Before a cluster; a bulk copy on its way to this block arrives, if there is one; after a cluster:
+// fails where something was not waited for.
+void forget_copies(int blocks, int threads);
 void forget_products(int threads);
 bool deliver_one(bool newest);
 void no_copies_left();

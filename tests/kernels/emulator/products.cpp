@@ -176,7 +176,7 @@ void issue(void** lanes) {
     Issue* all[32];
     for (int i = 0; i < 32; ++i) all[i] = static_cast<Issue*>(lanes[i]);
     Warp& w = warps[thread() / 32];
-    Issued it{*all[0]->product, thread() / 32 % 4 * 16, w.in_flight[all[0]->d]++ == 0, {}, {}, {}};
+    Issued it{*all[0]->product, thread_in_block() / 32 % 4 * 16, w.in_flight[all[0]->d]++ == 0, {}, {}, {}};
     const int count = it.product.count;
     it.saved.resize(32 * count);
     for (int lane = 0; lane < 32; ++lane) {

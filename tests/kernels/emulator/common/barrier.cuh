@@ -1,4 +1,4 @@
-// Stands in for cuda/common/barrier.cuh, without clusters: one block runs at a time.
+// Stands in for cuda/common/barrier.cuh.
 #pragma once
 #include "common/types.cuh"
 
@@ -11,6 +11,9 @@ inline void fence_async() {}
 inline void mbarrier_arrive(u64* barrier) { emulator::mbarrier_arrive(barrier, 0); }
 inline void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
     emulator::mbarrier_arrive(barrier, bytes);
+}
+inline void mbarrier_arrive_cluster(u64* barrier, u32 rank) {
+    emulator::mbarrier_arrive_in(static_cast<int>(rank), barrier);
 }
 inline void mbarrier_wait(u64* barrier, u32 parity, Site site = Site::here()) {
     emulator::mbarrier_wait(barrier, parity, site);
@@ -38,7 +41,20 @@ inline void named_barrier_arrive(int id, int threads, Site site = Site::here()) 
     emulator::barrier(id, threads, false, site);
 }
 
+inline void cluster_arrive(Site site = Site::here()) {
+    emulator::cluster_barrier(true, false, site);
+}
+inline void cluster_wait(Site site = Site::here()) { emulator::cluster_barrier(false, true, site); }
+inline void cluster_sync(Site site = Site::here()) { emulator::cluster_barrier(true, true, site); }
+inline u32 cluster_rank() { return emulator::rank(); }
+
+inline void tell_shared(u32* word, u32 value) { *word = value; }
+inline u32 await_shared(const u32* word, Site site = Site::here()) {
+    emulator::wait_while("a word of shared memory", site, word, 0);
+    return *word;
+}
 inline void signal(u32* flag) { *flag = 1; }
+inline void signal_add(u32* count) { ++*count; }
 inline void await(u32* flag, Site site = Site::here()) {
     emulator::wait_while("a flag", site, flag, 0);
     *flag = 0;

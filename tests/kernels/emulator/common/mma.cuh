@@ -31,6 +31,14 @@ inline void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2],
 inline void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], Site site = Site::here()) {
     emulator::mma_16x8x16(Format::kF16, d, a, b, site);
 }
+// a0, a1: rows g and g + 8, columns 2 t and 2 t + 1; b: rows 2 t and 2 t + 1 of column g.
+inline void mma_bf16_k8_add(float (&d)[4], u32 a0, u32 a1, u32 b, Site site = Site::here()) {
+    mma_bf16(d, {a0, a1, 0, 0}, {b, 0}, site);
+}
+inline void mma_bf16_k8(float (&d)[4], u32 a0, u32 a1, u32 b, Site site = Site::here()) {
+    for (float& x : d) x = 0.f;
+    mma_bf16_k8_add(d, a0, a1, b, site);
+}
 inline void mma_tf32_k4(float (&d)[4], float a0, float a1, float b, Site site = Site::here()) {
     const float a[] = {a0, a1};
     for (float& x : d) x = 0.f;
