@@ -23,7 +23,7 @@ def command(
     on: On,
     rows: Annotated[
         str,
-        typer.Option("--rows", "--patch", metavar="ROWS", help="Rows or tokens computed at a time."),
+        typer.Option("--rows", "--patch", metavar="ROWS", help="Rows or tokens at a time."),
     ] = "1",
     inplace: Annotated[
         bool, typer.Option("--inplace/--no-inplace", help="Results over their inputs.")
