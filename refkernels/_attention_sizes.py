@@ -36,7 +36,7 @@ def attentions(
     dtype: str = "bf16",
     score: Literal["softmax", "sigmoid"] = "softmax",
 ) -> tuple[Workload, ...]:
-    """Batch, queries, keys, heads, KV heads, width, causal, window: one workload each."""
+    """Attention of (batch, queries, keys, heads, KV heads, width, causal, window)."""
     return tuple(
         Attention(
             batch=b,
@@ -55,7 +55,7 @@ def attentions(
 
 
 def prefills(*lengths: int) -> tuple[tuple[int, int, int, int, int, int, bool, None], ...]:
-    """As many tokens as 16,384 and as wide as 2048 columns, at each length, causal and not."""
+    """16,384 tokens in all and 2,048 channels, every width, causal and not, at these lengths."""
     return tuple(
         (16384 // n, n, n, 2048 // d, 2048 // d, d, causal, None)
         for d in (64, 128, 256)
