@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-THIN = 2
+THIN = 4
 """Rows (or columns) that a matrix-vector kernel takes; more rows run as tiles."""
 
 
@@ -45,7 +45,7 @@ VECTOR_TILES = (
 TENSOR_MENU = menu(TENSOR_TILES, SPLITS)
 WHOLE_MENU = menu(TENSOR_TILES, (1,))
 """Without splits of the inner dimension."""
-INTEGER_MENU = replace(WHOLE_MENU, single_warps=True)
+INTEGER_MENU = replace(menu((*TENSOR_TILES, (4, 64)), (1,)), single_warps=True)
 """Libraries' integer kernels: not split, and written for single warps."""
 VECTOR_MENU = menu(VECTOR_TILES, SPLITS)
 """Tiles of the vector units, and matrix-vector kernels."""

@@ -26,6 +26,7 @@ from perfmodel.roofline.classes.menus import (
     Menu,
 )
 from perfmodel.roofline.model import (
+    ALONE_S,
     DRAM_FRACTION,
     EAGER_S,
     FIXED_CLK,
@@ -51,6 +52,9 @@ VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
+PORT_BYTES = 40.0
+"""Bytes per clock from the last-level cache to a unit where a spec does not say: A100 and H100
+deliver 5120 to 108 and 132."""
 TILE_EDGE = Parameter(
     name="tile_edge",
     unit="elements",
@@ -60,6 +64,15 @@ TILE_EDGE = Parameter(
     meaning="tile edge at which bringing operands to a unit costs as much as the product, 2-byte "
     "operands",
     prior=0.7,
+)
+SUPPLY_SHARE = Parameter(
+    name="supply_share",
+    unit="1",
+    low=0.1,
+    high=1.5,
+    start=0.7,
+    meaning="share of the last-level cache's bandwidth at which operands reach the units",
+    prior=0.3,
 )
 TAIL = Parameter(
     name="tail",
@@ -287,10 +300,34 @@ def _step_s(
     assert w.weight_dtype is not None
     mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
     operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
-    supply = np.where(menu.thin, 0.0, np.float64(values["tile_edge"]) * operands / rate)
+    supply = np.where(menu.thin, 0.0, _supply_s(operands, rate, device, values))
     least = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
+    least = np.where(menu.thin, 0.0, least)
     step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
     return step
+
+
+def _supply_s(
+    operand_bytes: Array, rate: np.float64, device: Device, values: Values
+) -> Array:
+    """Seconds in which one unit gets the operands of a step.
+
+    Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
+    kernels of single warps read from the last-level cache, each unit for itself.
+    """
+    if "supply_share" not in values:
+        paced: Array = np.float64(values["tile_edge"]) * operand_bytes / rate
+        return paced
+    seconds: Array = operand_bytes / (np.float64(values["supply_share"]) * cache_port(device))
+    return seconds
+
+
+def cache_port(device: Device) -> np.float64:
+    """Bytes per second that one unit gets from the last-level cache, all units reading."""
+    cache, compute = device.memory.cache, device.compute
+    if cache is not None and cache.bandwidth_bytes_per_s:
+        return np.float64(cache.bandwidth_bytes_per_s / compute.units)
+    return np.float64(PORT_BYTES * compute.clock_vector_hz)
 
 
 def _waves(at: _Sizes, units: np.float64, values: Values, menu: Menu) -> Array:
@@ -362,7 +399,9 @@ def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
 
 GEMM = _model("gemm", TENSOR_MENU, *_SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
 GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, *_SPLIT)
-GEMM_INT8 = _model("gemm_int8", INTEGER_MENU)
+GEMM_INT8 = _with(
+    _model("gemm_int8", INTEGER_MENU, SUPPLY_SHARE, ALONE_S), energy_pj_per_flop={"start": 1.0}
+)
 GEMM_RUNGS = _with(_model("gemm_rungs", WHOLE_MENU), tensor_fraction={"low": 0.02, "prior": 0.5})
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
@@ -384,4 +423,4 @@ and smaller ones run between the cube law and the lowest voltage (exponents 1/3 
 pass through registers: 128 threads with four 16-byte loads each in a latency of some 600 cycles
 bring 13 bytes a cycle, which is the product's pace at an edge of 20. Few rows measure single terms,
 so priors are tighter than a matrix unit's."""
-GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, *_SPLIT, WIDEN_CLK)
+GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, *_SPLIT, WIDEN_CLK, ALONE_S)
