@@ -52,9 +52,6 @@ VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
-PORT_BYTES = 40.0
-"""Bytes per clock from the last-level cache to a unit where a spec does not say: A100 and H100
-deliver 5120 to 108 and 132."""
 TILE_EDGE = Parameter(
     name="tile_edge",
     unit="elements",
@@ -65,15 +62,26 @@ TILE_EDGE = Parameter(
     "operands",
     prior=0.7,
 )
-SUPPLY_SHARE = Parameter(
-    name="supply_share",
-    unit="1",
-    low=0.1,
-    high=1.5,
-    start=0.7,
-    meaning="share of the last-level cache's bandwidth at which operands reach the units",
+SUPPLY_BYTES = Parameter(
+    name="supply_bytes",
+    unit="B",
+    low=1.0,
+    high=128.0,
+    start=30.0,
+    meaning="bytes of operands that reach a unit in a cycle where each unit reads for itself",
     prior=0.3,
 )
+BESIDE = Parameter(
+    name="beside",
+    unit="1",
+    low=0.0,
+    high=1.0,
+    start=0.3,
+    meaning="instructions issued beside each multiply-add of a vector unit: loads, addresses",
+    prior=0.2,
+)
+ISSUE_LANES = np.float64(128.0)
+"""Lanes that the four schedulers of a multiprocessor issue to in a cycle."""
 TAIL = Parameter(
     name="tail",
     unit="1",
@@ -315,19 +323,12 @@ def _supply_s(
     Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
     kernels of single warps read from the last-level cache, each unit for itself.
     """
-    if "supply_share" not in values:
+    if "supply_bytes" not in values:
         paced: Array = np.float64(values["tile_edge"]) * operand_bytes / rate
         return paced
-    seconds: Array = operand_bytes / (np.float64(values["supply_share"]) * cache_port(device))
+    port = np.float64(values["supply_bytes"]) * np.float64(device.compute.clock_vector_hz)
+    seconds: Array = operand_bytes / port
     return seconds
-
-
-def cache_port(device: Device) -> np.float64:
-    """Bytes per second that one unit gets from the last-level cache, all units reading."""
-    cache, compute = device.memory.cache, device.compute
-    if cache is not None and cache.bandwidth_bytes_per_s:
-        return np.float64(cache.bandwidth_bytes_per_s / compute.units)
-    return np.float64(PORT_BYTES * compute.clock_vector_hz)
 
 
 def _waves(at: _Sizes, units: np.float64, values: Values, menu: Menu) -> Array:
@@ -360,8 +361,18 @@ def _rates(cost: Cost, device: Device, values: Values, menu: Menu) -> tuple[np.f
     peak = np.float64(compute.peak(unit, dtype, acc))
     top = np.float64(compute.clock_vector_hz / compute.clock_tensor_hz) if unit == "tensor" else 1.0
     warps = np.float64(compute.warp_share if menu.single_warps else 1.0)
-    share = np.float64(values["tensor_fraction"]) * top * warps
+    beside = np.float64(1.0) if unit == "tensor" else _issue(peak, device, values)
+    share = np.float64(values["tensor_fraction"]) * top * warps / beside
     return peak, peak * share / np.float64(compute.units)
+
+
+def _issue(peak: np.float64, device: Device, values: Values) -> np.float64:
+    """By what instructions beside multiply-adds slow these down: not at all where a warp's takes
+    its scheduler two cycles, all of them where it takes one."""
+    compute = device.compute
+    lanes = peak / np.float64(2.0 * compute.units * compute.clock_vector_hz)
+    slots = (1.0 + np.float64(values.get("beside", 0.0))) * lanes / ISSUE_LANES
+    return np.float64(np.maximum(slots, 1.0))
 
 
 def _widen_s(device: Device, values: Values) -> np.float64:
@@ -400,18 +411,18 @@ def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
 GEMM = _model("gemm", TENSOR_MENU, *_SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
 GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, *_SPLIT)
 GEMM_INT8 = _with(
-    _model("gemm_int8", INTEGER_MENU, SUPPLY_SHARE, ALONE_S), energy_pj_per_flop={"start": 1.0}
+    _model("gemm_int8", INTEGER_MENU, SUPPLY_BYTES, ALONE_S), energy_pj_per_flop={"start": 1.0}
 )
 GEMM_RUNGS = _with(_model("gemm_rungs", WHOLE_MENU), tensor_fraction={"low": 0.02, "prior": 0.5})
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *_SPLIT, ODD_CLK),
+    _model("gemm_fp32", VECTOR_MENU, *_SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES),
     energy_pj_per_flop={"start": 15.0, "prior": 0.1},
     power_exponent={"start": 0.67, "prior": 0.2},
     process_exponent={"start": 0.2, "prior": 0.2},
-    tile_edge={"start": 20.0, "prior": 0.15},
+    supply_bytes={"start": 10.0, "prior": 0.15},
     store_clk={"prior": 0.3},
-    tensor_fraction={"prior": 0.05},
+    tensor_fraction={"start": 0.95, "prior": 0.03},
     unhidden={"start": 0.05, "prior": 0.5},
     tail={"prior": 0.3},
     step_clk={"prior": 0.2},
