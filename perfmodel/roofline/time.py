@@ -57,7 +57,10 @@ _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
     "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
-    "recurrent_own": ("recurrent_own_step", "recurrent_segments"),
+    **{
+        f"recurrent_own_{kind}": ("recurrent_own_step", f"recurrent_own_{kind}")
+        for kind in ("whole", "segments", "hopper", "prepared", "beside", "scan")
+    },
 }
 """Families of mixers, each with a class for single tokens and one for longer sequences."""
 
