@@ -46,7 +46,7 @@ from perfmodel.roofline.power import (
     PROCESS_EXPONENT,
     power_limited_rate,
 )
-from perfmodel.workload import Array, Gemm
+from perfmodel.workload import Array, Gemm, remembered
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
@@ -273,6 +273,7 @@ def _power_of_two(row_bytes: Array) -> Array:
     return found
 
 
+@remembered
 def _sizes(w: Gemm) -> _Sizes:
     narrow = VECTOR_BYTES / np.asarray(access_bytes(w))
     m, n, k, batch = (np.asarray(f64(x))[..., None] for x in (w.m, w.n, w.k, w.batch))
@@ -293,11 +294,20 @@ def _product_s(
     outputs = np.where(menu.thin, 0.0, menu.rows * menu.cols * stored(w.out_dtype) / 2.0)
     store = np.float64(values["store_clk"]) / clock * outputs * burden
     units = np.float64(device.compute.units)
-    tiled = _waves(at, units, values, menu) * (np.ceil(at.k / menu.parts) * step + store)
+    tiles, steps, runs = _tiles(w, menu)
+    tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
     powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
-    fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
-    product: Array = np.where(fits | ~menu.thin, np.maximum(tiled, powered), NEVER_S)
+    product: Array = np.where(runs, np.maximum(tiled, powered), NEVER_S)
     return product
+
+
+@remembered
+def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, Array]:
+    """For every entry of the menu: tiles, steps of each, and whether the entry takes the sizes."""
+    at = _sizes(w)
+    tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
+    fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
+    return tiles, np.ceil(at.k / menu.parts), fits | ~menu.thin
 
 
 def _step_s(
@@ -331,11 +341,9 @@ def _supply_s(
     return seconds
 
 
-def _waves(at: _Sizes, units: np.float64, values: Values, menu: Menu) -> Array:
+def _waves(share: Array, tail: float) -> Array:
     """Rounds of tiles over all units; between an even share and its ceiling by ``tail``."""
-    tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
-    share = tiles / units
-    waves: Array = np.maximum(share + np.float64(values["tail"]) * (np.ceil(share) - share), 1.0)
+    waves: Array = np.maximum(share + np.float64(tail) * (np.ceil(share) - share), 1.0)
     return waves
 
 
@@ -391,9 +399,10 @@ def _memory_s(cost: Cost, device: Device, values: Values) -> Array:
 
 def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
     """The entries of the trailing axis that ``best`` names."""
-    where = best[..., None]
-    whole = np.broadcast_to(menu, (*best.shape, np.shape(menu)[-1]))
-    chosen: Array = np.take_along_axis(whole, where, axis=-1)[..., 0][()]
+    if menu.ndim == 1:
+        return menu[best]
+    points = menu.reshape(-1, menu.shape[-1])
+    chosen: Array = points[np.arange(len(points)), best.ravel()].reshape(best.shape)[()]
     return chosen
 
 
