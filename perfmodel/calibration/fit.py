@@ -190,7 +190,9 @@ class _Task:
     ) -> None:
         self.scale, self.groups = scale, groups
         ends = np.cumsum([len(g.rows) for g in groups])
-        self.parts = [slice(int(e) - len(g.rows), int(e)) for e, g in zip(ends, groups, strict=True)]
+        self.parts = [
+            slice(int(e) - len(g.rows), int(e)) for e, g in zip(ends, groups, strict=True)
+        ]
         self.weights = weights
         self.measured = [np.log(g.measured_s) for g in groups]
         self.pull = NOISE * float(np.median(weights))
@@ -251,7 +253,8 @@ class _Listening(dict[str, float]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """As ``dict.get``."""
-        return self[name] if name in self else default
+        self.heard.add(name)
+        return super().get(name, default)
 
 
 def table_of(m: Measurement) -> str:

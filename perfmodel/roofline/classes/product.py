@@ -25,13 +25,19 @@ from perfmodel.roofline.classes.menus import (
     WHOLE_MENU,
     Menu,
 )
+from perfmodel.roofline.classes.product_parameters import (
+    BESIDE,
+    COMMON,
+    ODD_CLK,
+    ODD_RATE,
+    ODD_SUPPLY,
+    SPLIT,
+    SUPPLY_BYTES,
+    TILE_EDGE,
+    WIDEN_CLK,
+)
 from perfmodel.roofline.model import (
     ALONE_S,
-    DRAM_FRACTION,
-    EAGER_S,
-    FIXED_CLK,
-    TENSOR_FRACTION,
-    UNHIDDEN,
     ClassModel,
     Parameter,
     Run,
@@ -40,156 +46,15 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
-from perfmodel.roofline.power import (
-    ENERGY_PJ,
-    POWER_EXPONENT,
-    PROCESS_EXPONENT,
-    power_limited_rate,
-)
+from perfmodel.roofline.power import power_limited_rate
 from perfmodel.workload import Array, Gemm, remembered
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
-TILE_EDGE = Parameter(
-    name="tile_edge",
-    unit="elements",
-    low=0.0,
-    high=256.0,
-    start=48.0,
-    meaning="tile edge at which bringing operands to a unit costs as much as the product, 2-byte "
-    "operands",
-    prior=0.7,
-)
-SUPPLY_BYTES = Parameter(
-    name="supply_bytes",
-    unit="B",
-    low=1.0,
-    high=128.0,
-    start=30.0,
-    meaning="bytes of operands that reach a unit in a cycle where each unit reads for itself",
-    prior=0.3,
-)
-BESIDE = Parameter(
-    name="beside",
-    unit="1",
-    low=0.0,
-    high=1.0,
-    start=0.3,
-    meaning="instructions issued beside each multiply-add of a vector unit: loads, addresses",
-    prior=0.2,
-)
 ISSUE_LANES = np.float64(128.0)
 """Lanes that the four schedulers of a multiprocessor issue to in a cycle."""
-TAIL = Parameter(
-    name="tail",
-    unit="1",
-    low=0.0,
-    high=1.0,
-    start=0.6,
-    meaning="share of full wave quantisation that survives smaller tiles and stream-K",
-    prior=0.5,
-)
-STEP_CLK = Parameter(
-    name="step_clk",
-    unit="cycles",
-    low=0.0,
-    high=30.0,
-    start=4.0,
-    meaning="least cycles per step of the inner dimension: latency of the operands in flight",
-    prior=0.4,
-)
-STORE_CLK = Parameter(
-    name="store_clk",
-    unit="cycles",
-    low=0.0,
-    high=4.0,
-    start=0.1,
-    meaning="cycles of one unit to round and store 2 bytes of the output",
-    prior=0.7,
-)
-WRITE_COST = Parameter(
-    name="write_cost",
-    unit="1",
-    low=0.5,
-    high=3.0,
-    start=1.2,
-    meaning="main-memory time of a written byte over that of a read one",
-    prior=0.2,
-)
-SPLIT_CLK = Parameter(
-    name="split_clk",
-    unit="cycles",
-    low=0.0,
-    high=20_000.0,
-    start=5_000.0,
-    meaning="second pass that adds the parts of a split inner dimension",
-    prior=0.7,
-)
-SPLIT_FRACTION = Parameter(
-    name="split_fraction",
-    unit="1",
-    low=0.1,
-    high=4.0,
-    start=1.0,
-    meaning="bandwidth at which parts of a split are exchanged, in units of main memory's",
-    prior=0.7,
-)
-ODD_CLK = Parameter(
-    name="odd_clk",
-    unit="cycles",
-    low=0.0,
-    high=20_000.0,
-    start=1_000.0,
-    meaning="extra fixed cost of a kernel whose rows are not 16-byte aligned",
-    prior=0.7,
-)
-ODD_RATE = Parameter(
-    name="odd_rate",
-    unit="1",
-    low=0.1,
-    high=1.0,
-    start=0.6,
-    meaning="share of the inner loop's rate that kernels for unaligned rows reach (instructions of "
-    "single warps instead of warp groups)",
-    prior=0.3,
-)
-ODD_SUPPLY = Parameter(
-    name="odd_supply",
-    unit="1",
-    low=0.0,
-    high=30.0,
-    start=1.0,
-    meaning="unaligned rows: extra supply and store time for each narrow access over a wide one "
-    "(1: every byte passes the registers once more)",
-    prior=0.5,
-)
-WIDEN_CLK = Parameter(
-    name="widen_clk",
-    unit="cycles",
-    low=0.0,
-    high=1.0,
-    start=0.02,
-    meaning="cycles of one unit to widen one narrow weight",
-)
-
-_COMMON = (
-    replace(FIXED_CLK, prior=0.2),
-    EAGER_S,
-    replace(DRAM_FRACTION, prior=0.1),
-    replace(TENSOR_FRACTION, prior=0.1),
-    replace(ENERGY_PJ, start=2.0, prior=0.4),
-    replace(POWER_EXPONENT, start=0.33, prior=0.4),
-    PROCESS_EXPONENT,
-    replace(UNHIDDEN, prior=1.0),
-    TILE_EDGE,
-    TAIL,
-    STEP_CLK,
-    STORE_CLK,
-    WRITE_COST,
-)
-_SPLIT = (SPLIT_CLK, SPLIT_FRACTION)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +75,9 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     product: ``max(waves (k / s step + store), FLOPs / power-limited rate)`` where, for a tile
     BM x BN on one unit of rate R, ``step = max(max+(2 BM BN / R, edge (BM a + BN b) / R), least)``
     seconds per step of k (a, b: operand bytes), and ``waves`` lies between ``CTAs / units`` and its
-    ceiling by ``tail``. Rows that are not 16-byte aligned divide R and multiply supply and store.
+    ceiling by ``tail``. Classes with ``supply_bytes`` bring operands at so many bytes a cycle
+    instead; vector units issue ``beside`` instructions with every multiply-add. Rows that are not
+    16-byte aligned divide R and multiply supply and store.
     """
     cost = count(w)
     sizes = _sizes(w)
@@ -325,9 +192,7 @@ def _step_s(
     return step
 
 
-def _supply_s(
-    operand_bytes: Array, rate: np.float64, device: Device, values: Values
-) -> Array:
+def _supply_s(operand_bytes: Array, rate: np.float64, device: Device, values: Values) -> Array:
     """Seconds in which one unit gets the operands of a step.
 
     Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
@@ -362,15 +227,18 @@ def _rates(cost: Cost, device: Device, values: Values, menu: Menu) -> tuple[np.f
     """The peak, and what one unit's inner loop reaches at the highest clock.
 
     A matrix unit's peak is rated at its own clock; short of the power limit it runs at the highest.
-    Instructions of single warps reach a share of the peak where it takes warp groups.
+    Instructions of single warps reach a share of the peak where it takes warp groups. Vector units
+    do products that the matrix unit has no rate for.
     """
     ((unit, dtype, acc),) = cost.flops
     compute = device.compute
     peak = np.float64(compute.peak(unit, dtype, acc))
-    top = np.float64(compute.clock_vector_hz / compute.clock_tensor_hz) if unit == "tensor" else 1.0
-    warps = np.float64(compute.warp_share if menu.single_warps else 1.0)
-    beside = np.float64(1.0) if unit == "tensor" else _issue(peak, device, values)
-    share = np.float64(values["tensor_fraction"]) * top * warps / beside
+    share = np.float64(values["tensor_fraction"])
+    if any(u == "tensor" and d == dtype and acc in (None, a) for u, d, a in compute.peaks):
+        share = share * np.float64(compute.clock_vector_hz / compute.clock_tensor_hz)
+        share = share * np.float64(compute.warp_share if menu.single_warps else 1.0)
+    else:
+        share = share / _issue(peak, device, values)
     return peak, peak * share / np.float64(compute.units)
 
 
@@ -408,7 +276,7 @@ def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
 
 def _model(name: str, entries: Menu, *parameters: Parameter) -> ClassModel:
     predict = partial(predict_product, menu=entries)
-    return ClassModel(name=name, parameters=(*_COMMON, *parameters), predict=predict)
+    return ClassModel(name=name, parameters=(*COMMON, *parameters), predict=predict)
 
 
 def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
@@ -417,15 +285,20 @@ def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
     return replace(model, parameters=tuple(changed))
 
 
-GEMM = _model("gemm", TENSOR_MENU, *_SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
-GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, *_SPLIT)
+GEMM = _model("gemm", TENSOR_MENU, TILE_EDGE, *SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
+GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, TILE_EDGE, *SPLIT)
 GEMM_INT8 = _with(
     _model("gemm_int8", INTEGER_MENU, SUPPLY_BYTES, ALONE_S), energy_pj_per_flop={"start": 1.0}
 )
-GEMM_RUNGS = _with(_model("gemm_rungs", WHOLE_MENU), tensor_fraction={"low": 0.02, "prior": 0.5})
+"""Half a 16-bit product's energy: half the bytes toggle. Tiles are written for single warps,
+without the clusters that share operands, so the last-level cache's port decides: 5120 bytes a cycle
+over 108 to 132 units, of which streams reach three quarters."""
+GEMM_RUNGS = _with(
+    _model("gemm_rungs", WHOLE_MENU, TILE_EDGE), tensor_fraction={"low": 0.02, "prior": 0.5}
+)
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *_SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES),
+    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES),
     energy_pj_per_flop={"start": 15.0, "prior": 0.1},
     power_exponent={"start": 0.67, "prior": 0.2},
     process_exponent={"start": 0.2, "prior": 0.2},
@@ -439,8 +312,10 @@ GEMM_FP32 = _with(
 )
 """On vector units an FLOP costs what fetching and scheduling its instruction costs, about ten times
 a matrix unit's: boards of full power just sustain their fp32 peak (250 W over 14 to 19.5 TFLOP/s)
-and smaller ones run between the cube law and the lowest voltage (exponents 1/3 and 1). Operands
-pass through registers: 128 threads with four 16-byte loads each in a latency of some 600 cycles
-bring 13 bytes a cycle, which is the product's pace at an edge of 20. Few rows measure single terms,
-so priors are tighter than a matrix unit's."""
-GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, *_SPLIT, WIDEN_CLK, ALONE_S)
+and smaller ones run between the cube law and the lowest voltage (exponents 1/3 and 1). Two stages
+of eight steps of a 128 x 32 tile, 10 KB, are on their way for some 1000 cycles of a loaded memory:
+10 bytes a cycle. Hand-written loops reach 98 % of a Maxwell's peak (Gray, maxas, 2014); where one
+warp's multiply-add takes its scheduler one cycle, a loop of nothing else reaches 86 % (registers'
+banks) and the loads of an 8 x 8 tile take another tenth. Few rows measure single terms, so priors
+are tighter than a matrix unit's."""
+GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, TILE_EDGE, *SPLIT, WIDEN_CLK, ALONE_S)
