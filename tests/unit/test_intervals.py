@@ -160,9 +160,9 @@ def test_a_new_device_is_covered_by_the_stretched_interval():
     """Two devices, each off by its own bias: what one says of the other needs the stretch."""
     rng = np.random.default_rng(3)
     folds = np.repeat(["a", "b"], 500)
-    ratios = np.exp(rng.normal(np.where(folds == "a", -0.1, 0.1), 0.1))
+    ratios = np.exp(rng.normal(np.where(folds == "a", -0.05, 0.05), 0.1))
     regimes = np.full(1000, "work")
     bare = covered_unseen(ratios, regimes, folds).mean()
     wide = covered_unseen(ratios, regimes, folds, few=np.full(1000, 2.4)).mean()
-    assert bare < 0.75
-    assert wide > 0.85
+    assert bare < 0.8
+    assert wide > 0.95

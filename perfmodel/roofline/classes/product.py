@@ -269,8 +269,8 @@ def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
     """The entries of the trailing axis that ``best`` names."""
     if menu.ndim == 1:
         return menu[best]
-    points = menu.reshape(-1, menu.shape[-1])
-    chosen: Array = points[np.arange(len(points)), best.ravel()].reshape(best.shape)[()]
+    whole = np.broadcast_to(menu, (*best.shape, menu.shape[-1]))
+    chosen: Array = whole[(*np.indices(best.shape, sparse=True), best)][()]
     return chosen
 
 
