@@ -60,6 +60,8 @@ class Walk:
     places: Array
     even: Array
     """Whether blocks hand their states on, so that all multiprocessors end together."""
+    apart: Array
+    """Whether the states of segments are found by a launch of their own."""
 
 
 Plan: TypeAlias = Callable[[Gated, Device], Walk]
@@ -81,18 +83,27 @@ def segments(w: Gated, device: Device) -> Walk:
 
 def hopper(w: Gated, device: Device) -> Walk:
     """From rung 4 on: as many segments as one turn of one block per multiprocessor holds; without
-    segments and gates per key dimension, blocks share all chunks evenly."""
+    segments and gates per key dimension, blocks share all chunks evenly; with segments and without
+    such gates, one launch does both passes."""
     blocks, units = _blocks(w, least_state=np.float64(0.0)), _units(device)
     most = np.floor(f64(w.seq_len) / SEGMENT_TOKENS)
     wanted = np.maximum(np.minimum(np.floor(units / blocks), most), 1.0)
-    found = _walk(w, blocks, wanted, units)
-    return replace(found, even=(found.segments == 1.0) & (not _per_dimension(w)))
+    found, alike = _walk(w, blocks, wanted, units), not _per_dimension(w)
+    single = found.segments == 1.0
+    return replace(found, even=single & alike, apart=~single & (not alike))
 
 
 def _walk(w: Gated, blocks: Array, wanted: Array, places: Array) -> Walk:
     tokens = ceil_div(ceil_div(w.seq_len, wanted), CHUNK) * CHUNK
     parts = ceil_div(w.seq_len, tokens)
-    return Walk(blocks=blocks, segments=parts, tokens=tokens, places=places, even=np.False_)
+    return Walk(
+        blocks=blocks,
+        segments=parts,
+        tokens=tokens,
+        places=places,
+        even=np.False_,
+        apart=parts > 1.0,
+    )
 
 
 def _units(device: Device) -> np.float64:
@@ -152,7 +163,7 @@ def predict_walk(w: Gated, device: Device, values: Values, run: Run, plan: Plan)
     clk = clk + passed * (state * columns / (WIDE * WIDE))
     clock = np.float64(device.compute.clock_vector_hz)
     memory = memory_s(cost.bytes_total * (1.0 + again), cost.bytes_total, device, values, run)
-    further = np.where(cut, np.float64(values["further_clk"]), 0.0)[()] / clock
+    further = np.where(walk.apart, np.float64(values["further_clk"]), 0.0)[()] / clock
     details = {"segments": walk.segments, "waves": waves}
     return _terms(launch_s(device, values, run) + further, clk / clock, memory, values, details)
 
