@@ -169,7 +169,7 @@ def _product_s(
 
 
 @remembered
-def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, Array]:
+def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
     """For every entry of the menu: tiles, steps of each, and whether the entry takes the sizes."""
     at = _sizes(w)
     tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
@@ -186,8 +186,8 @@ def _step_s(
     mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
     operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
     supply = np.where(menu.thin, 0.0, _supply_s(operands, rate, device, values))
-    least = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
-    least = np.where(menu.thin, 0.0, least)
+    latency = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
+    least = np.where(menu.thin, 0.0, latency)
     step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
     return step
 
@@ -267,9 +267,7 @@ def _memory_s(cost: Cost, device: Device, values: Values) -> Array:
 
 def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
     """The entries of the trailing axis that ``best`` names."""
-    if menu.ndim == 1:
-        return menu[best]
-    whole = np.broadcast_to(menu, (*best.shape, menu.shape[-1]))
+    whole = np.broadcast_to(menu, (*best.shape, np.shape(menu)[-1]))
     chosen: Array = whole[(*np.indices(best.shape, sparse=True), best)][()]
     return chosen
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
@@ -58,9 +59,9 @@ class Walk:
     segments: Array
     tokens: Array
     places: Array
-    even: Array
+    even: NDArray[np.bool_] | np.bool_
     """Whether blocks hand their states on, so that all multiprocessors end together."""
-    apart: Array
+    apart: NDArray[np.bool_] | np.bool_
     """Whether the states of segments are found by a launch of their own."""
 
 
