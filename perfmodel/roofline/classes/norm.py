@@ -57,7 +57,7 @@ PARAMETERS = (
     replace(FIXED_CLK, start=2_500.0, prior=0.3),
     replace(EAGER_S, start=1e-5, prior=0.3),
     DRAM_FRACTION,
-    UNHIDDEN,
+    replace(UNHIDDEN, start=0.2, prior=0.5),
     WARM_LATENCY,
     CACHE_SHARE,
     CACHE_FRACTION,
