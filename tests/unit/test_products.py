@@ -13,6 +13,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure.readers import read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.model import Run
+from perfmodel.roofline.power import power_limited_rate
 from perfmodel.workload import Gemm
 
 H200, A100 = load_device("h200-sxm"), load_device("a100-sxm-80gb")
@@ -90,3 +91,11 @@ def test_products_know_a_device_by_its_figures():
     other = replace(H200, name="nobody-measured-this")
     assert product(INT8, other).time_s == product(INT8).time_s
     assert np.all(product(FP32, other, dtype="fp32").time_s == product(FP32, dtype="fp32").time_s)
+
+
+@pytest.mark.parametrize(("watts", "power"), [(250.0, 225.0), (70.0, 45.0), (28.0, 7.0)])
+def test_what_a_board_draws_anyway_is_not_left_to_work(watts, power):
+    """25 W of memory and leakage: nothing for a large board, a third of a T4; a quarter stays."""
+    values = {"energy_pj_per_flop": 20.0, "power_exponent": 1.0, "rest_w": 25.0}
+    board = replace(A100, tdp_w=watts, process_m=7e-9)
+    assert power_limited_rate(np.float64(1e14), board, values) == pytest.approx(power / 20e-12)
