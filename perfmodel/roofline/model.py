@@ -38,9 +38,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How an operator is run: replayed from a graph, launched into a stream, called eagerly, or
-    called on the processor that it runs on (``host``); ``warm`` when its operands were just written
-    and may rest in the last-level cache."""
+    """How an operator is run: replayed from a graph, launched into a stream, alone between two
+    events with nothing behind it, called eagerly, or called on the processor that it runs on
+    (``host``); ``warm`` when its operands were just written and may rest in the last-level cache.
+    """
 
     launch: Launch = "graph"
     warm: bool = False
