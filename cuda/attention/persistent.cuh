@@ -13,6 +13,7 @@ struct Shared {
     Pipes pipes;
     Work work[2];
     u64 work_full[2], work_empty[2];
+    u64 loads_issued;  // of the tile last handed out
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
@@ -32,8 +33,9 @@ __device__ __forceinline__ bool find_tile(const Problem& p, int index,
     return true;
 }
 
-// Hands out tiles in ascending order, each to the first CTA that asks; one tile is known ahead, so
-// that the loads of the next one start while this one is computed.
+// Hands out tiles in ascending order, each to the first CTA that asks. A CTA asks for its next tile
+// when all loads of the one before have been issued, a stage or two before its end: early enough
+// that the next loads find it known, late enough that no tile waits behind a long one.
 __device__ __forceinline__ void schedule(Shared& s, const Problem& p) {
     attention::PackedTiles packed;
     ptx::Ring<2> ring;
@@ -45,8 +47,9 @@ __device__ __forceinline__ void schedule(Shared& s, const Problem& p) {
         if (found) s.work[ring.stage] = work_of_tile(p, tile, kTileM, kTileN);
         else s.work[ring.stage].valid = 0;
         ptx::mbarrier_arrive(&s.work_full[ring.stage]);
-        ring.advance();
         if (!found) break;
+        ptx::mbarrier_wait(&s.loads_issued, ring.stage);  // its parity alternates as the slots do
+        ring.advance();
         index = gridDim.x + atomicAdd(&p.counters[0], 1u);
     }
     // Every CTA sees the end once; the last one leaves the counters as it found them.
@@ -63,6 +66,7 @@ __device__ __forceinline__ void produce(Shared& s, const Maps& maps) {
         const Work& work = s.work[ring.stage];
         if (!work.valid) return;
         if (work.blocks.count() > 0) loader.load(s.pipes, maps, work);
+        ptx::mbarrier_arrive(&s.loads_issued);
         ptx::mbarrier_arrive(&s.work_empty[ring.stage]);
         ring.advance();
     }
@@ -97,6 +101,7 @@ __device__ __forceinline__ void persistent_attention(const Problem& p, const Map
             ptx::mbarrier_init(&s.work_full[i], 1);
             ptx::mbarrier_init(&s.work_empty[i], 4 * kConsumers + 1);
         }
+        ptx::mbarrier_init(&s.loads_issued, 1);
         init_pipes(s.pipes);
     }
     __syncthreads();

@@ -45,7 +45,7 @@ ATTENTION_BOTH Blocks key_blocks(int first_row, int rows, int block_keys, int q_
     const Range tail = visible_keys(last_row, q_len, kv_len, causal, window);
     Blocks blocks{{head.first / block_keys, blocks_of(tail.last, block_keys)},
                   {blocks_of(tail.first, block_keys), head.last / block_keys}};
-    if (tail.last <= head.first) blocks.needed.last = blocks.needed.first;
+    if (first_row >= q_len || tail.last <= head.first) blocks.needed.last = blocks.needed.first;
     return blocks;
 }
 
