@@ -41,9 +41,9 @@ __device__ __forceinline__ void schedule(Shared& s, const Problem& p) {
     ptx::Ring<2> ring;
     int index = blockIdx.x;
     while (true) {
+        ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
         attention::Tile tile{0, 0, 0};
         const bool found = find_tile(p, index, packed, tile);
-        ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
         if (found) s.work[ring.stage] = work_of_tile(p, tile, kTileM, kTileN);
         else s.work[ring.stage].valid = 0;
         ptx::mbarrier_arrive(&s.work_full[ring.stage]);
