@@ -66,8 +66,12 @@ struct Attender {
                                            int group) {
         const int first_row = work.first_row + 64 * group;
         const attention::Range tile = work.blocks.needed;
+#ifdef NO_SKIP
+        const attention::Blocks blocks = work.blocks;
+#else
         const attention::Blocks blocks = attention::key_blocks(
             first_row, 64, kTileN, work.q_len, work.kv_len, p.causal, p.window);
+#endif
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);
         float o[kOutputs], scores[kScores];
@@ -82,6 +86,7 @@ struct Attender {
             return;
         }
         skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
+        rows.prepare(s.q[group].panel[0], 64 * kHeadDim, group);
         int block = blocks.needed.last - 1;
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
         issue_scores(scores, s.q[group], s.k[k.stage]);

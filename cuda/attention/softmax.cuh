@@ -6,6 +6,7 @@
 
 struct SoftmaxRows : OnlineSoftmax {
     __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
+    __device__ __forceinline__ void prepare(u16*, int, int) const {}
 
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) {

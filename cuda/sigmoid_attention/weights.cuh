@@ -27,6 +27,18 @@
 #define FORM FORM_ACCURATE
 #endif
 
+#ifndef SKIP_SQUARE
+#define SKIP_SQUARE 1
+#endif
+#ifndef PRESCALE
+#define PRESCALE 0
+#endif
+#ifndef SUMS
+#define SUMS 0
+#endif
+#ifndef PAIRS
+#define PAIRS 0
+#endif
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
 constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
@@ -62,6 +74,7 @@ __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
 struct SigmoidRows {
     float scale_log2, bias_log2;
     bool expect_small;
+    mutable u32 failed = 0;
 
     __device__ __forceinline__ SigmoidRows(const Problem& p, const Work& work)
         : scale_log2(p.scale_log2),
@@ -75,6 +88,8 @@ struct SigmoidRows {
     }
 
     __device__ __forceinline__ float weight(float s, int i) const {
+        if (FORM == FORM_TANH && PRESCALE)
+            return fmaf(tanh_approx(s), 0.5f * kWeightScale, 0.5f * kWeightScale);
         const float y = fmaf(s, scale_log2, bias_log2);
         if (FORM == FORM_TANH)
             return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
@@ -82,6 +97,7 @@ struct SigmoidRows {
     }
 
     __device__ __forceinline__ float exponential(float s) const {
+        if (PRESCALE) return exp2_approx(s);
         return exp2_approx(fmaf(s, scale_log2, bias_log2 + kScaleLog2));
     }
 
@@ -99,6 +115,10 @@ struct SigmoidRows {
         for (int i = 0; i < Steps; ++i)
 #pragma unroll
             for (int j = 0; j < 4; j += 2) top = max_of_three_pairs(top, w[i][j], w[i][j + 1]);
+        if (SKIP_SQUARE) {
+            const u32 tiny = FP16 ? 0x4c00 : 0x3b80;
+            if (!__any_sync(kFullMask, (top & 0xffff) >= tiny || top >> 16 >= tiny)) return true;
+        }
         const bool large = (top & 0xffff) >= kSmall || top >> 16 >= kSmall;
         if (__any_sync(kFullMask, large)) return false;
 #pragma unroll
@@ -113,6 +133,15 @@ struct SigmoidRows {
         if (FORM == FORM_ACCURATE && expect_small) {
 #pragma unroll
             for (int i = 0; i < Count; ++i) s[i] = exponential(s[i]);
+        } else if (PAIRS && FORM == FORM_ACCURATE) {
+#pragma unroll
+            for (int i = 0; i < Count; i += 2) {
+                const float a = 1.f + exp2_approx(-fmaxf(fmaf(s[i], scale_log2, bias_log2), -62.f));
+                const float b = 1.f + exp2_approx(-fmaxf(fmaf(s[i + 1], scale_log2, bias_log2), -62.f));
+                const float r = reciprocal_approx(a * b) * kWeightScale;
+                s[i] = b * r;
+                s[i + 1] = a * r;
+            }
         } else {
 #pragma unroll
             for (int i = 0; i < Count; ++i) s[i] = weight(s[i], i);
@@ -122,6 +151,18 @@ struct SigmoidRows {
     template <int Count>
     __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], float (&s)[Count]) const {
         pack_rows(w, s);
+        if (SUMS) {
+            u32 sum[2] = {0, 0};
+#pragma unroll
+            for (int i = 0; i < Count / 8; ++i)
+#pragma unroll
+                for (int j = 0; j < 4; ++j)
+                    asm("add.bf16x2 %0, %0, %1;" : "+r"(sum[j % 2]) : "r"(w[i][j]));
+            u32 low = 0;
+            asm("min.bf16x2 %0, %1, %2;" : "=r"(low) : "r"(sum[0]), "r"(sum[1]));
+            const u32 bad = (low & 0xffff) < 0x4000u || low >> 16 < 0x4000u;
+            failed |= bad;
+        }
         if (FORM == FORM_TANH || !expect_small || two_terms(w)) return;
 #pragma unroll
         for (int i = 0; i < Count; ++i) s[i] = weight_of(s[i]);
@@ -139,10 +180,33 @@ struct SigmoidRows {
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
-    __device__ __forceinline__ void finish(const Problem&, const Work&, int) const {}
+    __device__ __forceinline__ void finish(const Problem& p, const Work&, int) const {
+        if (SUMS && failed && p.lse) p.lse[0] = 1.f;
+    }
+
+    __device__ __forceinline__ void prepare(u16* q, int count, int group) const {
+        if (!PRESCALE) return;
+        const float factor = scale_log2;
+        uint4* words = reinterpret_cast<uint4*>(q);
+        for (int i = threadIdx.x % kWarpgroup; i < count / 8; i += kWarpgroup) {
+            uint4 x = words[i];
+            u32* part = reinterpret_cast<u32*>(&x);
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+                part[j] = pack_bf16(bf16_low(part[j]) * factor, bf16_high(part[j]) * factor);
+            words[i] = x;
+        }
+        ptx::fence_async_shared();
+        ptx::named_barrier_sync(8 + group, kWarpgroup);
+    }
 
     template <int Count>
     __device__ __forceinline__ void normalise(float (&o)[Count]) const {
+        if (PRESCALE && FORM == FORM_ACCURATE) {
+            const float f = exp2_approx(bias_log2);
+            const float inverse[2] = {f, f};
+            scale_rows(o, inverse);
+        }
         if constexpr (kWeightScale != 1.f) {
             const float inverse[2] = {1.f / kWeightScale, 1.f / kWeightScale};
             scale_rows(o, inverse);
