@@ -18,12 +18,28 @@
 
 // Turns: barrier 1 + g belongs to consumer g, which waits there for the one before it.
 __device__ __forceinline__ void take_turn(int group) {
+#ifndef NOTURN
     ptx::named_barrier_sync(1 + group, 2 * kWarpgroup);
+#endif
 }
 
 __device__ __forceinline__ void pass_turn(int group) {
+#ifndef NOTURN
     ptx::named_barrier_arrive(1 + (group + 1) % kConsumers, 2 * kWarpgroup);
+#endif
 }
+
+#ifdef MUFU_TURN
+__device__ __forceinline__ void take_mufu(int group) {
+    ptx::named_barrier_sync(4 + group, 2 * kWarpgroup);
+}
+__device__ __forceinline__ void pass_mufu(int group) {
+    ptx::named_barrier_arrive(4 + (group + 1) % kConsumers, 2 * kWarpgroup);
+}
+#else
+__device__ __forceinline__ void take_mufu(int) {}
+__device__ __forceinline__ void pass_mufu(int) {}
+#endif
 
 // A consumer warpgroup's part of the tiles it is given, one after another.
 template <typename Rows>
@@ -38,6 +54,8 @@ struct Attender {
             if (i < turns) {
                 take_turn(group);
                 pass_turn(group);
+                take_mufu(group);
+                pass_mufu(group);
             }
             ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
             free_stage(&s.k_empty[k.stage]);
@@ -100,12 +118,19 @@ struct Attender {
         for (--block; block >= blocks.needed.first; --block) {
             take_turn(group);
             issue_scores(scores, s.q[group], s.k[k.stage]);
+#ifdef EAGER_PASS
+            pass_turn(group);
+#endif
             ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
             issue_values(o, weights, s.v[v.stage], accumulate);
+#ifndef EAGER_PASS
             pass_turn(group);
+#endif
             accumulate = 1;
             ptx::wgmma_wait<1>();
+            take_mufu(group);
             weigh(s, p, work, blocks, rows, scores, group, row, block);
+            pass_mufu(group);
             // Waiting for the next keys here and not at the top, with a parity that depends on the
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.

@@ -79,6 +79,7 @@ __device__ __forceinline__ void consume(Shared& s, const Problem& p, int group, 
     Attender<Rows> attender;
     ptx::Ring<2> ring;
     if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
+    if (group == 0) pass_mufu(kConsumers - 1);
     while (true) {
         ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
         const Work& work = s.work[ring.stage];

@@ -115,6 +115,10 @@ struct SigmoidRows {
         for (int i = 0; i < Steps; ++i)
 #pragma unroll
             for (int j = 0; j < 4; j += 2) top = max_of_three_pairs(top, w[i][j], w[i][j + 1]);
+        if (PRESCALE) {
+            const u32 tiny = pack_bf16(exp2_approx(-8.f - bias_log2), 0.f) & 0xffff;
+            return !__any_sync(kFullMask, (top & 0xffff) >= tiny || top >> 16 >= tiny) || true;
+        }
         if (SKIP_SQUARE) {
             const u32 tiny = FP16 ? 0x4c00 : 0x3b80;
             if (!__any_sync(kFullMask, (top & 0xffff) >= tiny || top >> 16 >= tiny)) return true;
@@ -130,6 +134,11 @@ struct SigmoidRows {
 
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&) const {
+        if (FORM == 5) {  // next to nothing: what the rest costs
+#pragma unroll
+            for (int i = 0; i < Count; ++i) s[i] = fmaf(s[i], scale_log2, bias_log2);
+            return;
+        }
         if (FORM == FORM_ACCURATE && expect_small) {
 #pragma unroll
             for (int i = 0; i < Count; ++i) s[i] = exponential(s[i]);
@@ -163,7 +172,7 @@ struct SigmoidRows {
             const u32 bad = (low & 0xffff) < 0x4000u || low >> 16 < 0x4000u;
             failed |= bad;
         }
-        if (FORM == FORM_TANH || !expect_small || two_terms(w)) return;
+        if (FORM == FORM_TANH || FORM == 5 || !expect_small || two_terms(w)) return;
 #pragma unroll
         for (int i = 0; i < Count; ++i) s[i] = weight_of(s[i]);
         pack_rows(w, s);
