@@ -75,12 +75,15 @@ struct Attender {
         free_stage(&s.k_empty[k.stage]);
         k.advance();
         if (block == blocks.needed.first) free_stage(&s.q_empty[group]);
-        if (blocks.masked(block))
+        const bool masked = blocks.masked(block);
+        if (masked)
             mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
         rows.weigh(scores, p);
+        if (masked) rows.count_rest(scores);
     }
 
-    __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& work,
+    // Whether the weights hold (see the rows' finish).
+    __device__ __forceinline__ bool attend(Pipes& s, const Problem& p, const Work& work,
                                            int group) {
         const int first_row = work.first_row + 64 * group;
         const attention::Range tile = work.blocks.needed;
@@ -101,7 +104,7 @@ struct Attender {
             free_stage(&s.q_empty[group]);
             skip(s, group, tile.last - tile.first, tile.last - tile.first - 1);
             store_nothing_seen(p, work, first_row, threadIdx.x % kWarpgroup);
-            return;
+            return true;
         }
         skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
         rows.prepare(s.q[group].panel[0], 64 * kHeadDim, group);
@@ -145,7 +148,7 @@ struct Attender {
         }
         ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
         issue_values(o, weights, s.v[v.stage], accumulate);
-        rows.finish(p, work, row);
+        const bool holds = rows.finish(p, work, row);
         ptx::wgmma_wait<0>();
         ptx::pin(o);
         free_stage(&s.v_empty[v.stage]);
@@ -153,5 +156,6 @@ struct Attender {
         skip(s, group, blocks.needed.first - tile.first, blocks.needed.first - tile.first);
         rows.normalise(o);
         store_outputs(p, work, first_row, o);
+        return holds;
     }
 };

@@ -7,6 +7,9 @@
 struct SoftmaxRows : OnlineSoftmax {
     __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
     __device__ __forceinline__ void prepare(u16*, int, int) const {}
+    static constexpr bool kMayFail = false;
+    template <int Count>
+    __device__ __forceinline__ void count_rest(const float (&)[Count]) const {}
 
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) {
@@ -25,9 +28,9 @@ struct SoftmaxRows : OnlineSoftmax {
     }
 
     // `first_row` is the query of this thread's row g.
-    __device__ __forceinline__ void finish(const Problem& p, const Work& work, int first_row) {
+    __device__ __forceinline__ bool finish(const Problem& p, const Work& work, int first_row) {
         finish_sums();
-        if (p.lse == nullptr || lane_index() % 4 != 0) return;
+        if (p.lse == nullptr || lane_index() % 4 != 0) return true;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int row = first_row + 8 * half;
@@ -35,6 +38,7 @@ struct SoftmaxRows : OnlineSoftmax {
                 p.lse[static_cast<size_t>(work.head) * p.tokens + work.q_start + row] =
                     log_sum(max[half], sum[half], p.scale_log2);
         }
+        return true;
     }
 
     // Divides by the sums; a row that saw no key has the output 0.

@@ -20,6 +20,7 @@
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
+#include "common/barrier.cuh"
 
 #define FORM_ACCURATE 0
 #define FORM_TANH 1
@@ -44,6 +45,7 @@ constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
 constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
 constexpr float kExpectSmallBelow = -11.5f;     // the bias, in units of log2
+constexpr float kExpectBalancedAbove = -1.5f;
 
 // P: the polynomial with the least relative error on [0, 1]; of degree 4, 3.0e-4, before a rounding
 // to bf16, of degree 5, 5.1e-5, before one to fp16.
@@ -74,13 +76,22 @@ __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
 struct SigmoidRows {
     float scale_log2, bias_log2;
     bool expect_small;
+    bool balanced;
+    float seen[2] = {0.f, 0.f};
     mutable u32 failed = 0;
+
+    #ifdef NO_BALANCED
+    static constexpr bool kMayFail = false;
+#else
+    static constexpr bool kMayFail = FORM == FORM_ACCURATE && !FP16;
+#endif
 
     __device__ __forceinline__ SigmoidRows(const Problem& p, const Work& work)
         : scale_log2(p.scale_log2),
           bias_log2(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len))
                                        : p.bias_log2),
-          expect_small(uniform(bias_log2 < kExpectSmallBelow)) {
+          expect_small(uniform(bias_log2 < kExpectSmallBelow)),
+          balanced(uniform(kMayFail && !work.careful && bias_log2 > kExpectBalancedAbove)) {
         if (FORM == FORM_TANH) {
             scale_log2 *= 0.5f * kLn2;
             bias_log2 *= 0.5f * kLn2;
@@ -133,7 +144,7 @@ struct SigmoidRows {
     }
 
     template <int Count>
-    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&) const {
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&) {
         if (FORM == 5) {  // next to nothing: what the rest costs
 #pragma unroll
             for (int i = 0; i < Count; ++i) s[i] = fmaf(s[i], scale_log2, bias_log2);
@@ -142,6 +153,13 @@ struct SigmoidRows {
         if (FORM == FORM_ACCURATE && expect_small) {
 #pragma unroll
             for (int i = 0; i < Count; ++i) s[i] = exponential(s[i]);
+        } else if (kMayFail && balanced) {
+            const float scale = scale_log2 * (0.5f * kLn2), bias = bias_log2 * (0.5f * kLn2);
+#pragma unroll
+            for (int i = 0; i < Count; ++i) {
+                s[i] = fmaf(tanh_approx(fmaf(s[i], scale, bias)), 0.5f, 0.5f);
+                if (i % 16 < 4) seen[i % 4 / 2] += s[i];
+            }
         } else if (PAIRS && FORM == FORM_ACCURATE) {
 #pragma unroll
             for (int i = 0; i < Count; i += 2) {
@@ -155,6 +173,15 @@ struct SigmoidRows {
 #pragma unroll
             for (int i = 0; i < Count; ++i) s[i] = weight(s[i], i);
         }
+    }
+
+    // Masked blocks hold the few keys of rows that see few: all of their weights are counted.
+    template <int Count>
+    __device__ __forceinline__ void count_rest(const float (&s)[Count]) {
+        if (!kMayFail || !balanced) return;
+#pragma unroll
+        for (int i = 0; i < Count; ++i)
+            if (i % 16 >= 4) seen[i % 4 / 2] += s[i];
     }
 
     template <int Count>
@@ -189,8 +216,20 @@ struct SigmoidRows {
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
-    __device__ __forceinline__ void finish(const Problem& p, const Work&, int) const {
+    // Whether the weights of every row of this warp add up to a sixteenth of its keys.
+    __device__ __forceinline__ bool finish(const Problem& p, const Work& work, int first_row) {
         if (SUMS && failed && p.lse) p.lse[0] = 1.f;
+        if (!kMayFail || !balanced) return true;
+        bool holds = true;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int row = first_row + 8 * half;
+            const attention::Range keys =
+                attention::visible_keys(row, work.q_len, work.kv_len, p.causal, p.window);
+            const float sum = quad_sum(seen[half]);
+            holds = holds && (row >= work.q_len || 16.f * sum >= keys.last - keys.first);
+        }
+        return __all_sync(kFullMask, holds);
     }
 
     __device__ __forceinline__ void prepare(u16* q, int count, int group) const {

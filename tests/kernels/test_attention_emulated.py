@@ -161,6 +161,22 @@ def test_sigmoid_where_small_weights_were_expected(run_prefill):
     agrees(run_prefill, rung, (70, 300), (1, 1), form, 64, loudness=20.0, defines={"FORM": 0})
 
 
+@pytest.mark.parametrize("lens", [(70, 300), (400, 129)])
+def test_sigmoid_where_balanced_weights_were_expected(run_prefill, lens):
+    """A bias of 0 and rows of weights of 1e-3 and less: their tiles are computed again, with care."""
+    rng = np.random.default_rng(3)
+    q, k = (np.abs(rng.standard_normal((n, 1, 64))).astype(np.float32) for n in lens)
+    q[: lens[0] // 2] *= -0.6
+    q, k, v = (narrow_bf16(x) for x in (q, k, rng.standard_normal(k.shape).astype(np.float32)))
+    form = Form(score="sigmoid", bias=0.0)
+    o, _ = run_prefill(SIGMOID["02_persistent"], q, k, v, form, defines={"FORM": 0})
+    exact, _ = naive.attend(*(widen(x, "bf16") for x in (q, k, v)), form)
+    small = slice(0, lens[0] // 2)
+
+    assert relative_rms(o[small], exact[small]) < ROUNDED["bf16"]
+    assert relative_rms(o, exact) < ROUNDED["bf16"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [0, 1])
 def test_sigmoid_in_fp16_keeps_small_weights(run_prefill, form):

@@ -264,6 +264,11 @@ inline unsigned atomicAdd(unsigned* p, unsigned v) {
     *p += v;
     return before;
 }
+inline unsigned atomicOr(unsigned* p, unsigned v) {
+    const unsigned before = *p;
+    *p |= v;
+    return before;
+}
 
 inline float __int_as_float(int bits) { float f; std::memcpy(&f, &bits, 4); return f; }
 inline float __uint_as_float(unsigned bits) { float f; std::memcpy(&f, &bits, 4); return f; }
