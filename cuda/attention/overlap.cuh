@@ -18,28 +18,12 @@
 
 // Turns: barrier 1 + g belongs to consumer g, which waits there for the one before it.
 __device__ __forceinline__ void take_turn(int group) {
-#ifndef NOTURN
     ptx::named_barrier_sync(1 + group, 2 * kWarpgroup);
-#endif
 }
 
 __device__ __forceinline__ void pass_turn(int group) {
-#ifndef NOTURN
     ptx::named_barrier_arrive(1 + (group + 1) % kConsumers, 2 * kWarpgroup);
-#endif
 }
-
-#ifdef MUFU_TURN
-__device__ __forceinline__ void take_mufu(int group) {
-    ptx::named_barrier_sync(4 + group, 2 * kWarpgroup);
-}
-__device__ __forceinline__ void pass_mufu(int group) {
-    ptx::named_barrier_arrive(4 + (group + 1) % kConsumers, 2 * kWarpgroup);
-}
-#else
-__device__ __forceinline__ void take_mufu(int) {}
-__device__ __forceinline__ void pass_mufu(int) {}
-#endif
 
 // A consumer warpgroup's part of the tiles it is given, one after another.
 template <typename Rows>
@@ -54,8 +38,6 @@ struct Attender {
             if (i < turns) {
                 take_turn(group);
                 pass_turn(group);
-                take_mufu(group);
-                pass_mufu(group);
             }
             ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
             free_stage(&s.k_empty[k.stage]);
@@ -66,7 +48,7 @@ struct Attender {
         }
     }
 
-    // The scores of `block` have arrived; they become weights.
+    // The scores of `block` have arrived; they, or the first of them, become weights.
     __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work,
                                           const attention::Blocks& blocks, Rows& rows,
                                           float (&scores)[kScores], int group, int row,
@@ -78,21 +60,16 @@ struct Attender {
         const bool masked = blocks.masked(block);
         if (masked)
             mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
-        rows.weigh(scores, p);
-        if (masked) rows.count_rest(scores);
+        rows.weigh(scores, p, masked);
     }
 
-    // Whether the weights hold (see the rows' finish).
+    // Returns whether the weights hold (see the rows' finish).
     __device__ __forceinline__ bool attend(Pipes& s, const Problem& p, const Work& work,
                                            int group) {
         const int first_row = work.first_row + 64 * group;
         const attention::Range tile = work.blocks.needed;
-#ifdef NO_SKIP
-        const attention::Blocks blocks = work.blocks;
-#else
         const attention::Blocks blocks = attention::key_blocks(
             first_row, 64, kTileN, work.q_len, work.kv_len, p.causal, p.window);
-#endif
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);
         float o[kOutputs], scores[kScores];
@@ -107,7 +84,6 @@ struct Attender {
             return true;
         }
         skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
-        rows.prepare(s.q[group].panel[0], 64 * kHeadDim, group);
         int block = blocks.needed.last - 1;
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
         issue_scores(scores, s.q[group], s.k[k.stage]);
@@ -121,19 +97,12 @@ struct Attender {
         for (--block; block >= blocks.needed.first; --block) {
             take_turn(group);
             issue_scores(scores, s.q[group], s.k[k.stage]);
-#ifdef EAGER_PASS
-            pass_turn(group);
-#endif
             ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
             issue_values(o, weights, s.v[v.stage], accumulate);
-#ifndef EAGER_PASS
             pass_turn(group);
-#endif
             accumulate = 1;
             ptx::wgmma_wait<1>();
-            take_mufu(group);
             weigh(s, p, work, blocks, rows, scores, group, row, block);
-            pass_mufu(group);
             // Waiting for the next keys here and not at the top, with a parity that depends on the
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.

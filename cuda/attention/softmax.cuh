@@ -5,14 +5,12 @@
 #include "attention/rows.cuh"
 
 struct SoftmaxRows : OnlineSoftmax {
-    __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
-    __device__ __forceinline__ void prepare(u16*, int, int) const {}
     static constexpr bool kMayFail = false;
-    template <int Count>
-    __device__ __forceinline__ void count_rest(const float (&)[Count]) const {}
+
+    __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
 
     template <int Count>
-    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) {
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p, bool = false) {
         OnlineSoftmax::weigh(s, p.scale_log2);
     }
 

@@ -2,9 +2,12 @@
 // registers: 168
 // threads: 384
 // dynamic_smem: 230400
-// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=1
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=2
+// defines: HEAD_DIM=128 TILE_N=176 FP16=0 FORM=1
+// defines: HEAD_DIM=128 TILE_N=176 FP16=0 FORM=2
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=0
-// defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=1
+// defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=3
 //
 // Sigmoid attention, rung 2: the persistent Hopper kernel of softmax attention, logistic weights.
 //

@@ -133,17 +133,24 @@ def compile_launches(names: Sequence[str]) -> None:
 
 def prefill_variants() -> list[tuple[str, dict[str, int]]]:
     """Sources and defines of the ladders' launches, as ``device.base_defines`` makes them."""
+    from refkernels.sigmoid_attention.device import FORMS
     from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
 
-    return [
+    found: list[tuple[str, dict[str, int]]] = [
         (rung.source, {"HEAD_DIM": head_dim, "FP16": fp16} | tile | form)
-        for ladder, forms in ((RUNGS, ({},)), (SIGMOID, ({"FORM": 0}, {"FORM": 1})))
+        for ladder, forms in ((RUNGS, [{}]), (SIGMOID, [{"FORM": f} for f in FORMS.values()]))
         for rung in ladder.values()
         for head_dim in HEAD_DIMS
         for tile in tile_choices(rung, head_dim)
         for fp16 in (0, 1)
         for form in forms
     ]
+    return [job for job in found if job[1].get("FORM") != FORMS["balanced"] or _balances(*job)]
+
+
+def _balances(source: str, defines: dict[str, int]) -> bool:
+    """Whether the launcher takes the balanced form there."""
+    return "persistent" in source and not defines["FP16"]
 
 
 def decode_variants() -> list[tuple[str, dict[str, int]]]:
