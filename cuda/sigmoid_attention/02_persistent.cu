@@ -17,8 +17,10 @@
 // Limits per score, in clocks of one SM (tensor: 4 D / 4096 = 0.0625 at D = 64, 0.125 at D = 128):
 //                             special functions    instructions, special ones included
 //   softmax                   1 / 16 = 0.0625      4 / 128    = 0.031
-//   accurate, all w < 2^-6    1 / 16 = 0.0625      3.25 / 128 = 0.025
-//   accurate, otherwise       1.5 / 16 = 0.094     6.5 / 128  = 0.051
+//   small, all w < 2^-8       1 / 16 = 0.0625      2.75 / 128 = 0.021
+//   small, all w < 2^-6       1 / 16 = 0.0625      3.25 / 128 = 0.025
+//   balanced                  1 / 16 = 0.0625      3.75 / 128 = 0.029
+//   general                   1.5 / 16 = 0.094     6.5 / 128  = 0.051
 //   tanh                      1 / 16 = 0.0625      3.5 / 128  = 0.027
 //
 // Registers and shared memory: as attention/04_overlap.cu.

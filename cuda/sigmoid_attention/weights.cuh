@@ -2,30 +2,34 @@
 //
 // With the usual bias of -log n a weight is about 1 / n, so it is the relative error of small
 // weights that counts. tanh.approx has an absolute error of about 2^-11 near -1, which is larger
-// than 1 / n from n = 4096 on: w = 0.5 + 0.5 tanh(x / 2) then has no correct digit. Hence
-// FORM_ACCURATE chooses, e = 2^y:
+// than 1 / n from n = 4096 on: w = 0.5 + 0.5 tanh(x / 2) then has no correct digit. So the launcher
+// chooses by the bias, e = 2^y; each form computes any weight right, but not as fast:
 //
-//   small     tried where the bias leaves room for scores of some deviations above the mean, from
-//             n = 2897 on with the usual one. Per warp and block of its scores: all e < 2^-6: w =
-//             e / (1 + e) = e - e^2 + ..., cut after the second term (at most e^2 = 2^-12 is lost
-//             relative to w), and where all e < 2^-8 (fp16: 2^-11) after the first (e). Pairs are
-//             packed to 16 bits first: then the bounds are tested for four, and e - e^2 computed
-//             for two, by one instruction. Where a score is too large, e / (1 + e) from what is
-//             there.
-//   balanced  bf16, a bias near 0 or above: weights are large as a rule, and an absolute error is
-//             as good as a relative one. w = 0.5 + 0.5 tanh(x / 2), off by 2^-12 at most, if the
-//             weights of a row add up to a sixteenth of its keys or more: then all errors of the
-//             row together are at most 2^-8 of its weights, as large as one rounding to bf16. The
-//             sum over every fourth pair of columns is a lower bound for the sum. Where it is too
-//             small in any row, the scheduler hands the tile out again, for the general form.
-//   general   the even columns w = 1 / (1 + 2^-y): two special functions, one addition; the odd
-//             ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special function, 5
-//             products and a test. All by the first takes more of the special functions' unit (16
-//             a clock) than there is, all by the second more instructions.
+//   FORM_SMALL     a bias far below 0, the usual one from n = 2981 on. Per warp and block of its
+//                  scores: all e < 2^-6: w = e / (1 + e) = e - e^2 + ..., cut after the second term
+//                  (at most e^2 = 2^-12 is lost relative to w), and where all e < 2^-8 (fp16: 2^-11)
+//                  after the first (e). Pairs are packed to 16 bits first: then the bounds are
+//                  tested for four, and e - e^2 computed for two, by one instruction. Where a score
+//                  is too large, e / (1 + e) from what is there.
+//   FORM_BALANCED  bf16 and a bias near 0 or above: weights are large as a rule, and an absolute
+//                  error is as good as a relative one. w = 0.5 + 0.5 tanh(x / 2), off by 2^-12 at
+//                  most, if the weights of a row add up to a sixteenth of its keys or more: then
+//                  all errors of the row together are at most 2^-8 of its weights, as large as one
+//                  rounding to bf16. The sum over 8 of every 32 columns bounds theirs from below.
+//                  Where it is too small in any row, the scheduler hands the tile out again
+//                  (Work::careful), for the general form.
+//   FORM_GENERAL   the even columns w = 1 / (1 + 2^-y): two special functions, one addition; the
+//                  odd ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special
+//                  function, 5 products and a test. All by the first takes more of the special
+//                  functions' unit (16 a clock) than there is, all by the second more instructions.
+//   FORM_TANH      tanh whatever comes, for comparison.
 //
 // P is off by about a tenth of the rounding to 16 bits that follows (2^-8 in bf16, 2^-11 in fp16);
-// where e - e^2 differs from e at all, in 16 bits, there are two roundings. FORM_TANH is tanh
-// whatever the bias, for comparison.
+// where e - e^2 differs from e at all, in 16 bits, there are two roundings.
+//
+// A special function takes a warp 8 clocks to issue, and everything that can be done in between is
+// free. Hence no weight waits for another: the first ones are computed while the values of the block
+// before are multiplied, the rest each next to its packing, which has to wait for that product.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
@@ -38,7 +42,7 @@
 #define FORM FORM_GENERAL
 #endif
 static_assert(!(FP16 && FORM == FORM_BALANCED), "tanh is not good enough for fp16");
-#ifndef FIRST
+#ifndef FIRST  // eighths of a block that are computed before the product is awaited
 #define FIRST (HEAD_DIM / 32)
 #endif
 
