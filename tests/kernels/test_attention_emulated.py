@@ -172,7 +172,7 @@ def test_sigmoid_where_small_weights_were_expected(run_prefill):
 
 @pytest.mark.parametrize("lens", [(70, 300), (400, 129)])
 def test_sigmoid_where_balanced_weights_were_expected(run_prefill, lens):
-    """A bias of 0 and rows of weights of 1e-3 and less: their tiles are computed again, with care."""
+    """A bias of 0 and rows of weights of 1e-3 and less: their tiles are computed again."""
     rng = np.random.default_rng(3)
     q, k = (np.abs(rng.standard_normal((n, 1, 64))).astype(np.float32) for n in lens)
     q[: lens[0] // 2] *= -0.6
