@@ -43,7 +43,7 @@
 #endif
 static_assert(!(FP16 && FORM == FORM_BALANCED), "tanh is not good enough for fp16");
 #ifndef FIRST  // eighths of a block that are computed before the product is awaited
-#define FIRST (HEAD_DIM / 32)
+#define FIRST (HEAD_DIM == 64 ? 1 : HEAD_DIM == 128 ? 2 : 8)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
