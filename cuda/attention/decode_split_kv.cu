@@ -55,6 +55,14 @@ __device__ __forceinline__ int address_lane() {
     return kTight ? opaque(lane_index()) : lane_index();
 }
 
+// No key is read again, so it may leave L2 first. But where loops are tight, ptxas 13.0 adds a uniform
+// register to cp.async's address in shared memory, and with a cache policy encodes that as an illegal
+// instruction, `LDGSTS [R25+UR0], desc[UR1]`: an odd descriptor register.
+__device__ __forceinline__ void copy(void* smem, const void* global, bool inside) {
+    if constexpr (kTight) ptx::copy_async_16(smem, global, inside);
+    else ptx::copy_async_16_once(smem, global, inside);
+}
+
 // Units are stored so that the 8 rows of an ldmatrix meet 8 different groups of banks.
 __device__ __forceinline__ u8* swizzled(u8* tile, int row, int unit) {
     const int mixed = kUnits >= 8 ? unit ^ (row % 8) : unit ^ (row / 2 % 4);
@@ -150,8 +158,8 @@ struct Loader {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                ptx::copy_async_16(swizzled(stage[0], row, unit), p.k + at, inside);
-                ptx::copy_async_16(swizzled(stage[1], row, unit), p.v + at, inside);
+                copy(swizzled(stage[0], row, unit), p.k + at, inside);
+                copy(swizzled(stage[1], row, unit), p.v + at, inside);
             }
             advance(key, end);
         }

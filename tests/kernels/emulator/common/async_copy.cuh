@@ -12,6 +12,10 @@ inline void copy_async_16(void* smem, const void* global, bool valid = true) {
     });
 }
 
+inline void copy_async_16_once(void* smem, const void* global, bool valid) {
+    copy_async_16(smem, global, valid);
+}
+
 inline void copy_async_commit() {
     emulator::Thread& t = emulator::self();
     t.groups.push_back(std::move(t.open));

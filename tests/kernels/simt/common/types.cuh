@@ -25,8 +25,13 @@ template <typename T>
 constexpr T most(T a, T b) { return a > b ? a : b; }
 
 inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
-inline int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
-inline int warpgroup_index() { return static_cast<int>(threadIdx.x) / kWarpgroup; }
+// Shuffles, as on the device: all lanes of a warp have to be there.
+inline int warp_index() {
+    return __shfl_sync(kFullMask, static_cast<int>(threadIdx.x) / kWarp, 0);
+}
+inline int warpgroup_index() {
+    return __shfl_sync(kFullMask, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+}
 
 // Round to nearest even; NaN stays NaN.
 inline u16 to_bf16(float value) {
