@@ -1,4 +1,4 @@
-// arch: sm_80
+// arch: sm_80 sm_90
 // registers: 255
 // threads: 256
 // dynamic_smem: 163328
@@ -6,6 +6,8 @@
 // defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
 // defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
 // defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=2
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=2
 // defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1
 //
 // Attention decoding: 1 to 16 queries per sequence against long keys, in one launch.
@@ -28,7 +30,8 @@
 //
 // Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
 //   in the main loop. Loads run ahead through all lists of the share; merging has shared memory of
-//   its own, a few rows at a time, and takes less time than what is on its way lasts.
+//   its own, a few rows at a time, and takes less time than what is on its way lasts. Keys and values
+//   are the first to leave L2, so that queries, partial sums and the code stay there.
 //
 //   warp w | wait tile i | load tile i + 2 | S = Q K^T | softmax | O += P V | ...
 //   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
