@@ -26,10 +26,7 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kUnitKeys = kTile * kWarps;                 // one unit of the schedule
 constexpr int kSteps = kHeadDim / 16;
 constexpr int kMaxSequences = 1024;
-#ifndef STAGES
-#define STAGES (131072 / (2 * kTileBytes * kWarps))
-#endif
-constexpr int kStages = STAGES;
+constexpr int kStages = 131072 / (2 * kTileBytes * kWarps);
 static_assert(kStages >= 2, "a stage to fill while another is read");
 
 // Partial results meet in shared memory a few rows at a time, so that they need not lie where keys

@@ -16,8 +16,9 @@
 //   memory      512 bytes: 119 ps at 4.3 TB/s, 29 clocks of one SM's share at 1830 MHz. The bound
 //   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
 //   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
-//   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here 2 of 3 stages
-//               of 8 warps * 8 KiB = 128 KiB, 3.7 us of an SM's share
+//   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here one of two
+//               stages of 8 warps * 8 KiB = 64 KiB at least, 1.9 us of an SM's share. A third stage
+//               is slower by 1 to 3 % at 268 MB of keys and values, faster by 1 % at 34 MB and 1 GB
 //   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and about 5 us of launch, prefix, first
 //   loads and merging
 //
@@ -33,7 +34,7 @@
 //   its own, a few rows at a time, and takes less time than what is on its way lasts. Keys and values
 //   are the first to leave L2, so that queries, partial sums and the code stay there.
 //
-//   warp w | wait tile i | load tile i + 2 | S = Q K^T | softmax | O += P V | ...
+//   warp w | wait tile i | load tile i + 1 | S = Q K^T | softmax | O += P V | ...
 //   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
 //
 // Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
@@ -41,7 +42,7 @@
 //   int8 exactly.
 //
 // Registers, D = 128: outputs 64 per strip, scores 8, operands 12. D = 256 takes one strip.
-// Shared memory (STAGES=3, D = 128): ring 196,608, merging 17,408, sums 1,024, queries 4,096,
+// Shared memory (D = 128): ring 131,072, merging 17,408, sums 1,024, queries 4,096,
 //   prefix 4,100.
 #include "attention/decode_lists.cuh"
 #include "attention/decode_merge.cuh"
