@@ -94,13 +94,16 @@ struct PackedTiles {
 // CTA c of `ctas` takes [share_begin(c), share_begin(c + 1)): shares differ by one unit at most. A
 // share may span several lists of keys, and a list several shares.
 
+// Quotients of 32 bits: a division of 64 is a call of a hundred instructions.
 ATTENTION_BOTH int share_begin(int cta, int ctas, int units) {
-    return static_cast<int>(static_cast<long long>(cta) * units / ctas);
+    const int each = units / ctas;
+    return cta * each + smaller(cta, units - each * ctas);
 }
 
 // The CTA whose share holds `unit`: the largest c with share_begin(c) <= unit.
 ATTENTION_BOTH int share_owner(int unit, int ctas, int units) {
-    return static_cast<int>(((static_cast<long long>(unit) + 1) * ctas - 1) / units);
+    const int each = units / ctas, longer = units - each * ctas, before = longer * (each + 1);
+    return unit < before ? unit / (each + 1) : longer + (unit - before) / each;
 }
 
 // The first key a decode step has to read: the left edge of its first query's window, rounded down

@@ -320,13 +320,16 @@ def test_every_launch_is_a_compiled_variant():
             assert (rung.source, tuple(sorted(codes.items()))) in known
 
 
-def test_decoding_chooses_strips_and_stages():
-    """More than 16 packed rows take two strips; the ring fills the shared memory asked for."""
+def test_the_ring_is_filled_by_whole_stages():
+    """Two stages at least of whatever a tile is, and shared memory that sm_80 has too."""
     for width in device.HEAD_DIMS:
         for kind in ("bf16", "fp8", "int8"):
             tile_bytes, warps = decode.tile_shape(width, kind)
-            assert decode.RING_BYTES["90"] // (2 * tile_bytes * warps) >= 2
-            assert decode.RING_BYTES["80"] // (2 * tile_bytes * warps) >= 2
+            assert decode.RING_BYTES % (2 * tile_bytes * warps) == 0
+            assert decode.RING_BYTES // (2 * tile_bytes * warps) >= 2
+            for strips in (1, 2) if width < 256 else (1,):
+                codes = {"HEAD_DIM": width, "STRIPS": strips}
+                assert decode.shared_bytes(codes, kind) <= 163 * 1024
 
 
 # ---------------------------------------------------------------- the machine code

@@ -232,7 +232,7 @@ def run_decode(emulate, on_host):
             kv_dtype=kv_dtype,
         )
         decode._check(x)
-        codes = decode.decode_defines(x, decode.RING_BYTES["90"])
+        codes = decode.decode_defines(x)
         kernel = emulate("attention/decode_split_kv.cu", "attention_decode", 0, codes)
         assert kernel.shared_bytes <= decode.shared_bytes(codes, kv_dtype) <= 232448
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]
