@@ -1,7 +1,7 @@
 // arch: sm_90a
 // registers: 168
-// threads: 384
-// dynamic_smem: 218112
+// threads: 512
+// dynamic_smem: 225280
 // defines: DK=128
 // defines: DK=64
 //
@@ -21,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
                const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     if (static_cast<int>(blockIdx.x) < p.preparers) {
-        prepare_chunks(s.prepare[warpgroup_index()], p);
+        prepare_chunks(s.prepare, p);
         return;
     }
     const Walk walk = walk_of_block(p);

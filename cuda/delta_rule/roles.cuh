@@ -164,7 +164,7 @@ __device__ __forceinline__ void walk_by_roles(WalkShared& shared, const Problem&
         ptx::registers_grow<240>();
         walk_head(shared, p, at);
     } else if (role == 1) {
-        ptx::registers_shrink<152>();
+        ptx::registers_grow<152>();
         make_outputs(shared, p, at);
     } else {
         ptx::registers_shrink<24>();

@@ -29,7 +29,7 @@ RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent", "05_wgmm
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
-PREPARE_BYTES = 72704
+PREPARE_BYTES = 56320
 """Dynamic shared memory of a worker that prepares: ``PrepareShared`` of prepare.cuh."""
 
 LEAST_PREPARERS = 32
@@ -218,7 +218,7 @@ def walk_bytes(rung: str, dk: int) -> int:
     if rung == RUNGS[2]:
         return single
     roles = single + keys // 2 + panel + unit
-    return max(roles if rung == RUNGS[4] else single, 3 * PREPARE_BYTES)
+    return max(roles if rung == RUNGS[4] else single, 4 * PREPARE_BYTES)
 
 
 def tile_maps(x: Sequence) -> tuple[NDArray[Any], ...]:
