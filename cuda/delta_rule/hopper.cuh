@@ -55,6 +55,44 @@ __device__ __forceinline__ void issue_mix(float (&x)[kTokenSums], const u32 (&a)
     ptx::wgmma_commit();
 }
 
+#ifndef SPLIT
+#define SPLIT 0
+#endif
+
+// As issue_read over all key dimensions, into two sums that do not wait for each other.
+__device__ __forceinline__ void issue_read_apart(float (&x)[kTokenSums], float (&y)[kTokenSums],
+                                                 const u32 (&state)[kDk / 16][4],
+                                                 const KeyTile& tile) {
+    const u64 b = ptx::k_major_128(&tile);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+        const u64 at = b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK;
+        if (step % 2) ptx::wgmma_bf16(y, state[step], at, step > 1);
+        else ptx::wgmma_bf16(x, state[step], at, step > 1);
+    }
+    ptx::wgmma_commit();
+}
+
+// Likewise as issue_mix.
+__device__ __forceinline__ void issue_mix_apart(float (&x)[kTokenSums], float (&y)[kTokenSums],
+                                                const u32 (&a)[kTokenSteps][4], const u16* tile) {
+    const u64 b = ptx::k_major_128(tile);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kTokenSteps; ++step) {
+        const u64 at = b + step * ptx::kDescriptorStepK;
+        if (step % 2) ptx::wgmma_bf16(y, a[step], at, step > 1);
+        else ptx::wgmma_bf16(x, a[step], at, step > 1);
+    }
+    ptx::wgmma_commit();
+}
+
+__device__ __forceinline__ void add_sums(float (&x)[kTokenSums], const float (&y)[kTokenSums]) {
+#pragma unroll
+    for (int i = 0; i < kTokenSums; ++i) x[i] += y[i];
+}
+
 // S^T += a K. K has dk contiguous (MN-major): groups of 64 columns are a panel apart, groups of 8
 // tokens 1024 bytes, a step of 16 tokens 2048.
 __device__ __forceinline__ void issue_update(float (&s)[kStateSums], const u32 (&a)[kTokenSteps][4],

@@ -71,7 +71,12 @@ __device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p
         const u32 parity = chunk % 2;
         float x[kTokenSums], u[kTokenSums];
         u32 v[kTokenSteps][4], r[kTokenSteps][4], later[kTokenSteps][4];
+#if SPLIT & 1
+        float x2[kTokenSums];
+        issue_read_apart(x, x2, state, in.k);
+#else
         issue_read<0, kSteps>(x, state, in.k);
+#endif
         ptx::mbarrier_wait(&shared.s.free, parity ^ 1);
 #pragma unroll
         for (int step = 0; step < kSteps; ++step)
@@ -82,11 +87,24 @@ __device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p
         scale_state(s, in.made.since_start[kChunk - 1]);
         ptx::wgmma_wait<0>();
         ptx::pin(x);
+#if SPLIT & 1
+        ptx::pin(x2);
+        add_sums(x, x2);
+#endif
         subtract_read(r, v, x, since_start);
+#if SPLIT & 2
+        float u2[kTokenSums];
+        issue_mix_apart(u, u2, r, in.made.t);
+#else
         issue_mix(u, r, in.made.t, 0);
+#endif
         const Powers to_end = load_powers(in.made.to_end);
         ptx::wgmma_wait<0>();
         ptx::pin(u);
+#if SPLIT & 2
+        ptx::pin(u2);
+        add_sums(u, u2);
+#endif
         pack_scaled(later, u, to_end);
         ptx::pin(s);
         issue_update(s, later, in.k);

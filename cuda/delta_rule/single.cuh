@@ -32,7 +32,12 @@ __device__ __forceinline__ void walk_chunks(SingleShared& shared, const Problem&
         float x[kTokenSums], u[kTokenSums];
         u32 v[kTokenSteps][4], r[kTokenSteps][4], later[kTokenSteps][4];
         ptx::mbarrier_wait(&shared.pipe.full[ring.stage], ring.parity);
+#if SPLIT & 1
+        float x2[kTokenSums];
+        issue_read_apart(x, x2, state, in.k);
+#else
         issue_read<0, kSteps>(x, state, in.k);
+#endif
         if (chunk > 0) {  // the outputs before, while X is on its way
             ptx::wgmma_wait<1>();  // long done, but ptxas would wait for X
             ptx::pin(o);
@@ -44,13 +49,26 @@ __device__ __forceinline__ void walk_chunks(SingleShared& shared, const Problem&
         const float decay = in.made.since_start[kChunk - 1];
         ptx::wgmma_wait<1>();
         ptx::pin(x);
+#if SPLIT & 1
+        ptx::pin(x2);
+        add_sums(x, x2);
+#endif
         subtract_read(r, v, x, since_start);
+#if SPLIT & 2
+        float u2[kTokenSums];
+        issue_mix_apart(u, u2, r, in.made.t);
+#else
         issue_mix(u, r, in.made.t, 0);
+#endif
         issue_read<kSteps / 2, kSteps>(o, state, in.q);
         scale_state(s, decay);
         const Powers to_end = load_powers(in.made.to_end);
         ptx::wgmma_wait<1>();
         ptx::pin(u);
+#if SPLIT & 2
+        ptx::pin(u2);
+        add_sums(u, u2);
+#endif
         pack_rows(r, u);
         scale_tokens(u, to_end, 1.f);
         pack_rows(later, u);
