@@ -189,7 +189,16 @@ __device__ __forceinline__ void load_chunks(Pipe& s, const Problem& p, const Map
 
 // ---------------------------------------------------------------- barriers
 
+#ifndef ARRIVE_ALL
+#define ARRIVE_ALL 0
+#endif
+constexpr u32 kWarpArrivals = ARRIVE_ALL ? kWarp : 1;  // of arrive_warp
+
 __device__ __forceinline__ void arrive_warp(u64* barrier) {
+    if (ARRIVE_ALL) {
+        ptx::mbarrier_arrive(barrier);
+        return;
+    }
     __syncwarp();
     if (lane_index() == 0) ptx::mbarrier_arrive(barrier);
 }
@@ -198,6 +207,6 @@ __device__ __forceinline__ void arrive_warp(u64* barrier) {
 __device__ __forceinline__ void init_pipe(Pipe& s, int readers) {
     for (int i = 0; i < kStages; ++i) {
         ptx::mbarrier_init(&s.full[i], 1);
-        ptx::mbarrier_init(&s.empty[i], readers);
+        ptx::mbarrier_init(&s.empty[i], readers * kWarpArrivals);
     }
 }

@@ -28,10 +28,10 @@ __device__ __forceinline__ void init_walk(WalkShared& shared) {
     if (threadIdx.x == 0) {
         constexpr int kWarps = kWarpgroup / kWarp;
         init_pipe(shared.pipe, 2 * kWarps);
-        ptx::mbarrier_init(&shared.s.full, kWarps);
-        ptx::mbarrier_init(&shared.s.free, kWarps);
-        ptx::mbarrier_init(&shared.u.full, kWarps);
-        ptx::mbarrier_init(&shared.u.free, kWarps);
+        ptx::mbarrier_init(&shared.s.full, kWarps * kWarpArrivals);
+        ptx::mbarrier_init(&shared.s.free, kWarps * kWarpArrivals);
+        ptx::mbarrier_init(&shared.u.full, kWarps * kWarpArrivals);
+        ptx::mbarrier_init(&shared.u.free, kWarps * kWarpArrivals);
         ptx::fence_mbarrier_init();
     }
     __syncthreads();
@@ -182,7 +182,8 @@ __device__ __forceinline__ void walk_by_roles(WalkShared& shared, const Problem&
         ptx::registers_grow<240>();
         walk_head(shared, p, at);
     } else if (role == 1) {
-        ptx::registers_grow<152>();
+        if (WORKERS == 3) ptx::registers_shrink<152>();
+        else ptx::registers_grow<152>();
         make_outputs(shared, p, at);
     } else {
         ptx::registers_shrink<24>();

@@ -525,12 +525,12 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.gated[i], kHeads);
-            ptx::mbarrier_init(&s.empty[i], 4 * kStateGroups + 4);
+            ptx::mbarrier_init(&s.gated[i], kHeads * kWarpArrivals);
+            ptx::mbarrier_init(&s.empty[i], (4 * kStateGroups + 4) * kWarpArrivals);
         }
         for (int i = 0; i < kAhead; ++i) {
-            ptx::mbarrier_init(&s.scored[i], 4);
-            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
+            ptx::mbarrier_init(&s.scored[i], 4 * kWarpArrivals);
+            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups * kWarpArrivals);
         }
         ptx::fence_mbarrier_init();
         if (p.segments > 1) {

@@ -380,7 +380,7 @@ __device__ __forceinline__ void start(Shared& s, const Problem& p, const Maps& m
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.scored[i], kScalerWarps);
+            ptx::mbarrier_init(&s.scored[i], kScalerWarps * kWarpArrivals);
             s.readers[i] = 0;
         }
         ptx::fence_mbarrier_init();
