@@ -112,12 +112,13 @@ __device__ __forceinline__ int transposed_row(int token, int col) {
     return swizzled(token + lane / 16 * 8 + lane % 8, col + lane / 8 % 2 * 8);
 }
 
-// This warp's 16 rows of V^T over all tokens, as operand a.
-__device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Panel& values) {
-    const int row = warp_index() % 4 * 16;
+// This warp's 16 rows of V^T over all tokens, as operand a; `place` is the lane's in the first 16 tokens,
+// transposed_row(0, the warp's first row): those of 16 tokens more are 16 rows further.
+__device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Panel& values,
+                                            int place) {
 #pragma unroll
     for (int step = 0; step < kTokenSteps; ++step)
-        ptx::ldmatrix_x4_transposed(v[step], values.at + transposed_row(16 * step, row));
+        ptx::ldmatrix_x4_transposed(v[step], values.at + place + 16 * step * kPanel);
 }
 
 // A warp's 16 columns of the outputs of a chunk, on their way from O^T to rows of tokens. Plain stores:
@@ -126,24 +127,44 @@ struct OutTile {
     u16 at[kChunk * 24];  // rows of 48 bytes: 8 of them meet all banks
 };
 
+// Where a lane's outputs go, chunk after chunk: worked out once.
+struct OutWay {
+    u16* out;      // of token lane / 2 of the chunk, 8 columns
+    size_t step;   // elements between a lane's tokens
+    int to, from;  // in the tile
+};
+
+__device__ __forceinline__ OutWay out_way(const Problem& p, const Place& at) {
+    const int lane = lane_index(), col = at.col + warp_index() % 4 * 16 + lane % 2 * 8;
+    const size_t row = token_row(at.batch, lane / 2, p.length, at.head, p.heads);
+    return {p.out + row * p.dv + col, static_cast<size_t>(kWarp / 2) * p.heads * p.dv,
+            opaque((lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8),
+            opaque(lane / 2 * 24 + lane % 2 * 8)};
+}
+
+// `tokens`: of this chunk and all later ones.
 __device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], OutTile& tile,
-                                              const Problem& p, const Place& at, int t) {
-    const int lane = lane_index();
+                                              OutWay& way, int tokens) {
+    constexpr int kTurns = kChunk / (kWarp / 2);
     __syncwarp();  // what lay here has been read
 #pragma unroll
     for (int c = 0; c < kTokenSteps; ++c)
-        ptx::stmatrix_x4_transposed(
-            tile.at + (16 * c + lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8,
-            pack_bf16(o[8 * c], o[8 * c + 1]), pack_bf16(o[8 * c + 2], o[8 * c + 3]),
-            pack_bf16(o[8 * c + 4], o[8 * c + 5]), pack_bf16(o[8 * c + 6], o[8 * c + 7]));
+        ptx::stmatrix_x4_transposed(tile.at + way.to + 16 * c * 24,
+                                    pack_bf16(o[8 * c], o[8 * c + 1]),
+                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
+                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
+                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
     __syncwarp();
-    const int col = at.col + warp_index() % 4 * 16 + lane % 2 * 8;
-    u16* out = p.out + token_row(at.batch, t, p.length, at.head, p.heads) * p.dv + col;
+    const int left = tokens - lane_index() / 2;
+    uint4 x[kTurns];
 #pragma unroll
-    for (int token = lane / 2; token < kChunk; token += kWarp / 2)
-        if (t + token < p.length)
-            *reinterpret_cast<uint4*>(out + static_cast<size_t>(token) * p.heads * p.dv) =
-                *reinterpret_cast<const uint4*>(tile.at + token * 24 + lane % 2 * 8);
+    for (int i = 0; i < kTurns; ++i)
+        x[i] = *reinterpret_cast<const uint4*>(tile.at + way.from + kWarp / 2 * i * 24);
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+        if (kWarp / 2 * i < left) *reinterpret_cast<uint4*>(way.out) = x[i];
+        way.out += way.step;
+    }
 }
 
 constexpr int kStages = 3;

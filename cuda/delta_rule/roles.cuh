@@ -39,11 +39,24 @@ __device__ __forceinline__ void init_walk(WalkShared& shared) {
 
 // ---------------------------------------------------------------- chain
 
-// 16 columns of a warp's 16 rows, as operand a holds them, into a panel.
-__device__ __forceinline__ void store_block(u16* panel, const u32 (&x)[4], int col) {
+// A lane's places in a panel, for each 16 columns of its warp's 16 rows. Opaque: worked out once, not in
+// every chunk.
+struct Places {
+    int of[kPanel / 16];
+};
+
+__device__ __forceinline__ Places places_of_warp() {
     const int lane = lane_index(), row = warp_index() % 4 * 16;
-    ptx::stmatrix_x4(panel + swizzled(row + lane % 16, col + lane / 16 * 8), x[0], x[1], x[2],
-                     x[3]);
+    Places places;
+#pragma unroll
+    for (int i = 0; i < kPanel / 16; ++i)
+        places.of[i] = opaque(swizzled(row + lane % 16, 16 * i + lane / 16 * 8));
+    return places;
+}
+
+// 16 columns of a warp's 16 rows, as operand a holds them, into a panel.
+__device__ __forceinline__ void store_block(u16* panel, const u32 (&x)[4], int place) {
+    ptx::stmatrix_x4(panel + place, x[0], x[1], x[2], x[3]);
 }
 
 // U^T diag(2^(G_C - G)) as an operand.
@@ -62,6 +75,8 @@ __device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p
     constexpr int kSteps = kDk / 16;
     u32 state[kSteps][4];
     Ring ring;
+    const Places places = places_of_warp();
+    const int values_at = opaque(transposed_row(0, warp_index() % 4 * 16));
     pack_rows(state, s);
     ptx::mbarrier_wait(&shared.pipe.full[0], 0);
 #pragma unroll 1
@@ -80,9 +95,9 @@ __device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p
         ptx::mbarrier_wait(&shared.s.free, parity ^ 1);
 #pragma unroll
         for (int step = 0; step < kSteps; ++step)
-            store_block(shared.state.panel[step / 4], state[step], step % 4 * 16);
+            store_block(shared.state.panel[step / 4], state[step], places.of[step % 4]);
         arrive_warp(&shared.s.full);
-        load_values(v, in.v);
+        load_values(v, in.v, values_at);
         const Powers since_start = load_powers(in.made.since_start);
         scale_state(s, in.made.since_start[kChunk - 1]);
         ptx::wgmma_wait<0>();
@@ -112,7 +127,7 @@ __device__ __forceinline__ void walk_chunks(WalkShared& shared, const Problem& p
         ptx::mbarrier_wait(&shared.u.free, parity ^ 1);
 #pragma unroll
         for (int step = 0; step < kTokenSteps; ++step)
-            store_block(shared.update, r[step], step * 16);
+            store_block(shared.update, r[step], places.of[step]);
         arrive_warp(&shared.u.full);
         ring.advance();
         if (chunk + 1 < p.chunks) ptx::mbarrier_wait(&shared.pipe.full[ring.stage], ring.parity);
@@ -138,7 +153,9 @@ __device__ __forceinline__ void walk_head(WalkShared& shared, const Problem& p, 
 __device__ __forceinline__ void make_outputs(WalkShared& shared, const Problem& p,
                                              const Place& at) {
     constexpr int kSteps = kDk / 16;
-    const int row = warp_index() % 4 * 16;
+    const Places places = places_of_warp();
+    OutTile& tile = shared.out[warp_index() % 4];
+    OutWay way = out_way(p, at);
     Ring ring;
 #pragma unroll 1
     for (int chunk = 0; chunk < p.chunks; ++chunk) {
@@ -150,14 +167,14 @@ __device__ __forceinline__ void make_outputs(WalkShared& shared, const Problem& 
         ptx::mbarrier_wait(&shared.s.full, parity);
 #pragma unroll
         for (int step = 0; step < kSteps; ++step)
-            load_a(state[step], shared.state.panel[step / 4], row, step % 4 * 16);
+            ptx::ldmatrix_x4(state[step], shared.state.panel[step / 4] + places.of[step % 4]);
         arrive_warp(&shared.s.free);
         issue_read<0, kSteps>(o, state, in.q);
         const Powers since_start = load_powers(in.made.since_start);
         ptx::mbarrier_wait(&shared.u.full, parity);
 #pragma unroll
         for (int step = 0; step < kTokenSteps; ++step)
-            load_a(u[step], shared.update, row, step * 16);
+            ptx::ldmatrix_x4(u[step], shared.update + places.of[step]);
         arrive_warp(&shared.u.free);
         ptx::wgmma_wait<0>();
         ptx::pin(o);
@@ -167,7 +184,7 @@ __device__ __forceinline__ void make_outputs(WalkShared& shared, const Problem& 
         ptx::wgmma_wait<0>();
         ptx::pin(o);
         arrive_warp(&shared.pipe.empty[ring.stage]);
-        store_outputs(o, shared.out[warp_index() % 4], p, at, chunk * kChunk);
+        store_outputs(o, tile, way, p.length - chunk * kChunk);
         ring.advance();
     }
 }

@@ -25,6 +25,8 @@ __device__ __forceinline__ void walk_chunks(SingleShared& shared, const Problem&
     float o[kTokenSums];
     u32 state[kSteps][4];
     Ring ring;
+    OutWay way = out_way(p, at);
+    const int values_at = opaque(transposed_row(0, warp_index() % 4 * 16));
     pack_rows(state, s);
 #pragma unroll 1
     for (int chunk = 0; chunk < p.chunks; ++chunk) {
@@ -41,10 +43,10 @@ __device__ __forceinline__ void walk_chunks(SingleShared& shared, const Problem&
         if (chunk > 0) {  // the outputs before, while X is on its way
             ptx::wgmma_wait<1>();  // long done, but ptxas would wait for X
             ptx::pin(o);
-            store_outputs(o, shared.out[warp_index()], p, at, (chunk - 1) * kChunk);
+            store_outputs(o, shared.out[warp_index()], way, p.length - (chunk - 1) * kChunk);
         }
         issue_read<0, kSteps / 2>(o, state, in.q);
-        load_values(v, in.v);
+        load_values(v, in.v, values_at);
         const Powers since_start = load_powers(in.made.since_start);
         const float decay = in.made.since_start[kChunk - 1];
         ptx::wgmma_wait<1>();
@@ -88,7 +90,7 @@ __device__ __forceinline__ void walk_chunks(SingleShared& shared, const Problem&
         arrive_warp(&shared.pipe.empty[ring.stage]);
         ring.advance();
     }
-    store_outputs(o, shared.out[warp_index()], p, at, (p.chunks - 1) * kChunk);
+    store_outputs(o, shared.out[warp_index()], way, p.length - (p.chunks - 1) * kChunk);
 }
 
 // The first warpgroup: a head's columns from the first state to the last.
