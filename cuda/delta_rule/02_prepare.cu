@@ -1,5 +1,5 @@
 // arch: sm_80 sm_90a
-// registers: 168
+// registers: 128
 // threads: 128
 // dynamic_smem: 56320
 // defines: DK=128

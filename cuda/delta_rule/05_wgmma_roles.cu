@@ -1,5 +1,5 @@
 // arch: sm_90a
-// registers: 168
+// registers: 128
 // threads: 512
 // dynamic_smem: 225280
 // defines: DK=128

@@ -47,7 +47,7 @@ def scan_inputs(batch, length, channels, states, groups, dtype, *, gated=True, *
 
 @pytest.mark.parametrize(("lanes", "returns"), [(32, True), (7, False)])
 def test_a_warps_index_needs_all_its_lanes(monkeypatch, tmp_path, lanes, returns):
-    """It shuffles: where only some lanes come, a device hangs, and so does the emulation, at once."""
+    """It shuffles: where only some lanes come a device hangs, and the emulation fails at once."""
     simt.install(monkeypatch)
     source = tmp_path / "asks.cu"
     source.write_text(
