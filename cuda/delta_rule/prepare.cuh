@@ -87,20 +87,33 @@ __device__ __forceinline__ void meet() {
     ptx::named_barrier_sync(1 + warpgroup_index(), kPrepareThreads);
 }
 
-// K K^T and Q K^T into `products`, whose place the keys leave.
+// K K^T and Q K^T into `products`, whose place the keys leave. A lane's row of a block has the same number
+// modulo 8 in all blocks, so the mix of its units (see swizzled) is the same: worked out once.
 __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
+    const int lane = opaque(lane_index()), low = lane % 8;
+    const u16* keys = s.keys.k.panel[0];
+    int left[kTasks], right[kTasks];  // rows of operand a and of operand b
+#pragma unroll
+    for (int task = 0; task < kTasks; ++task) {
+        const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
+        const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
+        left[task] = (row * kSide + lane % 16) * kPanel + (index < kLower ? 0 : kChunk * kDk);
+        right[task] = (col * kSide + lane / 16 * 8 + low) * kPanel;
+    }
     float sums[kTasks][8] = {};
 #pragma unroll 1
-    for (int d = 0; d < kDk; d += 16)  // the tasks side by side: none waits for its own sums
+    for (int panel = 0; panel < kPanels; ++panel, keys += kChunk * kPanel)
 #pragma unroll
-        for (int task = 0; task < kTasks; ++task) {
-            const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
-            const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
-            const KeyTile& left = index < kLower ? s.keys.k : s.keys.q;
-            u32 a[4], b[4];
-            load_a(a, left.panel[d / kPanel], row * kSide, d % kPanel);
-            load_b_transposed(b, s.keys.k.panel[d / kPanel], d % kPanel, col * kSide);
-            multiply(sums[task], 0, a, b);
+        for (int step = 0; step < kPanel / 16; ++step) {
+            const int left_unit = ((step * 2 + lane / 16) ^ low) * 8;
+            const int right_unit = ((step * 2 + lane / 8 % 2) ^ low) * 8;
+#pragma unroll
+            for (int task = 0; task < kTasks; ++task) {  // side by side: none waits for its own sums
+                u32 a[4], b[4];
+                ptx::ldmatrix_x4(a, keys + left[task] + left_unit);
+                ptx::ldmatrix_x4(b, keys + right[task] + right_unit);
+                multiply(sums[task], 0, a, b);
+            }
         }
     meet();
 #pragma unroll
