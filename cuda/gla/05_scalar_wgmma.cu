@@ -465,7 +465,8 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         ptx::wgmma_wait<0>();
         ptx::pin(state);
         arrive_warp(&s.empty[ring.stage]);
-        ring.advance(), turn.advance();
+        ring.advance();
+        if (Outputs) turn.advance();
     }
 }
 
