@@ -23,7 +23,7 @@ struct alignas(1024) Stage {
 };
 
 struct Maps {
-    const TensorMap *q, *k, *v;
+    const TensorMap *q, *k, *v, *out;
 };
 
 struct Place {
@@ -55,10 +55,6 @@ __device__ __forceinline__ void issue_mix(float (&x)[kTokenSums], const u32 (&a)
     ptx::wgmma_commit();
 }
 
-#ifndef SPLIT
-#define SPLIT 0
-#endif
-
 // As issue_read over all key dimensions, into two sums that do not wait for each other.
 __device__ __forceinline__ void issue_read_apart(float (&x)[kTokenSums], float (&y)[kTokenSums],
                                                  const u32 (&state)[kDk / 16][4],
@@ -70,20 +66,6 @@ __device__ __forceinline__ void issue_read_apart(float (&x)[kTokenSums], float (
         const u64 at = b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK;
         if (step % 2) ptx::wgmma_bf16(y, state[step], at, step > 1);
         else ptx::wgmma_bf16(x, state[step], at, step > 1);
-    }
-    ptx::wgmma_commit();
-}
-
-// Likewise as issue_mix.
-__device__ __forceinline__ void issue_mix_apart(float (&x)[kTokenSums], float (&y)[kTokenSums],
-                                                const u32 (&a)[kTokenSteps][4], const u16* tile) {
-    const u64 b = ptx::k_major_128(tile);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < kTokenSteps; ++step) {
-        const u64 at = b + step * ptx::kDescriptorStepK;
-        if (step % 2) ptx::wgmma_bf16(y, a[step], at, step > 1);
-        else ptx::wgmma_bf16(x, a[step], at, step > 1);
     }
     ptx::wgmma_commit();
 }
@@ -105,7 +87,7 @@ __device__ __forceinline__ void issue_update(float (&s)[kStateSums], const u32 (
     ptx::wgmma_commit();
 }
 
-// Lane's row of a 16 x 16 block for ldmatrix with transposition: tokens along the rows
+// Lane's row of a 16 x 16 block for ldmatrix and stmatrix with transposition: tokens along the rows
 // of the panel, dv along its columns, and the other way round in registers.
 __device__ __forceinline__ int transposed_row(int token, int col) {
     const int lane = lane_index();
@@ -121,49 +103,26 @@ __device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Pane
         ptx::ldmatrix_x4_transposed(v[step], values.at + place + 16 * step * kPanel);
 }
 
-// A warp's 16 columns of the outputs of a chunk, on their way from O^T to rows of tokens. Plain stores:
-// handing them to the copy engine would cost a fence of 300 clocks.
-struct OutTile {
-    u16 at[kChunk * 24];  // rows of 48 bytes: 8 of them meet all banks
-};
-
-// Where a lane's outputs go, chunk after chunk: worked out once.
-struct OutWay {
-    u16* out;      // of token lane / 2 of the chunk, 8 columns
-    size_t step;   // elements between a lane's tokens
-    int to, from;  // in the tile
-};
-
-__device__ __forceinline__ OutWay out_way(const Problem& p, const Place& at) {
-    const int lane = lane_index(), col = at.col + warp_index() % 4 * 16 + lane % 2 * 8;
-    const size_t row = token_row(at.batch, lane / 2, p.length, at.head, p.heads);
-    return {p.out + row * p.dv + col, static_cast<size_t>(kWarp / 2) * p.heads * p.dv,
-            opaque((lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8),
-            opaque(lane / 2 * 24 + lane % 2 * 8)};
-}
-
-// `tokens`: of this chunk and all later ones.
-__device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], OutTile& tile,
-                                              OutWay& way, int tokens) {
-    constexpr int kTurns = kChunk / (kWarp / 2);
-    __syncwarp();  // what lay here has been read
+// O^T into a panel as [token][column], and from there by TMA, which leaves out tokens beyond the
+// sequence's end. Two panels take turns: when all have passed the barrier of one, the copy of the
+// other, a chunk old, has been read. `place` as in load_values.
+__device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], Panel& panel,
+                                              const TensorMap* map, int place, int token,
+                                              const Place& at, int column) {
 #pragma unroll
     for (int c = 0; c < kTokenSteps; ++c)
-        ptx::stmatrix_x4_transposed(tile.at + way.to + 16 * c * 24,
+        ptx::stmatrix_x4_transposed(panel.at + place + 16 * c * kPanel,
                                     pack_bf16(o[8 * c], o[8 * c + 1]),
                                     pack_bf16(o[8 * c + 2], o[8 * c + 3]),
                                     pack_bf16(o[8 * c + 4], o[8 * c + 5]),
                                     pack_bf16(o[8 * c + 6], o[8 * c + 7]));
-    __syncwarp();
-    const int left = tokens - lane_index() / 2;
-    uint4 x[kTurns];
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i)
-        x[i] = *reinterpret_cast<const uint4*>(tile.at + way.from + kWarp / 2 * i * 24);
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i) {
-        if (kWarp / 2 * i < left) *reinterpret_cast<uint4*>(way.out) = x[i];
-        way.out += way.step;
+    ptx::fence_async_shared();
+    const bool issuer = threadIdx.x % kWarpgroup == 0;
+    if (issuer) ptx::bulk_wait_read<0>();
+    ptx::named_barrier_sync(1, kWarpgroup);
+    if (issuer) {
+        ptx::tma_store_4d(map, &panel, 0, token, column, at.batch);
+        ptx::bulk_commit();
     }
 }
 
@@ -210,24 +169,11 @@ __device__ __forceinline__ void load_chunks(Pipe& s, const Problem& p, const Map
 
 // ---------------------------------------------------------------- barriers
 
-#ifndef ARRIVE_ALL
-#define ARRIVE_ALL 0
-#endif
-constexpr u32 kWarpArrivals = ARRIVE_ALL ? kWarp : 1;  // of arrive_warp
-
-__device__ __forceinline__ void arrive_warp(u64* barrier) {
-    if (ARRIVE_ALL) {
-        ptx::mbarrier_arrive(barrier);
-        return;
-    }
-    __syncwarp();
-    if (lane_index() == 0) ptx::mbarrier_arrive(barrier);
-}
-
-// One thread. `readers` warps free a stage.
+// One thread. `readers` threads free a stage. Each arrives for itself: racecheck follows a thread's own
+// arrivals, but not those of a lane for the others that it has met before, and it costs nothing here.
 __device__ __forceinline__ void init_pipe(Pipe& s, int readers) {
     for (int i = 0; i < kStages; ++i) {
         ptx::mbarrier_init(&s.full[i], 1);
-        ptx::mbarrier_init(&s.empty[i], readers * kWarpArrivals);
+        ptx::mbarrier_init(&s.empty[i], readers);
     }
 }

@@ -46,10 +46,7 @@ static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
-#ifndef GATES_AHEAD
-#define GATES_AHEAD 2
-#endif
-constexpr int kGatesAhead = GATES_AHEAD;  // chunks whose gates are on their way
+constexpr int kGatesAhead = 2;  // chunks whose gates are on their way
 constexpr int kThreads = kWarpgroup * (2 + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
@@ -253,7 +250,7 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
             const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
             ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
             total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
-            arrive_warp(&s.gated[ring.stage]);
+            ptx::mbarrier_arrive(&s.gated[ring.stage]);
             raw[i] = read_gates(head, tokens.token<Outputs>(least(n + kGatesAhead, chunks - 1)));
             ring.advance();
         }
@@ -374,7 +371,7 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         for (int h = 0; h < kHeads; ++h) write_rows(s.scores[turn.stage][h], rows[h]);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
-        arrive_warp(&s.empty[ring.stage]);
+        ptx::mbarrier_arrive(&s.empty[ring.stage]);
         ring.advance(), turn.advance();
     }
 }
@@ -384,7 +381,7 @@ __device__ __forceinline__ void pass_chunks(Shared& s, const Part& part, Ring& r
 #pragma unroll 1
     for (int n = 0; n < part.tokens.chunks(); ++n) {
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
-        arrive_warp(&s.empty[ring.stage]);
+        ptx::mbarrier_arrive(&s.empty[ring.stage]);
         ring.advance();
     }
 }
@@ -464,7 +461,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
-        arrive_warp(&s.empty[ring.stage]);
+        ptx::mbarrier_arrive(&s.empty[ring.stage]);
         ring.advance();
         if (Outputs) turn.advance();
     }
@@ -526,12 +523,12 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.gated[i], kHeads * kWarpArrivals);
-            ptx::mbarrier_init(&s.empty[i], (4 * kStateGroups + 4) * kWarpArrivals);
+            ptx::mbarrier_init(&s.gated[i], kHeads * kWarp);
+            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup);
         }
         for (int i = 0; i < kAhead; ++i) {
-            ptx::mbarrier_init(&s.scored[i], 4 * kWarpArrivals);
-            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups * kWarpArrivals);
+            ptx::mbarrier_init(&s.scored[i], 4);
+            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
         }
         ptx::fence_mbarrier_init();
         if (p.segments > 1) {
