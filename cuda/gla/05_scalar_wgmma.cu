@@ -333,18 +333,19 @@ __device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2
     weigh_diagonal(to.last, diagonal, gates, sum, skip);
 }
 
-// The tiles above the diagonal are zero from the start.
+// The tiles above the diagonal are zero from the start. 16-byte units are mixed with the row's number,
+// which is the lane's modulo 8, see element.
 __device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
-    const int warp = warp_index() % 4, lane = lane_index();
-    const int row = kSub * warp + lane % 16, col = lane / 16 * 8;
+    const int warp = warp_index() % 4;
+    const u32 lane = opaque(lane_index()), half = lane / 16;
+    u16* row = to.at + (kSub * warp + lane % 16) * kPanelCols;
+    const auto write = [&](u32 block, const u32 (&a)[4]) {
+        ptx::stmatrix_x4(row + ((2 * block + half) ^ lane % 8) * 8, a[0], a[1], a[2], a[3]);
+    };
 #pragma unroll
-    for (int block = 0; block < kSubs - 1; ++block) {
-        const u32(&a)[4] = rows.past[block];
-        if (block < warp)
-            ptx::stmatrix_x4(element(to, row, kSub * block + col), a[0], a[1], a[2], a[3]);
-    }
-    const u32(&a)[4] = rows.last;
-    ptx::stmatrix_x4(element(to, row, kSub * warp + col), a[0], a[1], a[2], a[3]);
+    for (int block = 0; block < kSubs - 1; ++block)
+        if (block < warp) write(block, rows.past[block]);
+    write(warp, rows.last);
 }
 
 __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
@@ -377,9 +378,9 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
 }
 
 // The segment's own state takes no scores: its chunks are only let go.
-__device__ __forceinline__ void pass_chunks(Shared& s, const Part& part, Ring& ring) {
+__device__ __forceinline__ void pass_chunks(Shared& s, int chunks, Ring& ring) {
 #pragma unroll 1
-    for (int n = 0; n < part.tokens.chunks(); ++n) {
+    for (int n = 0; n < chunks; ++n) {
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         ptx::mbarrier_arrive(&s.empty[ring.stage]);
         ring.advance();
@@ -611,15 +612,12 @@ __device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
     for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
         reinterpret_cast<u32*>(s.scores)[i] = 0;
     ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
-    const Share share(p);
     Ring ring;
     ptx::Ring<kAhead> turn;
+    if (has_own_state(p)) pass_chunks(s, Share(p).part(p, 0).tokens.chunks(), ring);
+    const Share share(p);
 #pragma unroll 1
-    for (int i = 0; i < share.parts(); ++i) {
-        const Part part = share.part(p, i);
-        if (has_own_state(p)) pass_chunks(s, part, ring);
-        score_chunks(s, p, part, ring, turn);
-    }
+    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), ring, turn);
 }
 
 // Each role finds its place itself: values that live across the split would be spilled.
