@@ -36,15 +36,24 @@ struct Problem {
 constexpr int kStates = STATES;
 
 // log(1 + exp(x)) = max(x, 0) + log1p(w), w = exp(-|x|) <= 1, with one special function: log1p(w) / w
-// is a polynomial with 1 at 0, so that small steps keep their digits (2.2e-7 relative at most).
+// is a polynomial with 1 at 0, so that small steps keep their digits. Of degree 7 it errs by 2.2e-7
+// relative at most, of degree 5, for data of 16 bits, by 1.0e-5.
 __device__ __forceinline__ float softplus(float x) {
     const float w = exp2_approx(fabsf(x) * -kLog2e);
-    float p = fmaf(w, -0.0087789558f, 0.0449866436f);
-    p = fmaf(w, p, -0.1090229135f);
-    p = fmaf(w, p, 0.1784720847f);
-    p = fmaf(w, p, -0.2453686627f);
-    p = fmaf(w, p, 0.3328406383f);
-    p = fmaf(w, p, -0.4999818035f);
+    float p;
+    if (TYPE == TYPE_FP32) {
+        p = fmaf(w, -0.0087789558f, 0.0449866436f);
+        p = fmaf(w, p, -0.1090229135f);
+        p = fmaf(w, p, 0.1784720847f);
+        p = fmaf(w, p, -0.2453686627f);
+        p = fmaf(w, p, 0.3328406383f);
+        p = fmaf(w, p, -0.4999818035f);
+    } else {
+        p = fmaf(w, -0.0247331633f, 0.1035890214f);
+        p = fmaf(w, p, -0.2124007592f);
+        p = fmaf(w, p, 0.3262246653f);
+        p = fmaf(w, p, -0.4995392556f);
+    }
     p = fmaf(w, p, 1.f);
     return fmaf(w, p, fmaxf(x, 0.f));
 }

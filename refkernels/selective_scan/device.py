@@ -127,9 +127,9 @@ def best_rung(dtype: str) -> str:
 
 def units_of(x: Inputs) -> int:
     """Groups of 16 channels that rung 4 walks side by side."""
-    batch, channels, _ = state_shape(x)
+    batch, channels, states = state_shape(x)
     groups = x.b.shape[1]
-    return int(batch * groups * ceil_div(channels // groups, UNIT))
+    return int(batch * groups * ceil_div(channels // groups, unit_channels(states)))
 
 
 def turns_of_warps(units: int, states: int, sms: int) -> int:
@@ -207,7 +207,7 @@ def _scan(
         defines = defines | {"TURNS": turns, "GATED": int(x.z is not None)}
         defines["SOFTPLUS"] = int(x.softplus)
         smem = unit_shared_bytes(states, turns)
-        blocks = ceil_div(ceil_div(channels // groups, UNIT), UNIT_WARPS // turns)
+        blocks = ceil_div(ceil_div(channels // groups, unit_channels(states)), UNIT_WARPS // turns)
     else:
         defines = defines | {"LANES": lanes}
         smem = shared_bytes(states, lanes, defines["TYPE"])
@@ -240,11 +240,15 @@ def _starts(
 
 def unit_shared_bytes(states: int, turns: int) -> int:
     """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
-    alone = turns == 1
-    stride = (16 if states == STATES[-1] else 24) if alone else 8
-    raw = 2 * (3 * UNIT + 2 * states) * stride * 2
-    lanes, prepared = 2 * (1 if alone else states // 8), 4 * (2 if alone else 1)
-    return UNIT_WARPS * (raw + 512 * lanes + 640 * prepared + 8 * UNIT + 16)
+    rows = unit_channels(states)
+    raw = 2 * (3 * rows + 2 * states) * 16 * 2
+    lanes = 2 * (1 if turns == 1 else max(1, states // 16))
+    return UNIT_WARPS * (raw + 128 * (rows + 2) + 512 * lanes + 16 * rows + 16)
+
+
+def unit_channels(states: int) -> int:
+    """Channels of a warp of rung 4: the rows of a product, which halves of the states share."""
+    return UNIT if states == STATES[0] else UNIT // 2
 
 
 def _fields(

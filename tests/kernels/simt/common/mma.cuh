@@ -56,6 +56,15 @@ inline void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     mma_16x8x16(d, a, b, from_f16);
 }
 
+// a0, a1: rows g and g + 8, columns 2 t and 2 t + 1; b: rows 2 t and 2 t + 1 of column g.
+inline void mma_bf16_k8_add(float (&d)[4], u32 a0, u32 a1, u32 b) {
+    mma_bf16(d, {a0, a1, 0, 0}, {b, 0});
+}
+inline void mma_bf16_k8(float (&d)[4], u32 a0, u32 a1, u32 b) {
+    for (float& x : d) x = 0.f;
+    mma_bf16_k8_add(d, a0, a1, b);
+}
+
 // The upper 19 bits of an fp32 value.
 inline float tf32(std::uint64_t bits) { return __uint_as_float(static_cast<u32>(bits) & 0xffffe000u); }
 

@@ -28,6 +28,13 @@ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
 inline int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
 inline int warpgroup_index() { return static_cast<int>(threadIdx.x) / kWarpgroup; }
 
+inline u32 __byte_perm(u32 a, u32 b, u32 selector) {
+    const u64 both = static_cast<u64>(b) << 32 | a;
+    u32 out = 0;
+    for (int i = 0; i < 4; ++i) out |= static_cast<u32>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return out;
+}
+
 // Round to nearest even; NaN stays NaN.
 inline u16 to_bf16(float value) {
     const u32 bits = __float_as_uint(value);
