@@ -38,8 +38,8 @@ def scan_variants() -> Iterator[Job]:
                 yield "selective_scan/segments.cu", split
         if kind != TYPES["fp32"]:
             for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
-                for gated in (0, 1):
-                    walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1}
+                for gated, aligned in itertools.product((0, 1), (0, 1)):
+                    walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1, "ALIGNED": aligned}
                     yield "selective_scan/04_outer_products.cu", plain | walk
 
 

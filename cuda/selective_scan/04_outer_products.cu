@@ -57,6 +57,9 @@
 #ifndef GATED
 #define GATED 1
 #endif
+#ifndef ALIGNED
+#define ALIGNED 1
+#endif
 #ifndef SOFTPLUS
 #define SOFTPLUS 1
 #endif
@@ -65,6 +68,12 @@
 #endif
 #ifndef FENCE
 #define FENCE 1
+#endif
+#ifndef TIE
+#define TIE 2
+#endif
+#ifndef HAND
+#define HAND 2
 #endif
 #ifndef SILU
 #define SILU 1
@@ -79,7 +88,10 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kTurns = TURNS;               // warps that share a unit of channels
 constexpr int kUnits = kWarps / kTurns;     // of a block
-constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: rows g of a product have one, rows g + 8 the other
+#ifndef HALVES
+#define HALVES (kStates == 8 ? 1 : 2)
+#endif
+constexpr int kHalves = HALVES;  // of the states: rows g of a product have one, rows g + 8 the other
 constexpr int kPer = 2 / kHalves;           // channels of a lane: with 8 states, row g + 8 is another channel
 constexpr int kRows = 8 * kPer;             // channels of a unit
 constexpr int kVisit = 16;                  // tokens between two hand-overs, and of a tile
@@ -129,42 +141,49 @@ __device__ __forceinline__ Place place_of(const Problem& p) {
             warp % kTurns, warp};
 }
 
-// Of a warp's tile a lane copies 8 tokens (16 bytes) of rows lane / 2, and further rows 16 apart.
+// Of a warp's tile a lane copies 8 tokens (16 bytes) of rows lane / 2, and of rows 16 further: bytes from the
+// starts of u, delta and z (`own`), of B and C (`shared`).
 constexpr int kAtOnce = kWarp / 2;
 
 struct Source {
-    const Element *own, *b;  // own: of u or delta (with 8 states, of u)
-    s64 z, c;                // elements from those to z and to C
-    int column;
+    size_t own, shared;
 };
 
+__device__ __forceinline__ int copied_column() { return lane_index() % 2 * 8; }
+
 __device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int t) {
-    const int row = lane_index() / 2, column = lane_index() % 2 * 8;
-    const Element* base = row < kRows ? p.u : p.delta;
-    return {base + row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + t + column,
-            p.b + group_row(p, at.batch, at.group, row % kStates) + t + column, p.z - p.u, p.c - p.b,
-            column};
+    const int row = lane_index() / 2, token = t + copied_column();
+    return {sizeof(Element) * (row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token),
+            sizeof(Element) * (group_row(p, at.batch, at.group, row % kStates) + token)};
 }
 
-__device__ __forceinline__ void move(Source& from, int tokens) { from.own += tokens, from.b += tokens; }
+__device__ __forceinline__ void move(Source& from, int tokens) {
+    from.own += tokens * sizeof(Element), from.shared += tokens * sizeof(Element);
+}
 
-// Calls copy(first row of the tile for lane 0, from, whether other warps read it too) for each piece of this lane.
+__device__ __forceinline__ const Element* at_byte(const Element* base, size_t offset) {
+    return reinterpret_cast<const Element*>(reinterpret_cast<const u8*>(base) + offset);
+}
+
+// Calls copy(row of the tile less lane / 2, from, whether other warps read it too) for each piece of this lane.
 template <typename Copy>
 __device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
     constexpr TruthValue<true> kKept;
     constexpr TruthValue<false> kOnce;
     const int row = lane_index() / 2;
-    copy(kU, from.own, kOnce);
-    if (kRows == kAtOnce) copy(kDelta, from.own + (p.delta - p.u), kOnce);
-    if (GATED && row < kRows) copy(kZ, from.own + from.z, kOnce);
+    if (row < kRows) {
+        copy(kU, at_byte(p.u, from.own), kOnce);
+        copy(kDelta, at_byte(p.delta, from.own), kOnce);
+        if (GATED) copy(kZ, at_byte(p.z, from.own), kOnce);
+    }
     if (kAtOnce > kStates) {  // B and C side by side
-        copy(kB, row < kStates ? from.b : from.b + from.c, kKept);
+        copy(kB, at_byte(row < kStates ? p.b : p.c, from.shared), kKept);
     } else {
 #pragma unroll
         for (int n = 0; n < kStates; n += kAtOnce) {
-            const Element* b = from.b + static_cast<s64>(n) * p.length;
-            copy(kB + n, b, kKept);
-            copy(kC + n, b + from.c, kKept);
+            const size_t rows = from.shared + sizeof(Element) * static_cast<size_t>(n) * p.length;
+            copy(kB + n, at_byte(p.b, rows), kKept);
+            copy(kC + n, at_byte(p.c, rows), kKept);
         }
     }
 }
@@ -174,7 +193,8 @@ __device__ __forceinline__ void each_piece(const Problem& p, const Source& from,
 template <bool Aligned>
 __device__ __forceinline__ void load(const Problem& p, const Source& from, ptx::Shared to, int left) {
     if (left > 0) {
-        const bool valid = from.column < left;
+        const int column = copied_column();
+        const bool valid = column < left;
         each_piece(p, from, [&](int row, const Element* source, auto kept) {
             const ptx::Shared place = to + row * kRowBytes;
             if constexpr (Aligned) {
@@ -182,7 +202,7 @@ __device__ __forceinline__ void load(const Problem& p, const Source& from, ptx::
             } else {
 #pragma unroll 1
                 for (int i = 0; i < 8; ++i)
-                    ptx::store_2(place + 2 * i, from.column + i < left ? source[i] : Element(0));
+                    ptx::store_2(place + 2 * i, column + i < left ? source[i] : Element(0));
             }
         });
     }
@@ -195,6 +215,7 @@ __device__ __forceinline__ void load(const Problem& p, const Source& from, ptx::
 // dt and dt u and finishes their outputs. All lanes of g need them in between. Places are of stage 0.
 struct Lane {
     int g, t;
+    int first[kPer];       // token of the visit, 4 t; beyond any if there is no channel g + 8 r
     ptx::Shared copied;    // where this lane's 16 bytes of row 0 land
     ptx::Shared own;       // u of channel g, token 4 t
     ptx::Shared b;         // this lane's state, token 0
@@ -205,22 +226,26 @@ struct Lane {
     u32 even, odd;         // which halves of a pair of B this lane gives to the products
 };
 
-constexpr int kFromDt = offsetof(WarpShared, dt);
-constexpr int kToInput = offsetof(WarpShared, input) - kFromDt;
-constexpr int kToConstants = offsetof(WarpShared, constants) - kFromDt;
+constexpr int kFromDt = __builtin_offsetof(WarpShared, dt);
+constexpr int kToInput = __builtin_offsetof(WarpShared, input) - kFromDt;
+constexpr int kToConstants = __builtin_offsetof(WarpShared, constants) - kFromDt;
 
-__device__ __forceinline__ Lane lane_of(const WarpShared& s) {
+__device__ __forceinline__ Lane lane_of(const WarpShared& s, int rows) {
     const int g = lane_index() / 4, t = lane_index() % 4;
     constexpr int kHalf = kHalves == 2 ? 8 : 0;
     constexpr u32 kNone = 0x4444;  // bytes of the second operand, which is 0
     constexpr u32 kLow = TYPE == TYPE_BF16 ? 0x1010 : 0x3232, kHigh = 0x3232;
     const ptx::Shared base = ptx::shared_at(&s), dt = base + (kFromDt + 16 * g);
-    return {g, t, ptx::pinned(base + 16 * lane_index()), ptx::pinned(base + 8 * lane_index()),
+    constexpr int kBeyond = 1 << 30;
+    Lane lane = {g, t, {}, ptx::pinned(base + 16 * lane_index()), ptx::pinned(base + 8 * lane_index()),
             ptx::pinned(base + (kB + g + t % 2 * kHalf) * kRowBytes),
             ptx::pinned(base + ((kC + 2 * t + g % 2 * kHalf) * kRowBytes + g / 2 * 8)),
             ptx::pinned(dt + t * kNextT), ptx::pinned(dt),
             ptx::pinned(dt + (kToInput + t / 2 * 8 + (kPer == 2 ? t % 2 * 128 : 0))),
             t < 2 ? kLow : kNone, t < 2 ? kNone : kHigh};
+#pragma unroll
+    for (int r = 0; r < kPer; ++r) lane.first[r] = g + 8 * r < rows ? kOwn * t : kBeyond;
+    return lane;
 }
 
 // The four tokens that a lane owns, as loaded: of channel g + 8 r.
@@ -270,26 +295,31 @@ __device__ __forceinline__ void prepare(const Lane& lane, int left) {
 
 // ---------------------------------------------------------------- 16 tokens
 
+// The same place, reached only when `decay` is known: it is no less than 0, so its sign adds nothing.
+__device__ __forceinline__ ptx::Shared after(ptx::Shared at, float decay) {
+    return at + static_cast<int>(__float_as_uint(decay) >> 31);
+}
+
 // dt of the four tokens of t = quarter.
-__device__ __forceinline__ void read_dt(const Lane& lane, int quarter, float (&dt)[kPer][4]) {
+__device__ __forceinline__ void read_dt(ptx::Shared from, int quarter, float (&dt)[kPer][4]) {
 #pragma unroll
     for (int r = 0; r < kPer; ++r) {
-        const float4 x = ptx::load_floats(lane.dt + (quarter * kNextT + 128 * r));
+        const float4 x = ptx::load_floats(from + (quarter * kNextT + 128 * r));
         dt[r][0] = x.x, dt[r][1] = x.y, dt[r][2] = x.z, dt[r][3] = x.w;
     }
 }
 
 // Their dt u as the products take it: two tokens in a column, of rows g or of rows g + 8.
-__device__ __forceinline__ uint2 read_input(const Lane& lane, int quarter) {
-    return ptx::load_8(lane.input + quarter * kNextT);
+__device__ __forceinline__ uint2 read_input(ptx::Shared from, int quarter) {
+    return ptx::load_8(from + quarter * kNextT);
 }
 
 // B of 8 tokens from 8 half on.
 template <int Stage>
-__device__ __forceinline__ void read_b(const Lane& lane, int half, uint4 (&b)[kColumns]) {
+__device__ __forceinline__ void read_b(ptx::Shared from, int half, uint4 (&b)[kColumns]) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n)
-        b[n] = ptx::load_16(lane.b + (Stage * kStageBytes + 8 * kHalves * n * kRowBytes + 16 * half));
+        b[n] = ptx::load_16(from + (Stage * kStageBytes + 8 * kHalves * n * kRowBytes + 16 * half));
 }
 
 template <int Stage>
@@ -395,17 +425,17 @@ __device__ __forceinline__ void finish(const Lane& lane, const Pending& x, uint2
 
 // `to`: token 4 t of channel g.
 template <bool Aligned>
-__device__ __forceinline__ void store(const Problem& p, const Place& at, const Lane& lane, Element* to,
+__device__ __forceinline__ void store(const Problem& p, const Lane& lane, Element* to,
                                       int left, const uint2 (&out)[kPer]) {
 #pragma unroll
     for (int r = 0; r < kPer; ++r) {
         Element* row = to + 8 * r * static_cast<s64>(p.length);
         if (Aligned) {
-            if (lane.g + 8 * r < at.rows && kOwn * lane.t < left) *reinterpret_cast<uint2*>(row) = out[r];
+            if (lane.first[r] < left) *reinterpret_cast<uint2*>(row) = out[r];
         } else {
 #pragma unroll
             for (int i = 0; i < 4; ++i)
-                if (lane.g + 8 * r < at.rows && kOwn * lane.t + i < left)
+                if (lane.first[r] + i < left)
                     row[i] = static_cast<Element>((i < 2 ? out[r].x : out[r].y) >> 16 * (i % 2));
         }
     }
@@ -466,10 +496,16 @@ __device__ __forceinline__ int next_warp(const Place& at) {
 }
 
 // The state for the next visit of warp `to`. It has read the one before: that one has come around.
-__device__ __forceinline__ void give_state(WarpShared& to, const float (&h)[kShare]) {
+__device__ __forceinline__ void give_state(WarpShared& to, int id, const float (&h)[kShare]) {
     put(to.state, h);
+#if HAND == 0
     __syncwarp();
     if (lane_index() == 0) ptx::mbarrier_arrive(&to.handed);
+#elif HAND == 1
+    ptx::mbarrier_arrive(&to.handed);
+#else
+    ptx::named_barrier_arrive(id, 2 * kWarp);
+#endif
 }
 
 // A sum that needs every decay of a visit: products take ten values each.
@@ -490,9 +526,13 @@ __device__ __forceinline__ float tied(const float (&w)[kVisit][kShare]) {
 
 // Left to itself, the assembler computes the decays behind the wait, where the other warps wait for
 // them; so the barrier's address is made to depend on them (`none` is 0, which it does not know).
-__device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none, float (&h)[kShare]) {
+__device__ __forceinline__ void take_state(WarpShared& s, int id, u32& parity, u32 none, float (&h)[kShare]) {
+#if HAND < 2
     ptx::mbarrier_wait(&s.handed + none, parity);
     parity ^= 1;
+#else
+    ptx::named_barrier_sync(id + static_cast<int>(none), 2 * kWarp);
+#endif
     get(s.state, h);
 }
 
@@ -529,19 +569,23 @@ __device__ __forceinline__ void visit_in_turn(const Problem& p, const Place& at,
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
         float dt[kPer][4];
-        read_dt(lane, q, dt);
+        read_dt(lane.dt, q, dt);
 #pragma unroll
         for (int i = 0; i < 4; ++i) decays(w[4 * q + i], a, dt, i);
     }
     uint2 input[4];
     uint4 b[2][kColumns];
-#pragma unroll
-    for (int q = 0; q < 4; ++q) input[q] = read_input(lane, q);
-    read_b<Stage>(lane, 0, b[0]), read_b<Stage>(lane, 1, b[1]);
-    take_state(s, x.parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+    const auto read = [&](int half) {
+        input[2 * half] = read_input(lane.input, 2 * half), input[2 * half + 1] = read_input(lane.input, 2 * half + 1);
+        read_b<Stage>(lane.b, half, b[half]);
+    };
+    if (TYPE == TYPE_BF16) read(0);  // two parts of B would take more registers than there are
+    take_state(s, at.warp + 1, x.parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+    if (TYPE != TYPE_BF16) read(0);
+    read(1);
 #pragma unroll
     for (int i = 0; i < kVisit; ++i) advance(lane, i ? w[i - 1] : h, w[i], input[i / 4], b[i / 8], i);
-    if (x.left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
+    if (x.left > kVisit) give_state(all[next_warp(at)], next_warp(at) + 1, w[kVisit - 1]);
     else put(s.state, w[kVisit - 1]);
     Pending done;
     float c[kColumns][2][4];
@@ -557,7 +601,7 @@ __device__ __forceinline__ void visit_in_turn(const Problem& p, const Place& at,
     for (int i = 0; i < kVisit; ++i) contract(lane, w[i], c, i, done.y);
     uint2 out[kPer];
     finish(lane, done, out);
-    store<Aligned>(p, at, lane, x.to, x.left, out);
+    store<Aligned>(p, lane, x.to, x.left, out);
     x.to += kRound, x.left -= kRound;
 }
 
@@ -592,18 +636,20 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
     Pending done;
     float c[kColumns][2][4];
     uint4 b[kColumns];
+    float gone = 0.f;  // a decay of the quarter before
     read_c<Stage>(lane, c);
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
-        float dt[kPer][4];
-        if (FENCE && q) __syncwarp();  // else more is read ahead than registers hold
-        read_dt(lane, q, dt);
-        const uint2 input = read_input(lane, q);
-        if (q % 2 == 0) read_b<Stage>(lane, q / 2, b);
+        float dt[kPer][4], w[kShare];
+        // Later quarters wait for the decays before: else more is read ahead than registers hold.
+        if (!FENCE) gone = 0.f;
+        read_dt(after(lane.dt, gone), q, dt);
+        const uint2 input = read_input(after(lane.input, gone), q);
+        if (q % 2 == 0) read_b<Stage>(after(lane.b, gone), q / 2, b);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            float w[kShare];
             decays(w, a, dt, i);
+            if (i == TIE) gone = w[0];
             advance(lane, h, w, input, b, 4 * q + i);
             contract(lane, w, c, 4 * q + i, done.y);
 #pragma unroll
@@ -613,7 +659,7 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
     keep<Stage>(lane, done);
     uint2 out[kPer];
     finish(lane, done, out);
-    store<Aligned>(p, at, lane, x.to, x.left, out);
+    store<Aligned>(p, lane, x.to, x.left, out);
     x.to += kVisit, x.left -= kVisit;
 }
 
@@ -642,7 +688,7 @@ __device__ __forceinline__ void walk(const Problem& p, const Place& at, const La
 
 // Blocks per SM to leave registers for; before sm_90 shared memory holds fewer.
 #ifndef BLOCKS
-#define BLOCKS (kAlone && kStates <= 16 ? 4 : kStates <= 32 ? 2 : 1)
+#define BLOCKS (kAlone && kStates <= 16 && kShare == 4 ? 4 : kStates <= 32 ? 2 : 1)
 #endif
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr int kBlocks = 1;
@@ -656,11 +702,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     const Place at = place_of(p);
     WarpShared* all = reinterpret_cast<WarpShared*>(shared_bytes);
     WarpShared& s = all[at.warp];
-    const Lane lane = lane_of(s);
+    const Lane lane = lane_of(s, at.rows);
     const int start = at.segment * p.segment_length;
     const int end = least(start + p.segment_length, p.length);
 
-    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, 1);
+    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, HAND ? kWarp : 1);
     if (kTurns > 1) __syncthreads();
     if (at.rows <= 0) return;
     if (lane_index() < kRows) {
@@ -675,9 +721,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     if constexpr (!kAlone) put(s.rates, a);
     first_state(p, at, lane, h);
     if constexpr (kTurns > 1)
-        if (at.turn == 0) give_state(s, h);
+        if (at.turn == 0) give_state(s, at.warp + 1, h);
 
-    if (p.length % 8 == 0) walk<true>(p, at, lane, all, start, end, a, h);
-    else walk<false>(p, at, lane, all, start, end, a, h);
+    walk<ALIGNED>(p, at, lane, all, start, end, a, h);
     if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, h);
 }

@@ -30,6 +30,9 @@ RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_oute
 UNIT = 16
 """Channels of a warp of rung 4: the rows of a product."""
 
+UNIT_ALIGNMENT = 8
+"""Tokens of 16 bytes: rows of a multiple of them are copied 16 bytes at a time."""
+
 UNIT_WARPS = 8
 """Warps of a block of rung 4."""
 
@@ -206,6 +209,7 @@ def _scan(
     if name == RUNGS[3]:
         defines = defines | {"TURNS": turns, "GATED": int(x.z is not None)}
         defines["SOFTPLUS"] = int(x.softplus)
+        defines["ALIGNED"] = int(x.u.shape[2] % UNIT_ALIGNMENT == 0)
         smem = unit_shared_bytes(states, turns)
         blocks = ceil_div(ceil_div(channels // groups, unit_channels(states)), UNIT_WARPS // turns)
     else:

@@ -100,13 +100,17 @@ inline const std::function<void()>* body = nullptr;
 
 inline void yield() { swapcontext(&now->context, &main_context); }
 
+// Arrives; true for the last of `count` threads.
+inline bool pass(Barrier& b, int count) {
+    if (++b.arrived < count) return false;
+    b.arrived = 0;
+    ++b.phase;
+    return true;
+}
+
 inline void meet(Barrier& b, int count) {
     const long phase = b.phase;
-    if (++b.arrived == count) {
-        b.arrived = 0;
-        ++b.phase;
-        return;
-    }
+    if (pass(b, count)) return;
     while (b.phase == phase) yield();
 }
 

@@ -5,6 +5,7 @@
 namespace ptx {
 
 inline void named_barrier_sync(int id, int threads) { simt::meet(simt::named[id], threads); }
+inline void named_barrier_arrive(int id, int threads) { simt::pass(simt::named[id], threads); }
 // Bits 0-15: arrivals still missing; 16-31: arrivals of a phase; 32: phases completed.
 inline void mbarrier_init(u64* barrier, u32 arrivals) { *barrier = u64{arrivals} << 16 | arrivals; }
 inline void mbarrier_arrive(u64* barrier) {
