@@ -52,12 +52,11 @@ __device__ __forceinline__ void store_16(Shared at, float4 x) {
     store_16(at, make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w)));
 }
 
-// cp.async of 16 bytes; zeros if `valid` is false. `Kept` also leaves the line in the SM's first-level
+// cp.async of 16 bytes; zeros if `valid` is false. `kept` also leaves the line in the SM's first-level
 // cache, for other warps that read it soon.
-template <bool Kept>
-__device__ __forceinline__ void copy_async_16(Shared to, const void* global, bool valid) {
+__device__ __forceinline__ void copy_async_16(Shared to, const void* global, bool valid, bool kept) {
     const u32 bytes = valid ? 16 : 0;
-    if constexpr (Kept)
+    if (kept)
         asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to.address), "l"(global), "r"(bytes)
                      : "memory");
     else

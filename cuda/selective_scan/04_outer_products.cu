@@ -70,7 +70,7 @@
 #define FENCE 1
 #endif
 #ifndef TIE
-#define TIE 2
+#define TIE 0
 #endif
 #ifndef HAND
 #define HAND 2
@@ -78,11 +78,6 @@
 #ifndef SILU
 #define SILU 1
 #endif
-
-template <bool Value>
-struct TruthValue {
-    static constexpr bool kValue = Value;
-};
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
@@ -158,7 +153,7 @@ __device__ __forceinline__ Source source_of(const Problem& p, const Place& at, i
 }
 
 __device__ __forceinline__ void move(Source& from, int tokens) {
-    from.own += tokens * sizeof(Element), from.shared += tokens * sizeof(Element);
+    from.own += tokens * static_cast<s64>(sizeof(Element)), from.shared += tokens * static_cast<s64>(sizeof(Element));
 }
 
 __device__ __forceinline__ const Element* at_byte(const Element* base, size_t offset) {
@@ -168,8 +163,7 @@ __device__ __forceinline__ const Element* at_byte(const Element* base, size_t of
 // Calls copy(row of the tile less lane / 2, from, whether other warps read it too) for each piece of this lane.
 template <typename Copy>
 __device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
-    constexpr TruthValue<true> kKept;
-    constexpr TruthValue<false> kOnce;
+    constexpr bool kKept = KEPT, kOnce = false;
     const int row = lane_index() / 2;
     if (row < kRows) {
         copy(kU, at_byte(p.u, from.own), kOnce);
@@ -195,10 +189,10 @@ __device__ __forceinline__ void load(const Problem& p, const Source& from, ptx::
     if (left > 0) {
         const int column = copied_column();
         const bool valid = column < left;
-        each_piece(p, from, [&](int row, const Element* source, auto kept) {
+        each_piece(p, from, [&](int row, const Element* source, bool kept) {
             const ptx::Shared place = to + row * kRowBytes;
             if constexpr (Aligned) {
-                ptx::copy_async_16<decltype(kept)::kValue && KEPT>(place, source, valid);
+                ptx::copy_async_16(place, source, valid, kept);
             } else {
 #pragma unroll 1
                 for (int i = 0; i < 8; ++i)
@@ -226,9 +220,8 @@ struct Lane {
     u32 even, odd;         // which halves of a pair of B this lane gives to the products
 };
 
-constexpr int kFromDt = __builtin_offsetof(WarpShared, dt);
-constexpr int kToInput = __builtin_offsetof(WarpShared, input) - kFromDt;
-constexpr int kToConstants = __builtin_offsetof(WarpShared, constants) - kFromDt;
+constexpr int kFromDt = kStages * kStageBytes, kToInput = sizeof(Steps);  // of WarpShared
+constexpr int kToConstants = 2 * sizeof(Steps), kToRest = kFromDt + kToConstants + 16 * kRows;
 
 __device__ __forceinline__ Lane lane_of(const WarpShared& s, int rows) {
     const int g = lane_index() / 4, t = lane_index() % 4;
@@ -548,6 +541,20 @@ struct Walk {
 
 constexpr int kRound = kTurns * kVisit;  // tokens from a warp's visit to its next
 
+// Alone, registers are short: where the sequence ends waits in shared memory.
+__device__ __forceinline__ void rest(const Lane& lane, Source from, int left) {
+    move(from, left);
+    ptx::store_16(lane.copied + kToRest, make_uint4(static_cast<u32>(from.own), static_cast<u32>(from.own >> 32),
+                                                    static_cast<u32>(from.shared), static_cast<u32>(from.shared >> 32)));
+}
+
+__device__ __forceinline__ Source resting(const Lane& lane, int left) {
+    const uint4 x = ptx::load_16(lane.copied + kToRest);
+    Source from = {static_cast<size_t>(x.y) << 32 | x.x, static_cast<size_t>(x.w) << 32 | x.z};
+    move(from, -left);
+    return from;
+}
+
 template <bool Aligned>
 __device__ __forceinline__ Walk start_of(const Problem& p, const Place& at, const Lane& lane, int start, int end) {
     const int first = start + at.turn * kVisit;
@@ -629,8 +636,7 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
                                             const float (&a)[kShare], float (&h)[kShare], Walk& x) {
     ptx::copy_async_wait_all();
     __syncwarp();  // the tile is there; everyone has left the other stage, dt and dt u
-    load<Aligned>(p, x.from, lane.copied + (Stage ^ 1) * kStageBytes, x.left - kVisit);
-    move(x.from, kVisit);
+    load<Aligned>(p, resting(lane, x.left - kVisit), lane.copied + (Stage ^ 1) * kStageBytes, x.left - kVisit);
     prepare<Stage>(lane, x.left);
     __syncwarp();
     Pending done;
@@ -667,6 +673,7 @@ template <bool Aligned>
 __device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane, int start,
                                            int end, const float (&a)[kShare], float (&h)[kShare]) {
     Walk x = start_of<Aligned>(p, at, lane, start, end);
+    rest(lane, x.from, x.left - kRound);
 #pragma unroll 1
     while (x.left > 0) {
         visit_alone<Aligned, 0>(p, at, lane, a, h, x);

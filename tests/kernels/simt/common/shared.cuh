@@ -28,8 +28,7 @@ inline void store_2(Shared at, u16 x) { shared_word<u16>(at) = x; }
 inline void store_16(Shared at, uint4 x) { shared_word<uint4>(at) = x; }
 inline void store_16(Shared at, float4 x) { shared_word<float4>(at) = x; }
 
-template <bool Kept>
-void copy_async_16(Shared to, const void* global, bool valid) {
+inline void copy_async_16(Shared to, const void* global, bool valid, bool) {
     copy_async_16(to.address, global, valid);
 }
 
