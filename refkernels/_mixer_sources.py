@@ -16,6 +16,8 @@ from refkernels.selective_scan.device import (
     MOST_TURN_STATES,
     STATES,
     TYPES,
+    UNIT_WARPS,
+    resident_warps,
 )
 
 Job = tuple[str, dict[str, int]]
@@ -40,7 +42,9 @@ def scan_variants() -> Iterator[Job]:
             for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
                 for gated, aligned in itertools.product((0, 1), (0, 1)):
                     walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1, "ALIGNED": aligned}
-                    yield "selective_scan/04_outer_products.cu", plain | walk
+                    resident = resident_warps(0, turns, states, 1)
+                    block = {"RESIDENT": resident, "WARPS": UNIT_WARPS, "EVEN": 0}
+                    yield "selective_scan/04_outer_products.cu", plain | walk | block
 
 
 def linear_variants() -> Iterator[Job]:

@@ -63,30 +63,23 @@
 #ifndef SOFTPLUS
 #define SOFTPLUS 1
 #endif
-#ifndef KEPT
-#define KEPT 1
+#ifndef WARPS
+#define WARPS 8
 #endif
-#ifndef FENCE
-#define FENCE 1
+#ifndef RESIDENT
+#define RESIDENT 16
 #endif
-#ifndef TIE
-#define TIE 0
-#endif
-#ifndef HAND
-#define HAND 2
-#endif
-#ifndef SILU
-#define SILU 1
+#ifndef EVEN
+#define EVEN 0
 #endif
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
+constexpr int kWarps = WARPS;               // of a block
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kResident = RESIDENT;         // warps of an SM to leave registers for
+constexpr bool kShort = kResident > 16;     // of registers
 constexpr int kTurns = TURNS;               // warps that share a unit of channels
 constexpr int kUnits = kWarps / kTurns;     // of a block
-#ifndef HALVES
-#define HALVES (kStates == 8 ? 1 : 2)
-#endif
-constexpr int kHalves = HALVES;  // of the states: rows g of a product have one, rows g + 8 the other
+constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: rows g of a product have one, rows g + 8 the other
 constexpr int kPer = 2 / kHalves;           // channels of a lane: with 8 states, row g + 8 is another channel
 constexpr int kRows = 8 * kPer;             // channels of a unit
 constexpr int kVisit = 16;                  // tokens between two hand-overs, and of a tile
@@ -119,21 +112,24 @@ struct alignas(16) WarpShared {
     u64 handed, unused;
 };
 
-extern __shared__ __align__(16) u8 shared_bytes[];
+extern __shared__ __align__(16) u8 shared_bytes[];  // WarpShared[kWarps], then two barriers
+
+__device__ __forceinline__ u64* laps_of(WarpShared* all) { return reinterpret_cast<u64*>(all + kWarps); }
 
 // ---------------------------------------------------------------- a warp's place and its loads
 
 struct Place {
     int batch, segment, group, channel, rows, turn, warp;  // channel: the first of `rows` valid ones
+    int busy;                                              // warps of the block that have channels
 };
 
 __device__ __forceinline__ Place place_of(const Problem& p) {
     const int warp = warp_index(), per_group = p.channels / p.groups;
     const int units = ceil_div(per_group, kRows), blocks = ceil_div(units, kUnits);
-    const int group = blockIdx.x / blocks, unit = blockIdx.x % blocks * kUnits + warp / kTurns;
+    const int group = blockIdx.x / blocks, first = blockIdx.x % blocks * kUnits, unit = first + warp / kTurns;
     return {static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y), group,
             group * per_group + unit * kRows, least(per_group - unit * kRows, kRows),
-            warp % kTurns, warp};
+            warp % kTurns, warp, least(units - first, kUnits) * kTurns};
 }
 
 // Of a warp's tile a lane copies 8 tokens (16 bytes) of rows lane / 2, and of rows 16 further: bytes from the
@@ -163,7 +159,7 @@ __device__ __forceinline__ const Element* at_byte(const Element* base, size_t of
 // Calls copy(row of the tile less lane / 2, from, whether other warps read it too) for each piece of this lane.
 template <typename Copy>
 __device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
-    constexpr bool kKept = KEPT, kOnce = false;
+    constexpr bool kKept = true, kOnce = false;
     const int row = lane_index() / 2;
     if (row < kRows) {
         copy(kU, at_byte(p.u, from.own), kOnce);
@@ -380,7 +376,6 @@ __device__ __forceinline__ void contract(const Lane& lane, const float (&h)[kSha
 
 // silu(z) = z (1 + tanh(z / 2)) / 2: one special function instead of two.
 __device__ __forceinline__ float gate(float z) {
-    if (!SILU) return silu(z);
     const float half = 0.5f * z;
     return fmaf(half, tanh_approx(half), half);
 }
@@ -489,16 +484,10 @@ __device__ __forceinline__ int next_warp(const Place& at) {
 }
 
 // The state for the next visit of warp `to`. It has read the one before: that one has come around.
-__device__ __forceinline__ void give_state(WarpShared& to, int id, const float (&h)[kShare]) {
+// Every lane arrives for what it wrote, which costs nothing and spares the wait for the others.
+__device__ __forceinline__ void give_state(WarpShared& to, const float (&h)[kShare]) {
     put(to.state, h);
-#if HAND == 0
-    __syncwarp();
-    if (lane_index() == 0) ptx::mbarrier_arrive(&to.handed);
-#elif HAND == 1
     ptx::mbarrier_arrive(&to.handed);
-#else
-    ptx::named_barrier_arrive(id, 2 * kWarp);
-#endif
 }
 
 // A sum that needs every decay of a visit: products take ten values each.
@@ -519,17 +508,22 @@ __device__ __forceinline__ float tied(const float (&w)[kVisit][kShare]) {
 
 // Left to itself, the assembler computes the decays behind the wait, where the other warps wait for
 // them; so the barrier's address is made to depend on them (`none` is 0, which it does not know).
-__device__ __forceinline__ void take_state(WarpShared& s, int id, u32& parity, u32 none, float (&h)[kShare]) {
-#if HAND < 2
+__device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none, float (&h)[kShare]) {
     ptx::mbarrier_wait(&s.handed + none, parity);
     parity ^= 1;
-#else
-    ptx::named_barrier_sync(id + static_cast<int>(none), 2 * kWarp);
-#endif
     get(s.state, h);
 }
 
 // ---------------------------------------------------------------- a segment of the sequence
+
+// A scheduler favours some of its warps. Those would end early and leave the last ones alone, with nobody to
+// hide their waits; so no warp of a block starts a lap of two visits before all have started the one before.
+// (Of a visit more or less at the end, the last lap is the one that some do not start: nobody waits for it.)
+__device__ __forceinline__ void start_lap(u64* laps, u32 lap) {
+    if (!EVEN) return;
+    if (lane_index() == 0) ptx::mbarrier_arrive(&laps[lap % 2]);
+    if (lap > 0) ptx::mbarrier_wait(&laps[(lap - 1) % 2], (lap - 1) / 2 % 2);
+}
 
 // What a warp carries through its visits.
 struct Walk {
@@ -541,7 +535,7 @@ struct Walk {
 
 constexpr int kRound = kTurns * kVisit;  // tokens from a warp's visit to its next
 
-// Alone, registers are short: where the sequence ends waits in shared memory.
+// Short of registers, the offsets of the sequence's end wait in shared memory.
 __device__ __forceinline__ void rest(const Lane& lane, Source from, int left) {
     move(from, left);
     ptx::store_16(lane.copied + kToRest, make_uint4(static_cast<u32>(from.own), static_cast<u32>(from.own >> 32),
@@ -587,12 +581,12 @@ __device__ __forceinline__ void visit_in_turn(const Problem& p, const Place& at,
         read_b<Stage>(lane.b, half, b[half]);
     };
     if (TYPE == TYPE_BF16) read(0);  // two parts of B would take more registers than there are
-    take_state(s, at.warp + 1, x.parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+    take_state(s, x.parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
     if (TYPE != TYPE_BF16) read(0);
     read(1);
 #pragma unroll
     for (int i = 0; i < kVisit; ++i) advance(lane, i ? w[i - 1] : h, w[i], input[i / 4], b[i / 8], i);
-    if (x.left > kVisit) give_state(all[next_warp(at)], next_warp(at) + 1, w[kVisit - 1]);
+    if (x.left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
     else put(s.state, w[kVisit - 1]);
     Pending done;
     float c[kColumns][2][4];
@@ -622,7 +616,8 @@ __device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at,
     load<Aligned>(p, x.from, lane.copied + kStageBytes, x.left - kRound);
     move(x.from, kRound);
 #pragma unroll 1
-    while (x.left > 0) {
+    for (u32 lap = 0; x.left > 0; ++lap) {
+        start_lap(laps_of(all), lap);
         visit_in_turn<Aligned, 0>(p, at, lane, all, x);
         if (x.left <= 0) break;
         visit_in_turn<Aligned, 1>(p, at, lane, all, x);
@@ -636,7 +631,9 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
                                             const float (&a)[kShare], float (&h)[kShare], Walk& x) {
     ptx::copy_async_wait_all();
     __syncwarp();  // the tile is there; everyone has left the other stage, dt and dt u
-    load<Aligned>(p, resting(lane, x.left - kVisit), lane.copied + (Stage ^ 1) * kStageBytes, x.left - kVisit);
+    load<Aligned>(p, kShort ? resting(lane, x.left - kVisit) : x.from, lane.copied + (Stage ^ 1) * kStageBytes,
+                  x.left - kVisit);
+    if (!kShort) move(x.from, kVisit);
     prepare<Stage>(lane, x.left);
     __syncwarp();
     Pending done;
@@ -647,15 +644,15 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
         float dt[kPer][4], w[kShare];
-        // Later quarters wait for the decays before: else more is read ahead than registers hold.
-        if (!FENCE) gone = 0.f;
+        // Short of registers, a quarter is read when the one before has begun, not ahead.
+        if (!kShort) gone = 0.f;
         read_dt(after(lane.dt, gone), q, dt);
         const uint2 input = read_input(after(lane.input, gone), q);
         if (q % 2 == 0) read_b<Stage>(after(lane.b, gone), q / 2, b);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             decays(w, a, dt, i);
-            if (i == TIE) gone = w[0];
+            if (i == 0) gone = w[0];
             advance(lane, h, w, input, b, 4 * q + i);
             contract(lane, w, c, 4 * q + i, done.y);
 #pragma unroll
@@ -670,12 +667,13 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
 }
 
 template <bool Aligned>
-__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane, int start,
-                                           int end, const float (&a)[kShare], float (&h)[kShare]) {
+__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane,
+                                           WarpShared* all, int start, int end, const float (&a)[kShare], float (&h)[kShare]) {
     Walk x = start_of<Aligned>(p, at, lane, start, end);
-    rest(lane, x.from, x.left - kRound);
+    if (kShort) rest(lane, x.from, x.left - kRound);
 #pragma unroll 1
-    while (x.left > 0) {
+    for (u32 lap = 0; x.left > 0; ++lap) {
+        start_lap(laps_of(all), lap);
         visit_alone<Aligned, 0>(p, at, lane, a, h, x);
         if (x.left <= 0) break;
         visit_alone<Aligned, 1>(p, at, lane, a, h, x);
@@ -686,21 +684,18 @@ template <bool Aligned>
 __device__ __forceinline__ void walk(const Problem& p, const Place& at, const Lane& lane, WarpShared* all,
                                      int start, int end, const float (&a)[kShare], float (&h)[kShare]) {
     if constexpr (kAlone)
-        walk_alone<Aligned>(p, at, lane, start, end, a, h);
+        walk_alone<Aligned>(p, at, lane, all, start, end, a, h);
     else
         walk_in_turns<Aligned>(p, at, lane, all, start, end, h);
 }
 
 // ---------------------------------------------------------------- the kernel
 
-// Blocks per SM to leave registers for; before sm_90 shared memory holds fewer.
-#ifndef BLOCKS
-#define BLOCKS (kAlone && kStates <= 16 && kShare == 4 ? 4 : kStates <= 32 ? 2 : 1)
-#endif
+// Before sm_90 shared memory holds one block.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr int kBlocks = 1;
 #else
-constexpr int kBlocks = BLOCKS;
+constexpr int kBlocks = kResident / kWarps;
 #endif
 
 // Grid (units of a group / kUnits * groups, segments, batch).
@@ -713,8 +708,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     const int start = at.segment * p.segment_length;
     const int end = least(start + p.segment_length, p.length);
 
-    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, HAND ? kWarp : 1);
-    if (kTurns > 1) __syncthreads();
+    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, kWarp);
+    if (EVEN && threadIdx.x < 2) ptx::mbarrier_init(&laps_of(all)[threadIdx.x], at.busy);
+    if (kTurns > 1 || EVEN) __syncthreads();
     if (at.rows <= 0) return;
     if (lane_index() < kRows) {
         const int channel = at.channel + least(lane_index(), at.rows - 1);
@@ -728,7 +724,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     if constexpr (!kAlone) put(s.rates, a);
     first_state(p, at, lane, h);
     if constexpr (kTurns > 1)
-        if (at.turn == 0) give_state(s, at.warp + 1, h);
+        if (at.turn == 0) give_state(s, h);
 
     walk<ALIGNED>(p, at, lane, all, start, end, a, h);
     if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, h);

@@ -68,7 +68,7 @@ class Emulated:
 
     order = 0
 
-    def __init__(self, source, entry, grid, fields, defines, smem=0, maps=()):
+    def __init__(self, source, entry, grid, fields, defines, smem=0, maps=(), threads=None):
         assert not maps, "descriptors are the other emulation's"
         addresses = {
             name: np.uint64(0 if x is None else x.ctypes.data)
@@ -77,7 +77,7 @@ class Emulated:
             for name, x in fields.items()
         }
         self.params, self.grid, self.smem = params_struct(**addresses), grid, smem
-        self.threads = read_spec(kernel_source(source)).threads
+        self.threads = threads or read_spec(kernel_source(source)).threads
         self.run = library(source, entry, tuple(sorted(defines.items()))).emulate
 
     def __call__(self):
