@@ -78,15 +78,6 @@ __device__ __forceinline__ void mma_bf16_k8_add(float (&d)[4], u32 a0, u32 a1, u
         : "r"(a0), "r"(a1), "r"(b));
 }
 
-// d = a b with a 16x4 (lane: rows g and g + 8 of column t) and b 4x8 (row t, column g) in tf32: of each
-// fp32 value the upper 19 bits enter.
-__device__ __forceinline__ void mma_tf32_k4(float (&d)[4], float a0, float a1, float b) {
-    asm("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5}, {%6},"
-        " {%7, %7, %7, %7};"
-        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-        : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(__float_as_uint(b)), "f"(0.f));
-}
-
 // d += a b with a 16x8 (a0, a1: rows g and g + 8 of column t; a2, a3: of column t + 4) and b 8x8
 // (b0, b1: rows t and t + 4 of column g) in tf32.
 __device__ __forceinline__ void mma_tf32_k8(float (&d)[4], float a0, float a1, float a2, float a3,

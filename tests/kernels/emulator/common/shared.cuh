@@ -9,15 +9,18 @@ struct Shared {
     Shared operator+(int bytes) const { return {address + bytes}; }
 };
 
-inline Shared shared_at(const void* place) { return {const_cast<u8*>(static_cast<const u8*>(place))}; }
-inline Shared pinned(Shared at) { return at; }
+inline Shared shared_at(const void* place) {
+    return {const_cast<u8*>(static_cast<const u8*>(place))};
+}
+inline Shared pinned(Shared at, Site site = Site::here()) {
+    emulator::meet("pinned", kFullMask, site);
+    return at;
+}
 
 template <typename T>
 T& shared_word(Shared at) {
-    if (reinterpret_cast<std::uintptr_t>(at.address) % sizeof(T)) {
-        fprintf(stderr, "misaligned shared access of %zu bytes\n", sizeof(T));
-        abort();
-    }
+    if (smem_address(at.address) % sizeof(T))
+        emulator::fail("an access of %zu bytes of shared memory is misaligned", sizeof(T));
     return *reinterpret_cast<T*>(at.address);
 }
 inline u32 load_4(Shared at) { return shared_word<u32>(at); }
