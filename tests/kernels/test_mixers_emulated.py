@@ -98,7 +98,7 @@ def test_scan_by_outer_products(monkeypatch, order, turns, shape, strong):
 )
 def test_outer_products_in_step(monkeypatch, turns, warps, shape):
     """Blocks of a whole SM's warps, some of them without channels, keep step to a ragged end."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     x = scan_inputs(*shape)
     initial = random_normal(generator(1), scan_device.state_shape(x))
 
