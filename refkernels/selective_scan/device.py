@@ -161,8 +161,8 @@ def prepare(
 ) -> Plan:
     """Bind a rung to checked arrays (:func:`bind`).
 
-    ``lanes`` (rung 3, and the first pass over segments), ``turns`` and ``warps`` of a block (rung 4)
-    and ``segment`` override the choice.
+    ``lanes`` (rung 3, and the first pass over segments), ``turns`` and ``warps`` of a block
+    (rung 4) and ``segment`` override the choice.
 
     Raises:
         UnknownName: no such rung.
@@ -237,7 +237,7 @@ def _scan_in_units(
 
 
 def warps_of_block(units: int, turns: int, sms: int) -> int:
-    """In turns, all warps that an SM holds, which keep step, unless smaller blocks spread better."""
+    """In turns, all that an SM holds, which keep step, unless smaller blocks spread better."""
 
     def fullest(block: int) -> int:
         return block * ceil_div(ceil_div(units, block // turns), sms)
