@@ -71,7 +71,7 @@ constexpr int kResident = STATES == 64 ? 8 : 16;  // warps of an SM to leave reg
 constexpr bool kInStep = kWarps > 8;        // a block of all the warps of an SM: they keep step
 constexpr int kTurns = TURNS;               // warps that share a unit of channels
 constexpr int kUnits = kWarps / kTurns;     // of a block
-constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: rows g of a product have one, rows g + 8 the other
+constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: in rows g of a product, and in rows g + 8
 constexpr int kPer = 2 / kHalves;           // channels of a lane: with 8 states, row g + 8 is another channel
 constexpr int kRows = 8 * kPer;             // channels of a unit
 constexpr int kVisit = 16;                  // tokens between two hand-overs, and of a tile
@@ -142,7 +142,7 @@ __device__ __forceinline__ Source source_of(const Problem& p, const Place& at, i
 }
 
 __device__ __forceinline__ void move(Source& from, int tokens) {
-    from.own += tokens * static_cast<s64>(sizeof(Element)), from.shared += tokens * static_cast<s64>(sizeof(Element));
+    from.own += tokens * sizeof(Element), from.shared += tokens * sizeof(Element);
 }
 
 __device__ __forceinline__ const Element* at_byte(const Element* base, size_t offset) {
@@ -305,7 +305,8 @@ __device__ __forceinline__ void read_c(const Lane& lane, float (&c)[kColumns][2]
     for (int n = 0; n < kColumns; ++n)
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-            widen_four(ptx::load_8(lane.c + (Stage * kStageBytes + (8 * kHalves * n + i) * kRowBytes)), c[n][i]);
+            widen_four(
+                ptx::load_8(lane.c + (Stage * kStageBytes + (8 * kHalves * n + i) * kRowBytes)), c[n][i]);
 }
 
 // The decays of token s of a quarter.
@@ -503,9 +504,10 @@ __device__ __forceinline__ void take_state(WarpShared& s, u32 parity, u32 none, 
 
 // ---------------------------------------------------------------- a segment of the sequence
 
-// A scheduler favours some of its warps. Those would end early and leave the last ones alone, with nobody to
-// hide their waits; so no warp of a block starts a lap of two visits before all have started the one before.
-// (Of a visit more or less at the end, the last lap is the one that some do not start: nobody waits for it.)
+// A scheduler favours some of its warps. In turns those would end early and leave the last unit alone at
+// the pace of its chain; so no warp of a block starts a lap of two visits before all have started the lap
+// before. (Only the last lap may be one that some do not start, and nobody waits for that.) Laps alternate
+// between two barriers: a warp arrives at one and waits at the other, which cannot pass on without it.
 __device__ __forceinline__ void start_lap(u64* laps, u32 lap) {
     if (!kInStep) return;
     if (lane_index() == 0) ptx::mbarrier_arrive(&laps[lap % 2]);
@@ -522,7 +524,8 @@ struct Walk {
 constexpr int kRound = kTurns * kVisit;  // tokens from a warp's visit to its next
 
 template <bool Aligned>
-__device__ __forceinline__ Walk start_of(const Problem& p, const Place& at, const Lane& lane, int start, int end) {
+__device__ __forceinline__ Walk start_of(const Problem& p, const Place& at, const Lane& lane, int start,
+                                         int end) {
     const int first = start + at.turn * kVisit;
     Walk x = {source_of(p, at, first), p.out + row_of(p, at.batch, at.channel + lane.g) + first + kOwn * lane.t,
               end - first};
@@ -549,7 +552,7 @@ __device__ __forceinline__ void visit_in_turn(const Problem& p, const Place& at,
     uint2 input[4];
     uint4 b[2][kColumns];
     const auto read = [&](int half) {
-        input[2 * half] = read_input(lane.input, 2 * half), input[2 * half + 1] = read_input(lane.input, 2 * half + 1);
+        for (int q = 2 * half; q < 2 * half + 2; ++q) input[q] = read_input(lane.input, q);
         read_b<Stage>(lane.b, half, b[half]);
     };
     if (TYPE == TYPE_BF16) read(0);  // two parts of B would take more registers than there are
