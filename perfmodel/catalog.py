@@ -142,9 +142,12 @@ def find(kind: SpecKind, name: str | Path) -> Path:
         return existing_file(Path(text))
     path = _named(kind, text)
     if path is None:
-        noun = NOUN.get(kind, kind)
+        noun, known = NOUN.get(kind, kind), names(kind)
+        spelled = aliases(kind)
+        meant = {fold(a): target for a, target in spelled.items()}.get(fold(text), text)
         fix = f"a name from the list, or the path of a {SUFFIX[kind]} file"
-        raise UnknownName(noun, text[:80], {*names(kind), *aliases(kind)}, fix=fix)
+        good = {alias for alias, target in spelled.items() if target in known}
+        raise UnknownName(noun, meant[:80], {*known, *good}, fix=fix)
     return path
 
 

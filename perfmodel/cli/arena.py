@@ -21,8 +21,9 @@ def command(
     ],
     *,
     on: On,
-    patch: Annotated[
-        str, typer.Option("--patch", metavar="ROWS", help="Rows or tokens computed at a time.")
+    rows: Annotated[
+        str,
+        typer.Option("--rows", "--patch", metavar="ROWS", help="Rows or tokens at a time."),
     ] = "1",
     inplace: Annotated[
         bool, typer.Option("--inplace/--no-inplace", help="Results over their inputs.")
@@ -72,7 +73,7 @@ def command(
         overwrite=overwrite,
         depthwise=depthwise,
         reorder=reorder,
-        rows=whole(patch, "patch"),
+        rows=whole(rows, "rows"),
         external_ram=external_ram,
         **each(whole, align=align),
         **given(

@@ -193,10 +193,9 @@ def battery_energy(text: str) -> float:
     Raises:
         BadValue: neither.
     """
-    try:
-        return parse(text, "energy", "battery")
-    except BadValue:
+    if text.strip().endswith(("Ah", "C")):
         return parse(text, "charge", "battery") * _nominal_v()
+    return parse(text, "energy", "battery")
 
 
 def _nominal_v() -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.planning.crossover import Crossover, Curve
+from perfmodel.planning.crossover import REFERENCE, Crossover, Curve
 from perfmodel.report.shown import Shown, assumed, dollars, seconds
 from perfmodel.report.tables import Column, Table
 from perfmodel.units import format_binary
@@ -54,7 +54,10 @@ def crossover_verdict(found: Crossover) -> str:
         f"{p.then} overtakes {p.before} from {p.context:,.0f} tokens ({seconds(p.time_s)})"
         for p in found.break_evens
     )
-    return f"{ask}: {told or 'no mixer changes places with softmax in this range'}"
+    none = "no mixer changes places with softmax in this range"
+    if any(c.mixer == REFERENCE and c.estimate is None for c in found.curves):
+        none = f"nothing to compare with: {REFERENCE} has no answer here"
+    return f"{ask}: {told or none}"
 
 
 def _turn(point: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_csv_lists_every_buffer(capsys):
 
 def test_options_reach_the_plan(capsys):
     """Rows, reserve, code and alignment change the answer as they say."""
-    options = ["--patch", "4", "--reserve", "10 KiB", "--code", "1 KiB", "--align", "64", "--json"]
+    options = ["--rows", "4", "--reserve", "10 KiB", "--code", "1 KiB", "--align", "64", "--json"]
     _, out, _ = ask(capsys, "ds-cnn", "--on", "stm32f746", *options)
     told = json.loads(out)
     reserve = {m["memory"]: m["reserve_bytes"] for m in told["memories"]}

@@ -182,6 +182,16 @@ def test_every_listed_verb_exists(verb, capsys):
     assert ("--json" in capsys.readouterr().out) == (verb != "dash")
 
 
+def test_help_fits_one_screen(python):
+    """40 lines of 80 columns: the questions first, then what the program knows, exit codes last."""
+    lines = python("-m", "perfmodel", "--help").stdout.splitlines()
+
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert list(cli.VERBS)[:3] == ["estimate", "capacity", "plan"]
+    assert "Exit codes" in "".join(lines)
+
+
 def test_bare_command_is_help(capsys):
     """Without arguments the help is shown."""
     assert cli.main([]) == 0

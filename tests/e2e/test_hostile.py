@@ -10,6 +10,7 @@ import pytest
 
 import perfmodel as pm
 from perfmodel import catalog
+from perfmodel.cli import main
 from perfmodel.errors import BadValue, MalformedFile, PerfModelError
 
 from .test_malformed import GPU, command, refused
@@ -204,3 +205,30 @@ def test_where_nothing_can_be_written(tmp_path, verb):
     error = refused(verb, *more, "--out", str(blocked / "below"))
 
     assert "cannot write" in error["message"]
+
+
+def test_an_alias_of_nothing(tmp_path):
+    """The name that is missing is named, and no alias that leads nowhere is offered."""
+    (tmp_path / "hw").mkdir()
+    (tmp_path / "hw" / "aliases.toml").write_text('my-gpu = "my-gpu-80gb"\n')
+
+    error = refused("show", "my-gpu", "--specs", str(tmp_path))
+
+    assert "'my-gpu-80gb'" in error["message"]
+    assert "my-gpu," not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("battery", "said"), [("-5 Wh", "negative"), ("-5 mAh", "negative"), ("5 apples", "apples")]
+)
+def test_batteries(battery, said):
+    """A wrong energy is not told of units of charge."""
+    error = refused("estimate", "ds-cnn", "--on", BOARD, "--every", "10s", f"--battery={battery}")
+
+    assert said in error["message"]
+
+
+def test_a_crossover_without_softmax_says_so(capsys):
+    """Where softmax has no answer nothing can change places with it."""
+    assert main(["crossover", "--on", GPU, "--dtype", "int4"]) == 0
+    assert "softmax has no answer" in capsys.readouterr().out

@@ -81,6 +81,29 @@ def test_links_lead_somewhere(path):
     assert [t for t in targets if not (path.parent / t).exists()] == []
 
 
+MAPS = {
+    "specs/README.md": ("specs", lambda p: p.name != "README.md"),
+    "docs/architecture.md": ("perfmodel", lambda p: not p.name.startswith(("_", "py."))),
+    "refkernels/README.md": ("refkernels", lambda p: p.suffix == ".py" and p.stem != "__init__"),
+}
+"""Documents whose table says what lies in a folder, and which of its entries count."""
+
+
+@pytest.mark.parametrize("document", MAPS)
+def test_maps_name_every_part(document):
+    """The table of a folder names each of its entries; that of the specs nothing else."""
+    folder, counts = MAPS[document]
+    there = {p.name for p in (ROOT / folder).iterdir() if counts(p)}
+    cells = re.findall(r"^\| (`.+?) \|", (ROOT / document).read_text(), re.MULTILINE)
+    words = {w for cell in cells for w in re.findall(r"`([^`]+)`", cell)}
+    named = {w.removeprefix(f"{folder}/").split("/")[0] for w in words}
+    loose = [re.compile(n.replace(".", r"\.").replace("*", ".*")) for n in named]
+
+    assert {n for n in there if not any(pattern.fullmatch(n) for pattern in loose)} == set()
+    if document == "specs/README.md":
+        assert named <= there
+
+
 def test_readme_is_short_and_names_the_two_commands():
     """Under 150 lines, with the demo and the test command."""
     readme = (ROOT / "README.md").read_text()
