@@ -17,7 +17,7 @@ from refkernels.selective_scan.device import (
     STATES,
     TYPES,
     UNIT_WARPS,
-    resident_warps,
+    WHOLE_WARPS,
 )
 
 Job = tuple[str, dict[str, int]]
@@ -42,9 +42,9 @@ def scan_variants() -> Iterator[Job]:
             for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
                 for gated, aligned in itertools.product((0, 1), (0, 1)):
                     walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1, "ALIGNED": aligned}
-                    resident = resident_warps(0, turns, states, 1)
-                    block = {"RESIDENT": resident, "WARPS": UNIT_WARPS, "EVEN": 0}
-                    yield "selective_scan/04_outer_products.cu", plain | walk | block
+                    for warps in (UNIT_WARPS, WHOLE_WARPS) if turns > 1 else (UNIT_WARPS,):
+                        named = plain | walk | {"WARPS": warps}
+                        yield "selective_scan/04_outer_products.cu", named
 
 
 def linear_variants() -> Iterator[Job]:

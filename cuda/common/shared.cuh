@@ -24,7 +24,10 @@ __device__ __forceinline__ u32 load_4(Shared at) {
 }
 __device__ __forceinline__ uint2 load_8(Shared at) {
     uint2 x;
-    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(at.address) : "memory");
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(x.x), "=r"(x.y)
+                 : "r"(at.address)
+                 : "memory");
     return x;
 }
 __device__ __forceinline__ uint4 load_16(Shared at) {
@@ -37,7 +40,8 @@ __device__ __forceinline__ uint4 load_16(Shared at) {
 }
 __device__ __forceinline__ float4 load_floats(Shared at) {
     const uint4 x = load_16(at);
-    return make_float4(__uint_as_float(x.x), __uint_as_float(x.y), __uint_as_float(x.z), __uint_as_float(x.w));
+    return make_float4(__uint_as_float(x.x), __uint_as_float(x.y), __uint_as_float(x.z),
+                       __uint_as_float(x.w));
 }
 
 __device__ __forceinline__ void store_2(Shared at, u16 x) {
@@ -49,7 +53,8 @@ __device__ __forceinline__ void store_16(Shared at, uint4 x) {
                  : "memory");
 }
 __device__ __forceinline__ void store_16(Shared at, float4 x) {
-    store_16(at, make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z), __float_as_uint(x.w)));
+    store_16(at, make_uint4(__float_as_uint(x.x), __float_as_uint(x.y), __float_as_uint(x.z),
+                            __float_as_uint(x.w)));
 }
 
 // cp.async of 16 bytes; zeros if `valid` is false. `kept` also leaves the line in the SM's first-level
@@ -57,10 +62,12 @@ __device__ __forceinline__ void store_16(Shared at, float4 x) {
 __device__ __forceinline__ void copy_async_16(Shared to, const void* global, bool valid, bool kept) {
     const u32 bytes = valid ? 16 : 0;
     if (kept)
-        asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to.address), "l"(global), "r"(bytes)
+        asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to.address),
+                     "l"(global), "r"(bytes)
                      : "memory");
     else
-        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to.address), "l"(global), "r"(bytes)
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to.address),
+                     "l"(global), "r"(bytes)
                      : "memory");
 }
 

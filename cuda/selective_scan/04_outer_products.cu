@@ -1,50 +1,49 @@
 // arch: sm_80 sm_90a
 // registers: 255
 // threads: 256
-// dynamic_smem: 124160
+// dynamic_smem: 123152
 // defines: TYPE=2 STATES=16 TURNS=1
-// defines: TYPE=2 STATES=16 TURNS=8
+// defines: TYPE=2 STATES=16 TURNS=4
 // defines: TYPE=2 STATES=16 TURNS=1 GATED=0 SOFTPLUS=0
-// defines: TYPE=1 STATES=8 TURNS=4
-// defines: TYPE=1 STATES=32 TURNS=1
+// defines: TYPE=1 STATES=16 TURNS=1
+// defines: TYPE=2 STATES=16 TURNS=4 ALIGNED=0
+// defines: TYPE=2 STATES=8 TURNS=1
 // defines: TYPE=2 STATES=64 TURNS=1
 //
 // Selective scan, rung 4 (16-bit data): tensor cores do what is not an exponential, and warps that
 // take turns along the sequence do the exponentials ahead of the state.
 //
-// For 16 channels and one token, the input of the recurrence is an outer product and its output a
-// contraction, so a warp keeps h as accumulators of m16n8 products (rows channels, columns states):
+// For one token, the input of the recurrence is an outer product over channels and states and its
+// output a contraction, so a warp keeps h as accumulators of m16n8 products. Rows g and g + 8 are both
+// channel g: the upper rows have states 0 .. 7 of 16, the lower rows states 8 .. 15 (with 8 states, the
+// lower rows are 8 other channels).
 //
-//     P = (dt u) B^T      2 m16n8k4     k = 0, 1 carry dt u in two parts of 11 bits, B is exact
+//     P = (dt u) B^T      m16n8k8, bf16: dt u in two parts of 8 bits fills a pair of k, B is exact. Of four
+//                         pairs, one feeds rows g and one rows g + 8; two more serve the next token
 //     h = exp(dt A) h + P               fp32 multiply-adds: tensor cores truncate their sums, which
 //                                       a long memory would add up; P alone is new at each token
-//     y = h C             2 m16n8k8     B operand: C of 8 tokens, of which the diagonal is kept;
-//                                       h is truncated to 11 bits here, once per output
+//     y = h C             m16n8k8, tf32: columns 2 q and 2 q + 1 are both halves of C of one token, so the
+//                         two sums of its output meet in lane q; h is truncated to 11 bits here, once
 //
 // An accumulator's layout is an A operand's up to the order of k, so h moves nowhere, and the
-// contraction adds over the lanes. B and C enter as operands of one value per lane and token, not as
-// 2 N broadcasts. Per (token, channel), N=16: 48 slots (dt A, exponential, multiply-add) + 16 for
-// products, B and the diagonal, against 80 + 8 and shuffles in rung 3. softplus takes one special
-// function (its logarithm is a polynomial), so that 19 of 20 are left.
+// contraction adds over the lanes.
 //
-// A warp alone (TURNS = 1) walks visits of 8 tokens; in each it also prepares dt and dt u of the next
-// visit and finishes the outputs of the one before, whose waits the exponentials fill.
+// A unit of 8 channels, not 16, because 4096 channels of 8 sequences are then 31 warps an SM instead of
+// 15.5. Two blocks of 8 warps are there at a time; one that ends makes room for the next.
 //
-// Turns. exp(dt A) needs no state. TURNS warps share 16 channels and take 8 tokens each in turn:
-// a warp has its 8 N / 2 decays per lane in registers when the state arrives, walks 8 tokens and hands
-// the state on (an mbarrier and shared memory) before it makes its outputs. No exponential is computed
-// twice, and 4096 channels fill 132 SMs.
+// Turns. exp(dt A) needs no state. TURNS warps share a unit and take 16 tokens each in turn: a warp has
+// its decays (16 N / 4 per lane) in registers when the state arrives, walks 16 tokens and hands the state
+// on (an mbarrier and shared memory) before it makes its outputs. No exponential is computed twice, and
+// 4096 channels fill 132 SMs. Blocks are then all warps of an SM, which keep step: see start_lap.
 //
 // Limits, B=8 L=2048 D=4096 N=16, z, bf16; 256 channels on the fullest SM (1.98 GHz):
-//   special    19 results, 1.19 clocks per (token, channel): 314 us. This binds
-//   issue      108 slots alone, 134 in turns (machine code): 0.84 and 1.05 clocks
-//   tensor     4 products a token, 8 clocks or less each: 0.5 clocks
-//   memory     10 bytes from L2 (B and C once per 16 channels), 8 from memory: 0.54 clocks
-// What a warp's latency leaves of them: 4 warps a scheduler, in order, reach 75 % of the special
-// functions when a visit takes 1900 clocks beside its 608 of exponentials (closed queue, mean values);
-// the prepared and finished visits within one take that to 1300, 88 %.
-// Predictions: B=8 L=2048: 314 / 0.85 = 370 us. B=1 L=65,536: 1.26 ms / 0.7 = 1.8 ms.
-// Registers: 8 states, 8 rates, 64 decays (in turns), 16 of dt u, 8 of B, 4 of C.
+//   special    18 results, 1.125 clocks per (token, channel): 298 us. This binds
+//   issue      113 slots alone, 127 in turns in step (machine code): 0.88 and 0.99 clocks
+//   tensor     2 products a token and unit
+//   memory     16 bytes (B and C once per 8 channels, from the first-level cache or L2), 8 from memory
+// Measured: 409 us (the special functions 81 % busy); B=1 L=65,536 in turns 1.89 ms (68 %).
+// Registers: 122 alone; in turns 128: 4 states, 64 decays, 16 of dt u and B, 8 of C; in step one of them
+// spills (4 bytes, once a visit).
 #include "common/async_copy.cuh"
 #include "common/barrier.cuh"
 #include "common/mma.cuh"
@@ -66,20 +65,13 @@
 #ifndef WARPS
 #define WARPS 8
 #endif
-#ifndef RESIDENT
-#define RESIDENT 16
-#endif
-#ifndef EVEN
-#define EVEN 0
-#endif
-
 constexpr int kWarps = WARPS;               // of a block
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kResident = RESIDENT;         // warps of an SM to leave registers for
-constexpr bool kShort = kResident > 16;     // of registers
+constexpr int kResident = STATES == 64 ? 8 : 16;  // warps of an SM to leave registers for
+constexpr bool kInStep = kWarps > 8;        // a block of all the warps of an SM: they keep step
 constexpr int kTurns = TURNS;               // warps that share a unit of channels
 constexpr int kUnits = kWarps / kTurns;     // of a block
-constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: rows g of a product have one, rows g + 8 the other
+constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: in rows g of a product, and in rows g + 8
 constexpr int kPer = 2 / kHalves;           // channels of a lane: with 8 states, row g + 8 is another channel
 constexpr int kRows = 8 * kPer;             // channels of a unit
 constexpr int kVisit = 16;                  // tokens between two hand-overs, and of a tile
@@ -89,6 +81,7 @@ constexpr int kShare = 4 * kColumns;        // states of a lane
 constexpr int kStages = 2;
 constexpr bool kAlone = kTurns == 1;
 
+static_assert(kTurns > 1 || !kInStep, "warps alone are better out of step");
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
 
 // A warp's tile of u, delta, z, B and C as loaded, a row of 32 bytes per channel or state.
@@ -149,7 +142,7 @@ __device__ __forceinline__ Source source_of(const Problem& p, const Place& at, i
 }
 
 __device__ __forceinline__ void move(Source& from, int tokens) {
-    from.own += tokens * static_cast<s64>(sizeof(Element)), from.shared += tokens * static_cast<s64>(sizeof(Element));
+    from.own += tokens * sizeof(Element), from.shared += tokens * sizeof(Element);
 }
 
 __device__ __forceinline__ const Element* at_byte(const Element* base, size_t offset) {
@@ -217,7 +210,7 @@ struct Lane {
 };
 
 constexpr int kFromDt = kStages * kStageBytes, kToInput = sizeof(Steps);  // of WarpShared
-constexpr int kToConstants = 2 * sizeof(Steps), kToRest = kFromDt + kToConstants + 16 * kRows;
+constexpr int kToConstants = 2 * sizeof(Steps);
 
 __device__ __forceinline__ Lane lane_of(const WarpShared& s, int rows) {
     const int g = lane_index() / 4, t = lane_index() % 4;
@@ -284,11 +277,6 @@ __device__ __forceinline__ void prepare(const Lane& lane, int left) {
 
 // ---------------------------------------------------------------- 16 tokens
 
-// The same place, reached only when `decay` is known: it is no less than 0, so its sign adds nothing.
-__device__ __forceinline__ ptx::Shared after(ptx::Shared at, float decay) {
-    return at + static_cast<int>(__float_as_uint(decay) >> 31);
-}
-
 // dt of the four tokens of t = quarter.
 __device__ __forceinline__ void read_dt(ptx::Shared from, int quarter, float (&dt)[kPer][4]) {
 #pragma unroll
@@ -317,7 +305,8 @@ __device__ __forceinline__ void read_c(const Lane& lane, float (&c)[kColumns][2]
     for (int n = 0; n < kColumns; ++n)
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-            widen_four(ptx::load_8(lane.c + (Stage * kStageBytes + (8 * kHalves * n + i) * kRowBytes)), c[n][i]);
+            widen_four(
+                ptx::load_8(lane.c + (Stage * kStageBytes + (8 * kHalves * n + i) * kRowBytes)), c[n][i]);
 }
 
 // The decays of token s of a quarter.
@@ -508,19 +497,19 @@ __device__ __forceinline__ float tied(const float (&w)[kVisit][kShare]) {
 
 // Left to itself, the assembler computes the decays behind the wait, where the other warps wait for
 // them; so the barrier's address is made to depend on them (`none` is 0, which it does not know).
-__device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none, float (&h)[kShare]) {
+__device__ __forceinline__ void take_state(WarpShared& s, u32 parity, u32 none, float (&h)[kShare]) {
     ptx::mbarrier_wait(&s.handed + none, parity);
-    parity ^= 1;
     get(s.state, h);
 }
 
 // ---------------------------------------------------------------- a segment of the sequence
 
-// A scheduler favours some of its warps. Those would end early and leave the last ones alone, with nobody to
-// hide their waits; so no warp of a block starts a lap of two visits before all have started the one before.
-// (Of a visit more or less at the end, the last lap is the one that some do not start: nobody waits for it.)
+// A scheduler favours some of its warps. In turns those would end early and leave the last unit alone at
+// the pace of its chain; so no warp of a block starts a lap of two visits before all have started the lap
+// before. (Only the last lap may be one that some do not start, and nobody waits for that.) Laps alternate
+// between two barriers: a warp arrives at one and waits at the other, which cannot pass on without it.
 __device__ __forceinline__ void start_lap(u64* laps, u32 lap) {
-    if (!EVEN) return;
+    if (!kInStep) return;
     if (lane_index() == 0) ptx::mbarrier_arrive(&laps[lap % 2]);
     if (lap > 0) ptx::mbarrier_wait(&laps[(lap - 1) % 2], (lap - 1) / 2 % 2);
 }
@@ -530,30 +519,16 @@ struct Walk {
     Source from;      // of the tile that is loaded next
     Element* to;      // token 4 t of channel g of this visit
     int left;         // tokens from this visit's first on
-    u32 parity;
 };
 
 constexpr int kRound = kTurns * kVisit;  // tokens from a warp's visit to its next
 
-// Short of registers, the offsets of the sequence's end wait in shared memory.
-__device__ __forceinline__ void rest(const Lane& lane, Source from, int left) {
-    move(from, left);
-    ptx::store_16(lane.copied + kToRest, make_uint4(static_cast<u32>(from.own), static_cast<u32>(from.own >> 32),
-                                                    static_cast<u32>(from.shared), static_cast<u32>(from.shared >> 32)));
-}
-
-__device__ __forceinline__ Source resting(const Lane& lane, int left) {
-    const uint4 x = ptx::load_16(lane.copied + kToRest);
-    Source from = {static_cast<size_t>(x.y) << 32 | x.x, static_cast<size_t>(x.w) << 32 | x.z};
-    move(from, -left);
-    return from;
-}
-
 template <bool Aligned>
-__device__ __forceinline__ Walk start_of(const Problem& p, const Place& at, const Lane& lane, int start, int end) {
+__device__ __forceinline__ Walk start_of(const Problem& p, const Place& at, const Lane& lane, int start,
+                                         int end) {
     const int first = start + at.turn * kVisit;
     Walk x = {source_of(p, at, first), p.out + row_of(p, at.batch, at.channel + lane.g) + first + kOwn * lane.t,
-              end - first, 0};
+              end - first};
     load<Aligned>(p, x.from, lane.copied, x.left);
     move(x.from, kRound);
     return x;
@@ -577,11 +552,11 @@ __device__ __forceinline__ void visit_in_turn(const Problem& p, const Place& at,
     uint2 input[4];
     uint4 b[2][kColumns];
     const auto read = [&](int half) {
-        input[2 * half] = read_input(lane.input, 2 * half), input[2 * half + 1] = read_input(lane.input, 2 * half + 1);
+        for (int q = 2 * half; q < 2 * half + 2; ++q) input[q] = read_input(lane.input, q);
         read_b<Stage>(lane.b, half, b[half]);
     };
     if (TYPE == TYPE_BF16) read(0);  // two parts of B would take more registers than there are
-    take_state(s, x.parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+    take_state(s, Stage, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
     if (TYPE != TYPE_BF16) read(0);
     read(1);
 #pragma unroll
@@ -631,28 +606,23 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
                                             const float (&a)[kShare], float (&h)[kShare], Walk& x) {
     ptx::copy_async_wait_all();
     __syncwarp();  // the tile is there; everyone has left the other stage, dt and dt u
-    load<Aligned>(p, kShort ? resting(lane, x.left - kVisit) : x.from, lane.copied + (Stage ^ 1) * kStageBytes,
-                  x.left - kVisit);
-    if (!kShort) move(x.from, kVisit);
+    load<Aligned>(p, x.from, lane.copied + (Stage ^ 1) * kStageBytes, x.left - kVisit);
+    move(x.from, kVisit);
     prepare<Stage>(lane, x.left);
     __syncwarp();
     Pending done;
     float c[kColumns][2][4];
     uint4 b[kColumns];
-    float gone = 0.f;  // a decay of the quarter before
     read_c<Stage>(lane, c);
 #pragma unroll
     for (int q = 0; q < 4; ++q) {
         float dt[kPer][4], w[kShare];
-        // Short of registers, a quarter is read when the one before has begun, not ahead.
-        if (!kShort) gone = 0.f;
-        read_dt(after(lane.dt, gone), q, dt);
-        const uint2 input = read_input(after(lane.input, gone), q);
-        if (q % 2 == 0) read_b<Stage>(after(lane.b, gone), q / 2, b);
+        read_dt(lane.dt, q, dt);
+        const uint2 input = read_input(lane.input, q);
+        if (q % 2 == 0) read_b<Stage>(lane.b, q / 2, b);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             decays(w, a, dt, i);
-            if (i == 0) gone = w[0];
             advance(lane, h, w, input, b, 4 * q + i);
             contract(lane, w, c, 4 * q + i, done.y);
 #pragma unroll
@@ -667,13 +637,11 @@ __device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, c
 }
 
 template <bool Aligned>
-__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane,
-                                           WarpShared* all, int start, int end, const float (&a)[kShare], float (&h)[kShare]) {
+__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane, int start,
+                                           int end, const float (&a)[kShare], float (&h)[kShare]) {
     Walk x = start_of<Aligned>(p, at, lane, start, end);
-    if (kShort) rest(lane, x.from, x.left - kRound);
 #pragma unroll 1
-    for (u32 lap = 0; x.left > 0; ++lap) {
-        start_lap(laps_of(all), lap);
+    while (x.left > 0) {
         visit_alone<Aligned, 0>(p, at, lane, a, h, x);
         if (x.left <= 0) break;
         visit_alone<Aligned, 1>(p, at, lane, a, h, x);
@@ -684,7 +652,7 @@ template <bool Aligned>
 __device__ __forceinline__ void walk(const Problem& p, const Place& at, const Lane& lane, WarpShared* all,
                                      int start, int end, const float (&a)[kShare], float (&h)[kShare]) {
     if constexpr (kAlone)
-        walk_alone<Aligned>(p, at, lane, all, start, end, a, h);
+        walk_alone<Aligned>(p, at, lane, start, end, a, h);
     else
         walk_in_turns<Aligned>(p, at, lane, all, start, end, h);
 }
@@ -709,8 +677,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     const int end = least(start + p.segment_length, p.length);
 
     if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, kWarp);
-    if (EVEN && threadIdx.x < 2) ptx::mbarrier_init(&laps_of(all)[threadIdx.x], at.busy);
-    if (kTurns > 1 || EVEN) __syncthreads();
+    if (kInStep && threadIdx.x < 2) ptx::mbarrier_init(&laps_of(all)[threadIdx.x], at.busy);
+    if (kTurns > 1) __syncthreads();
     if (at.rows <= 0) return;
     if (lane_index() < kRows) {
         const int channel = at.channel + least(lane_index(), at.rows - 1);

@@ -27,19 +27,17 @@ tiles."""
 
 RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_outer_products")
 
+WARP = 32
+"""Threads."""
+
 UNIT = 16
 """Channels of a warp of rung 4: the rows of a product."""
 
 UNIT_ALIGNMENT = 8
 """Tokens of 16 bytes: rows of a multiple of them are copied 16 bytes at a time."""
 
-UNIT_WARPS, MOST_WARPS = 8, 32
-"""Warps of the smallest block of rung 4, and of an SM at 64 registers a thread."""
-
-MANY_WARPS = 24
-"""Warps alone per SM above which half the registers and twice the warps pay."""
-
-SHORT, STEP = False, False
+UNIT_WARPS, WHOLE_WARPS = 8, 16
+"""Warps of a block of rung 4: two blocks an SM, or one (in turns)."""
 
 BUSY_WARPS = 12
 """Warps per SM above which more turns of rung 4 do not pay: 3 per scheduler."""
@@ -163,8 +161,8 @@ def prepare(
 ) -> Plan:
     """Bind a rung to checked arrays (:func:`bind`).
 
-    ``lanes`` (rung 3, and the first pass over segments), ``turns`` and ``warps`` of a block (rung 4)
-    and ``segment`` override the choice.
+    ``lanes`` (rung 3, and the first pass over segments), ``turns`` and ``warps`` of a block
+    (rung 4) and ``segment`` override the choice.
 
     Raises:
         UnknownName: no such rung.
@@ -222,40 +220,30 @@ def _scan_in_units(
     """The launch of rung 4."""
     batch, channels, states = state_shape(x)
     groups, segments, sms = x.b.shape[1], int(fields["segments"]), sm_count()
-    resident = resident_warps(units_of(x), turns, states, sms)
-    block = warps or warps_of_block(units_of(x) * turns * segments, resident, sms)
+    block = warps or warps_of_block(units_of(x) * segments, turns, sms)
     named = defines | {
         "TURNS": turns,
         "GATED": int(x.z is not None),
         "SOFTPLUS": int(x.softplus),
         "ALIGNED": int(x.u.shape[2] % UNIT_ALIGNMENT == 0),
-        "RESIDENT": max(resident, block),
         "WARPS": block,
-        "EVEN": int(block > UNIT_WARPS),
     }
     units = ceil_div(channels // groups, unit_channels(states))
     grid = (groups * ceil_div(units, block // turns), segments, batch)
     smem = block * unit_shared_bytes(states, turns) + 16
     source = f"selective_scan/{RUNGS[3]}.cu"
-    threads = 32 * block
+    threads = WARP * block
     return bound_launch(source, "selective_scan", grid, fields, named, smem, threads=threads)
 
 
-def resident_warps(units: int, turns: int, states: int, sms: int) -> int:
-    """Warps of an SM for which rung 4 leaves registers: 64, 128 or 255 a thread."""
-    if states == STATES[-1]:
-        return UNIT_WARPS
-    many = turns == 1 and states == STATES[1] and units >= MANY_WARPS * sms
-    return MOST_WARPS if many and SHORT else 16
-
-
-def warps_of_block(warps: int, resident: int, sms: int) -> int:
-    """All that an SM holds, which then keep step, unless smaller blocks spread better."""
+def warps_of_block(units: int, turns: int, sms: int) -> int:
+    """In turns, all that an SM holds, which keep step, unless smaller blocks spread better."""
 
     def fullest(block: int) -> int:
-        return block * ceil_div(ceil_div(warps, block), sms)
+        return block * ceil_div(ceil_div(units, block // turns), sms)
 
-    return resident if STEP and fullest(resident) <= fullest(UNIT_WARPS) else UNIT_WARPS
+    whole = turns > 1 and fullest(WHOLE_WARPS) <= fullest(UNIT_WARPS)
+    return WHOLE_WARPS if whole else UNIT_WARPS
 
 
 def _starts(
