@@ -67,6 +67,9 @@ def model_path(name_or_path: str | Path) -> Path:
     """
     text = os.fspath(name_or_path)
     if not isinstance(name_or_path, Path):
+        named = catalog.exactly("models", text)
+        if named is not None:
+            return named
         known = _folded_names().get(fold(text))
         if known is not None:
             return catalog.find("models", known)

@@ -153,11 +153,16 @@ def _limit(trial: Trial, at: tuple[int, int]) -> str:
     fewer = np.flatnonzero(replicas[column:] < replicas[column])
     if fewer.size:
         code = int(trial.verdict[row, column + int(fewer[0])])
-    elif row > 0 and trial.devices[row - 1, column] < trial.devices[at]:
+    elif _narrower(trial, row) and trial.devices[row - 1, column] < trial.devices[at]:
         code = int(trial.verdict[row - 1, column])
     else:
         return "smallest layout"
     return LIMITS.get(code, "nothing")
+
+
+def _narrower(trial: Trial, row: int) -> bool:
+    """Whether the row before is the same layout with less tensor parallelism."""
+    return row > 0 and trial.at(row - 1).pp == trial.at(row).pp
 
 
 def why_not(trial: Trial, demand: Demand, search: Search) -> Iterator[str]:
@@ -170,7 +175,8 @@ def why_not(trial: Trial, demand: Demand, search: Search) -> Iterator[str]:
 
 def _label(trial: Trial, row: int) -> str:
     dtypes = "/".join((trial.dtypes.weight, trial.dtypes.kv))
-    return f"{trial.device.name} tp {trial.tp(row)} pp {trial.split.pp} ({dtypes})"
+    split = trial.at(row)
+    return f"{trial.device.name} tp {split.tp} pp {split.pp} ({dtypes})"
 
 
 def _reason(trial: Trial, row: int, demand: Demand, search: Search) -> str:

@@ -30,6 +30,8 @@ def check_size(value: object, field: str, *, least: int = 1) -> Size:
     Raises:
         BadValue: not an integer, NaN, below ``least`` or above :data:`MAX_SIZE`.
     """
+    if type(value) is int and least <= value <= MAX_SIZE:
+        return value
     array = _as_number(value, field)
     if not bool(np.all(np.isfinite(array))) or bool(np.any(array != np.floor(array))):
         msg = f"must be a whole number, got {shown(value)}"
