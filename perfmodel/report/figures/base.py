@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -16,6 +19,8 @@ ROOF = "#8a8f98"
 MEASURED = "#d1495b"
 PREDICTED = "#3d8bd4"
 BUDGET = "#d1495b"
+CELL = 0.1
+"""Decades within which dots of many lie upon each other: about the width of a dot."""
 TEMPLATE = "plotly_white"
 """How a figure by itself looks; the explorer puts its own theme over it."""
 
@@ -76,3 +81,30 @@ def colour(index: int) -> str:
 def symbol(index: int) -> str:
     """The marker of the ``index``-th series."""
     return SYMBOLS[index % len(SYMBOLS)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Heap:
+    """Points of a logarithmic picture that lie upon each other, drawn as one."""
+
+    place: tuple[float, ...]
+    """Their geometric mean."""
+    members: NDArray[np.intp]
+    """Which points they are."""
+
+    @property
+    def size(self) -> float:
+        """The diameter of its dot: more for more points, and never so much that it hides others."""
+        return float(np.minimum(6.0 * len(self.members) ** 0.35, 16.0))
+
+
+def heaps(points: Sequence[Sequence[float]]) -> list[Heap]:
+    """Points (coordinates, all positive) by cells of :data:`CELL`, in the order of their first."""
+    if not points:
+        return []
+    logs = np.log10(np.asarray(points, dtype=np.float64))
+    _, first, cell = np.unique(
+        np.floor(logs / CELL), axis=0, return_index=True, return_inverse=True
+    )
+    members = [np.flatnonzero(cell.ravel() == c) for c in np.argsort(first)]
+    return [Heap(place=tuple((10.0 ** logs[m].mean(axis=0)).tolist()), members=m) for m in members]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,7 +14,15 @@ from perfmodel.hw.device import Device
 from perfmodel.measure import Roof
 from perfmodel.ops import count
 from perfmodel.report.devices import device_roofs, promised_roof, provenance
-from perfmodel.report.figures.base import MEASURED, ROOF, Picture, axis, colour, picture
+from perfmodel.report.figures.base import (
+    MEASURED,
+    ROOF,
+    Picture,
+    axis,
+    colour,
+    heaps,
+    picture,
+)
 from perfmodel.report.shown import seconds
 from perfmodel.units import format_si
 from perfmodel.validation import Scored
@@ -170,7 +179,7 @@ def roofline(
     measured: Sequence[Scored] = (),
 ) -> Picture:
     """Operators under the roofs; predicted and measured kernels joined by their error."""
-    pairs = [p for m in measured for p in _pair(m)]
+    pairs = [p for p in map(_pair, measured) if p is not None]
     span = _span([p.intensity for p in points] + [x for x, *_ in pairs], roofs)
     top = max((r.rate for r in roofs if not r.diagonal), default=np.inf)
     floor = min([p.rate for p in points] + [y for _, *ys, _ in pairs for y in ys], default=1e9)
@@ -306,25 +315,39 @@ def _special(points: Sequence[Spot], top: float) -> list[dict[str, Any]]:
     ]
 
 
-def _pair(row: Scored) -> Iterable[tuple[float, float, float, str]]:
-    """Intensity, predicted and measured FLOP/s, name of a timed kernel that has all three."""
+Pair: TypeAlias = tuple[float, float, float, str]
+"""Intensity, predicted and measured FLOP/s, and name of a timed kernel."""
+
+
+@lru_cache(maxsize=8192)
+def _pair(row: Scored) -> Pair | None:
+    """What a row shows; None where it lacks a prediction, FLOPs or bytes."""
     work = row.measurement.workload
     if work is None or row.predicted is None or work.shape:
-        return
+        return None
     cost = count(work)
     flops, traffic = float(cost.flops_total), float(cost.bytes_total)
-    if flops > 0.0 and traffic > 0.0:
-        name = f"{row.measurement.implementation} {work.op}"
-        yield flops / traffic, flops / row.predicted, flops / row.measurement.value, name
+    if flops <= 0.0 or traffic <= 0.0:
+        return None
+    name = f"{row.measurement.implementation} {work.op}"
+    return flops / traffic, flops / row.predicted, flops / row.measurement.value, name
 
 
-def _pairs(pairs: Sequence[tuple[float, float, float, str]]) -> list[dict[str, Any]]:
+def _pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Predictions and measurements, joined; pairs that lie upon each other are one."""
     if not pairs:
         return []
-    xs, predicted, taken, names = zip(*pairs, strict=True)
+    piles = heaps([p[:3] for p in pairs])
+    xs, predicted, taken = zip(*(h.place for h in piles), strict=True)
     segments = [v for x in xs for v in (x, x, None)]
     ends = [v for p, m in zip(predicted, taken, strict=True) for v in (p, m, None)]
-    common = {"type": "scatter", "text": list(names), "legendgroup": "measured"}
+    common = {
+        "type": "scatter",
+        "x": list(xs),
+        "text": [_called([pairs[i][3] for i in h.members]) for h in piles],
+        "legendgroup": "measured",
+    }
+    size = [h.size + 1.0 for h in piles]
     return [
         {
             "type": "scatter", "mode": "lines", "x": segments, "y": ends, "hoverinfo": "skip",
@@ -332,21 +355,24 @@ def _pairs(pairs: Sequence[tuple[float, float, float, str]]) -> list[dict[str, A
             "legendgroup": "measured",
         },
         common | {
-            "mode": "markers", "name": "kernel, predicted", "x": list(xs), "y": list(predicted),
-            "marker": {"symbol": "circle-open", "size": 7, "color": MEASURED},
+            "mode": "markers", "name": "kernel, predicted", "y": list(predicted),
+            "marker": {"symbol": "circle-open", "size": size, "color": MEASURED},
             "hovertemplate": "%{text}, predicted: %{y:.3s}FLOP/s<extra></extra>",
         },
         common | {
-            "mode": "markers", "name": "kernel, measured", "x": list(xs), "y": list(taken),
-            "marker": {"symbol": "circle", "size": 7, "color": MEASURED},
+            "mode": "markers", "name": "kernel, measured", "y": list(taken),
+            "marker": {"symbol": "circle", "size": size, "color": MEASURED},
             "hovertemplate": "%{text}, measured: %{y:.3s}FLOP/s<extra></extra>",
         },
     ]  # fmt: skip
 
 
-def _alt(
-    device: Device, points: Sequence[Spot], pairs: Sequence[tuple[float, float, float, str]]
-) -> str:
+def _called(names: Sequence[str]) -> str:
+    """The kernel of a dot, or how many lie there and one of them."""
+    return names[0] if len(names) == 1 else f"{len(names)} timings of {names[0]} and others"
+
+
+def _alt(device: Device, points: Sequence[Spot], pairs: Sequence[Pair]) -> str:
     longest = sorted(points, key=lambda p: -p.share)[:3]
     told = "; ".join(
         f"{p.name} takes {p.share:.0%} of the time at {format_si(p.rate, 'FLOP/s')}, "
