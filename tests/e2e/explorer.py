@@ -36,6 +36,13 @@ def chromium() -> str:
 @contextmanager
 def server() -> Iterator[str]:
     """``perfmodel dash`` as a user starts it; yields its address."""
+    with running() as (address, _):
+        yield address
+
+
+@contextmanager
+def running() -> Iterator[tuple[str, int]]:
+    """A server's address and process id."""
     from perfmodel.cli.dash import _environment, serving
 
     with socket.socket() as probe:
@@ -48,7 +55,7 @@ def server() -> Iterator[str]:
     )  # fmt: skip
     try:
         _wait(address, process)
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait(timeout=20)
