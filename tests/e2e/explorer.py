@@ -21,6 +21,9 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 READY = "text=Reproduce this view"
+STILL = """() => document.querySelector('[data-test-script-state=notRunning]')
+  && !document.querySelector('[data-stale=true]')"""
+"""The script has ended and nothing on the page is of the run before."""
 START_S = 60.0
 
 
@@ -102,7 +105,7 @@ class Visit:
     def settle(self) -> Visit:
         """Wait until the page has run to its end."""
         self.page.wait_for_selector(READY)
-        self.page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
+        self.page.wait_for_function(STILL)
         return self
 
     def field(self, label: str) -> Any:
