@@ -17,7 +17,9 @@ import pytest
 
 pytest.importorskip("streamlit", reason="needs: pip install 'perfmodel[dash]'")
 pytest.importorskip("playwright", reason="needs: pip install playwright")
-psutil = pytest.importorskip("psutil", reason="needs: pip install psutil")
+pytest.importorskip("psutil", reason="needs: pip install psutil")
+
+import psutil
 
 from tests.e2e.explorer import FLAGS, Visit, chromium, running
 
@@ -111,7 +113,9 @@ def test_redraw(benchmark, window, served, path, capsys):
         "server_cpu_s": server_s,
         "load": os.getloadavg()[0],
     }
-    told = f"first new figure {first:.3f} s, page redrawn {whole:.3f} s, server {server_s:.3f} s CPU"
+    told = (
+        f"first new figure {first:.3f} s, page redrawn {whole:.3f} s, server {server_s:.3f} s CPU"
+    )
     tell(capsys, f"{path or 'plan'}: {told}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ from perfmodel.report.figures.base import (
 from perfmodel.report.kernels import Timed
 from perfmodel.report.shown import seconds
 from perfmodel.validation import Scored
+
+NARROW = 46
+"""Characters of a title's line that a narrow screen holds."""
 
 
 def ladder(rows: Sequence[Timed]) -> Picture:
@@ -52,7 +55,7 @@ def ladder(rows: Sequence[Timed]) -> Picture:
         ),
         y=axis("", autorange="reversed", showticklabels=False),
         height=190 + 38 * len(names),
-        title={"text": rows[0].sizes, "font": {"size": 13}},
+        title={"text": "<br>".join(wrap(rows[0].sizes, NARROW)), "font": {"size": 13}},
         shapes=[{**roof, "layer": "below", "line": {"color": ROOF, "dash": "dash"}}]
         if bound
         else [],
@@ -136,7 +139,7 @@ TICKS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 100.0)
 """Ratios that a histogram of residuals names."""
 
 
-BINS = 40
+BINS = 80
 """Bars of a histogram of residuals."""
 
 
@@ -180,14 +183,17 @@ def residuals(rows: Sequence[Scored]) -> Picture:
 def _histogram(
     name: str, counts: NDArray[np.intp], edges: NDArray[np.float64], shade: str
 ) -> dict[str, Any]:
-    """Bars of equal bins of log2(predicted / measured)."""
+    """Bars of equal bins of log2(predicted / measured) that hold any row."""
     ends = [f"{2.0**e:.3g}" for e in edges]
+    bars = [(i, n) for i, n in enumerate(counts.tolist()) if n]
+    middles = (edges[:-1] + edges[1:]) / 2.0
     return {
         "type": "bar",
         "name": name,
-        "x": ((edges[:-1] + edges[1:]) / 2.0).tolist(),
-        "y": counts.tolist(),
-        "customdata": [f"{a} .. {b}" for a, b in pairwise(ends)],
+        "x": [float(middles[i]) for i, _ in bars],
+        "y": [n for _, n in bars],
+        "width": float(edges[1] - edges[0]),
+        "customdata": [f"{ends[i]} .. {ends[i + 1]}" for i, _ in bars],
         "marker": {"color": shade},
         "hovertemplate": "%{y} rows at %{customdata}<extra></extra>",
     }
@@ -246,8 +252,9 @@ def _cloud(rows: Sequence[Scored], name: str, index: int, *, many: bool) -> dict
     alone = [r for r in rows if not (many and r.inside)]
     merged = [r for r in rows if many and r.inside]
     piles = heaps([_place(r) for r in merged])
-    places = [*map(_place, alone), *(h.place for h in piles)]
+    places = [*(h.place for h in piles), *map(_place, alone)]
     shape = symbol(index)
+    alike = [shape if r.inside else f"{shape}-open" for r in alone]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -257,12 +264,11 @@ def _cloud(rows: Sequence[Scored], name: str, index: int, *, many: bool) -> dict
         **({} if many else {"error_y": _intervals(alone)}),
         "marker": {
             "color": colour(index),
-            "symbol": [shape if r.inside else f"{shape}-open" for r in alone]
-            + [shape] * len(piles),
-            "size": [6.0 if many else 8.0] * len(alone) + [h.size for h in piles],
+            "symbol": [shape] * len(piles) + alike,
+            "size": [h.size for h in piles] + [6.0 if many else 8.0] * len(alone),
         },
-        "text": [_called([r]) for r in alone]
-        + [_called([merged[i] for i in h.members]) for h in piles],
+        "text": [_called([merged[i] for i in h.members]) for h in piles]
+        + [_called([r]) for r in alone],
         "hovertemplate": "%{text}<br>measured %{x:.3s}s, predicted %{y:.3s}s<extra></extra>",
     }
 

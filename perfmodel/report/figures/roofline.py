@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -283,7 +284,7 @@ def _points(points: Sequence[Spot]) -> dict[str, Any]:
         },
         "customdata": [f"operator: {p.name}" for p in points],
         "text": [p.name.rpartition(": ")[2] if p.share >= NAMED else "" for p in points],
-        "textposition": [("bottom right", "top left")[i % 2] for i in range(len(points))],
+        "textposition": _corners(points),
         "hovertext": [
             f"{p.name}<br>{p.share:.1%} of the time, {seconds(float(p.estimate.time_s))} each"
             f"<br>{float(p.estimate.lower_bound_s / p.estimate.time_s):.0%} of its roof"
@@ -292,6 +293,12 @@ def _points(points: Sequence[Spot]) -> dict[str, Any]:
         ],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
+
+
+def _corners(points: Sequence[Spot]) -> list[str]:
+    """Where names stand: by turns, as operators of one kind lie close together."""
+    turns = cycle(("bottom right", "top left"))
+    return [next(turns) if p.share >= NAMED else "top left" for p in points]
 
 
 def _special(points: Sequence[Spot], top: float) -> list[dict[str, Any]]:
@@ -315,6 +322,8 @@ def _special(points: Sequence[Spot], top: float) -> list[dict[str, Any]]:
     ]
 
 
+LARGEST = 11.0
+"""The diameter of a dot of many timings: operators are larger."""
 Pair: TypeAlias = tuple[float, float, float, str]
 """Intensity, predicted and measured FLOP/s, and name of a timed kernel."""
 
@@ -347,7 +356,7 @@ def _pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
         "text": [_called([pairs[i][3] for i in h.members]) for h in piles],
         "legendgroup": "measured",
     }
-    size = [h.size + 1.0 for h in piles]
+    size = [min(h.size + 1.0, LARGEST) for h in piles]
     return [
         {
             "type": "scatter", "mode": "lines", "x": segments, "y": ends, "hoverinfo": "skip",
