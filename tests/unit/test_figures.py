@@ -19,8 +19,9 @@ from perfmodel.report.figures.compare import side_by_side, tornado
 from perfmodel.report.figures.crossover import crossing
 from perfmodel.report.figures.kernels import MOST_BARS, ladder, predicted_measured, residuals
 from perfmodel.report.figures.plans import memory_stack, pareto
-from perfmodel.report.figures.roofline import ceilings, roofline, spots
+from perfmodel.report.figures.roofline import roofline
 from perfmodel.report.kernels import timed_kernels
+from perfmodel.report.roofs import ceilings, spots
 from perfmodel.report.timed_mixers import timed_mixers
 from perfmodel.validation import validate_files
 
