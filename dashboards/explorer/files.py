@@ -75,7 +75,7 @@ def measurements(path: Path) -> tuple[FileReport, ...]:
 
 def network(path: Path) -> tuple[str, Any]:
     """The network of an uploaded .tflite or .onnx file, and its name."""
-    return path.name, find_network(path)[0]
+    return path.name, find_network(path)
 
 
 def config_json(path: Path) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from perfmodel import catalog
+from perfmodel.files import read_json
+from perfmodel.report.shown import Shown
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport, Scored
@@ -152,7 +154,7 @@ def run_table() -> Table:
 @lru_cache(maxsize=64)
 def _run(path: Path, mtime_ns: int) -> Mapping[str, Any]:
     del mtime_ns  # part of the cache key: an edited file is read again
-    data = catalog.read_json(path)
+    data = read_json(path)
     device, software = data.get("device") or {}, data.get("software") or {}
     return {
         "file": path.stem,
@@ -161,3 +163,13 @@ def _run(path: Path, mtime_ns: int) -> Mapping[str, Any]:
         "driver": software.get("driver"),
         "kernel_revision": data.get("kernel_revision"),
     }
+
+
+def report_shown(report: FileReport) -> Shown:
+    """How far predictions are off on one file, by scenario and time range."""
+    refused = refusal_table([report])
+    off = "nothing scored" if report.factor is None else f"off by a factor of {report.factor:.3f}"
+    return Shown(
+        lead=(f"{report.file}: {len(report.scored):,} of {report.rows:,} rows, {off}",),
+        tables=(validation_table([report]), *([refused] if refused.rows else [])),
+    )
