@@ -14,7 +14,7 @@ import streamlit as st
 from explorer import view
 from explorer.inputs import INPUTS, KEPT
 from perfmodel.errors import MalformedFile, PerfModelError
-from perfmodel.mcu.arena import find_network
+from perfmodel.mcu.networks import find_network
 from perfmodel.report.scenario import read_scenario
 from perfmodel.validation import FileReport, validate_files
 
