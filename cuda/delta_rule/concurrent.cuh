@@ -3,7 +3,7 @@
 // the preparation then costs nothing but its first chunks, and T and A are read while they are
 // still in L2.
 //
-// The first `preparers` blocks have three workers each and never wait, so that blocks that do wait
+// The first `preparers` blocks have four workers each and never wait, so that blocks that do wait
 // (the walks, behind them in the grid) always find somebody who works; the launcher sees to it that
 // all blocks are on the device at once. A worker publishes a chunk of a key head by a word in
 // `ready` [batch, key_heads, chunks]; the walk that ends last clears them all for the next launch.
@@ -11,16 +11,18 @@
 #include "delta_rule/hopper.cuh"
 #include "delta_rule/prepare.cuh"
 
-constexpr int kWorkers = 3;
+constexpr int kWorkers = 4;
 constexpr int kThreads = kWorkers * kWarpgroup;
 static_assert(kPrepareThreads == kWarpgroup, "a worker is a warpgroup");
 
 // Chunk after chunk over all key heads, as the walks need them.
-__device__ __forceinline__ void prepare_chunks(PrepareShared& s, const Problem& p) {
+__device__ __forceinline__ void prepare_chunks(PrepareShared (&shared)[kWorkers], const Problem& p) {
     const int key_heads = p.batch * p.key_heads, tasks = key_heads * p.chunks;
     const int worker = static_cast<int>(blockIdx.x) * kWorkers + warpgroup_index();
 #pragma unroll 1
     for (int task = worker; task < tasks; task += p.preparers * kWorkers) {
+        // Opaque: addresses kept from chunk to chunk would take registers.
+        PrepareShared& s = shared[opaque(warpgroup_index())];
         const int chunk = task / key_heads, row = task % key_heads;
         prepare_chunk(s, p, chunk, row % p.key_heads, row / p.key_heads);
         ptx::fence_async();
@@ -43,14 +45,16 @@ __device__ __forceinline__ Walk walk_of_block(const Problem& p) {
             p.ready + static_cast<size_t>(row) * p.chunks};
 }
 
-// All that a walk waits for is behind it when it is done; the last one leaves zeros.
-__device__ __forceinline__ void clear_ready(u32* last_shared, const Problem& p) {
+// All that a walk waits for is behind it when it is done; the last one leaves zeros. One warp does it:
+// it counts and tells its lanes without shared memory.
+__device__ __forceinline__ void clear_ready(const Problem& p) {
+    __syncthreads();
+    if (warp_index() != 0) return;
     const u32 walks = gridDim.x - p.preparers;
     const int words = p.batch * p.key_heads * p.chunks;
     u32* done = p.ready + words;
-    __syncthreads();
-    if (threadIdx.x == 0) *last_shared = atomicAdd(done, 1u);
-    __syncthreads();
-    if (*last_shared != walks - 1) return;
-    for (int i = threadIdx.x; i <= words; i += kThreads) p.ready[i] = 0;
+    u32 before = 0;
+    if (lane_index() == 0) before = atomicAdd(done, 1u);
+    if (__shfl_sync(kFullMask, before, 0) != walks - 1) return;
+    for (int i = lane_index(); i <= words; i += kWarp) p.ready[i] = 0;
 }
