@@ -161,18 +161,29 @@ def name_or_path(value: object, noun: str) -> str:
 
 def _named(kind: SpecKind, text: str) -> Path | None:
     """The spec spelled ``text``; as written first, which saves listing every folder."""
-    exact = None if text == "aliases" or text.startswith("_") else _locate(kind, text)
-    if exact is not None:
-        return exact
+    path = exactly(kind, text)
+    if path is not None:
+        return path
     known = {fold(n): n for n in names(kind)}
     other = {fold(a): target for a, target in aliases(kind).items()}
     stem = known.get(fold(text)) or other.get(fold(text))
     return _locate(kind, stem) if stem else None
 
 
+def exactly(kind: SpecKind, text: str) -> Path | None:
+    """The file of the spec whose name is ``text`` as it is written, if there is one."""
+    other = text == "aliases" or text.startswith("_") or os.sep in text
+    return None if other else _locate(kind, text)
+
+
 def _locate(kind: SpecKind, stem: str) -> Path | None:
-    files = (folder / kind / f"{stem}{SUFFIX[kind]}" for folder in spec_dirs())
+    files = _places(kind, stem, spec_dirs())
     return next((f for f in files if os.path.isfile(f)), None)  # noqa: PTH113 (as existing_file)
+
+
+@lru_cache(maxsize=1024)
+def _places(kind: SpecKind, stem: str, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(folder / kind / f"{stem}{SUFFIX[kind]}" for folder in folders)
 
 
 def read_toml(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:

@@ -16,9 +16,9 @@ KEPT = 256
 class Key:
     """A scenario as a key: equal where function and arguments are."""
 
-    def __init__(self, scenario: Scenario, **more: Any) -> None:
+    def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.keywords = scenario.keywords() | more
+        self.keywords = scenario.keywords()
         self.identity = (
             scenario.function,
             tuple(_hashable(value) for value in scenario.positional()),
@@ -32,12 +32,10 @@ class Key:
         return hash(self.identity)
 
 
-def answer(scenario: Scenario, waiting: str, **more: Any) -> Any:
-    """What the scenario's function answers, with ``more`` keywords; ``waiting`` is shown while it
-    takes long.
-    """
+def answer(scenario: Scenario, waiting: str) -> Any:
+    """What the scenario's function answers; ``waiting`` is shown while it takes long."""
     with st.spinner(waiting):
-        return _asked(Key(scenario, **more))
+        return _asked(Key(scenario))
 
 
 @lru_cache(maxsize=KEPT)

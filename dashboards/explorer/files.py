@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,9 @@ import streamlit as st
 from explorer import view
 from explorer.inputs import INPUTS, KEPT
 from perfmodel.errors import MalformedFile, PerfModelError
+from perfmodel.mcu.networks import find_network
 from perfmodel.report.scenario import read_scenario
+from perfmodel.validation import FileReport, validate_files
 
 MOST_MB = 8
 """Larger uploads are refused by the server."""
@@ -49,14 +52,30 @@ def upload(label: str, kinds: list[str], key: str, read: Callable[[Path], Read])
     file = st.file_uploader(label, type=kinds, key=key, max_upload_size=MOST_MB)
     if file is None:
         return None
+    try:
+        return _read(read, Path(file.name).name, file.getvalue())
+    except PerfModelError as error:
+        view.refuse(error)
+        return None
+
+
+@lru_cache(maxsize=4)
+def _read(read: Callable[[Path], Read], name: str, content: bytes) -> Read:
+    """What a file holds, read once for as long as it stays uploaded."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(file.name).name
-        path.write_bytes(file.getvalue())
-        try:
-            return read(path)
-        except PerfModelError as error:
-            view.refuse(error)
-            return None
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return read(path)
+
+
+def measurements(path: Path) -> tuple[FileReport, ...]:
+    """Timed kernels of an uploaded file beside their predictions."""
+    return tuple(validate_files([path]))
+
+
+def network(path: Path) -> tuple[str, Any]:
+    """The network of an uploaded .tflite or .onnx file, and its name."""
+    return path.name, find_network(path)
 
 
 def config_json(path: Path) -> Any:

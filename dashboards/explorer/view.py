@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from perfmodel.errors import PerfModelError
@@ -106,10 +107,15 @@ def derivation(text: str) -> None:
 
 
 def chart(picture: Picture, key: str, on_select: Callable[[], None] | None = None) -> Any:
-    """A picture with its text; a click is handed to ``on_select``."""
+    """A picture with its text; a click is handed to ``on_select``.
+
+    Its properties are checked by tests: to check them at each drawing takes longer than the answer.
+    """
     choosing = {} if on_select is None else {"on_select": on_select, "selection_mode": "points"}
+    layout = {**picture.spec["layout"], "template": {}}
+    figure = go.Figure(picture.spec["data"], layout, _validate=False)
     return st.plotly_chart(
-        picture.figure, key=key, alt=picture.alt, width="stretch", theme="streamlit",
+        figure, key=key, alt=picture.alt, width="stretch", theme="streamlit",
         config=CHART_OPTIONS, **choosing,
     )  # fmt: skip
 

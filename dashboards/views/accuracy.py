@@ -18,7 +18,7 @@ from perfmodel.report.accuracy import (
 )
 from perfmodel.report.figures.kernels import predicted_measured, residuals
 from perfmodel.report.scenario import Scenario
-from perfmodel.validation import FileReport, validate_files
+from perfmodel.validation import FileReport
 
 declare(
     tell_by=Input(
@@ -37,7 +37,7 @@ def question() -> tuple[Scenario, tuple[FileReport, ...]]:
     inputs = {"file": ask("file"), "tell_by": ask("tell_by")}
     own = files.upload(
         "Measurements of your own: tidy CSV, pytest-benchmark or Measurement JSON",
-        ["csv", "json"], "own_measurements", lambda path: tuple(validate_files([path])),
+        ["csv", "json"], "own_measurements", files.measurements,
     )  # fmt: skip
     chosen = [p for p in measured.files() if inputs["file"] in ("all", p.stem)]
     scenario = Scenario(

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -15,7 +14,7 @@ from perfmodel.errors import BadValue, MissingFigure, PerfModelError
 from perfmodel.hw.load import load_device
 from perfmodel.mcu.arena import ArenaPlan
 from perfmodel.mcu.energy import battery_energy, battery_life, inference_energy
-from perfmodel.mcu.networks import BUILT_IN, find_network
+from perfmodel.mcu.networks import BUILT_IN
 from perfmodel.mcu.runtimes import runtimes
 from perfmodel.report.arena import arena_shown
 from perfmodel.report.explain import explain
@@ -70,7 +69,9 @@ declare(
 def question() -> Scenario:
     """The inputs, as a scenario: the arena, and beside it the latency."""
     inputs: dict[str, Any] = {"network": ask("network"), "variant": ask("variant")}
-    own = files.upload("A .tflite or .onnx file of your own", SUFFIXES, "own_network", _read)
+    own = files.upload(
+        "A .tflite or .onnx file of your own", SUFFIXES, "own_network", files.network
+    )
     inputs["board"] = ask("board")
     with st.expander("Runtime, clock, battery"):
         inputs |= {name: ask(name) for name in ("runtime", "clock", "battery", "every")}
@@ -113,10 +114,6 @@ def _named(name: str, variant: str) -> tuple[str, str]:
         msg = f"names a built-in network's parameters, got {variant!r}"
         raise BadValue(msg, field="network", fix="dim=168,patch=20, or upload a file of your own")
     return text, text
-
-
-def _read(path: Path) -> tuple[str, Any]:
-    return path.name, find_network(path)
 
 
 def fit(found: ArenaPlan) -> tuple[dict[str, Any], Shown]:

@@ -22,7 +22,7 @@ from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import interval, seconds
 from perfmodel.report.svg import fastest
 from perfmodel.report.tables import Table
-from perfmodel.validation import FileReport, Scored, errors, validate_files
+from perfmodel.validation import FileReport, Scored, errors
 
 declare(
     family=Input(
@@ -126,7 +126,7 @@ with view.refusals():
     with st.sidebar:
         own = files.upload(
             "A pytest-benchmark JSON of your own", ["json"], "own_benchmark",
-            lambda path: tuple(validate_files([path])),
+            files.measurements,
         )  # fmt: skip
         asked, rows, one_size = question(own)
     if own and not any(r.scored for r in own):

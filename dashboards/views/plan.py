@@ -29,18 +29,17 @@ def question() -> Scenario:
     return Scenario(page="plan", inputs=inputs, verb="plan", function="plan", arguments=arguments)
 
 
-def show(found: PlanAnswer) -> tuple[dict[str, Any], Any]:
-    """The verdict and the figures behind it; returns the pictures, and room for what relaxes it."""
+def show(found: PlanAnswer) -> dict[str, Any]:
+    """The verdict, the figures behind it and what would relax it; returns the pictures."""
     shown = plan_shown(found)
     view.verdict(shown.lead, good=found.feasible)
     pictures = {} if found.best is None else _best(found)
     for table in shown.tables:
         if table.title != "memory stack":
             view.table(table)
-    relief = st.container()
     view.notes(shown.notes, "What binds, what is assumed")
     view.derivation(explain(found))
-    return pictures, relief
+    return pictures
 
 
 def _best(found: PlanAnswer) -> dict[str, Any]:
@@ -79,12 +78,8 @@ with view.refusals():
     with st.sidebar:
         asked = question()
     if asked.inputs["devices"]:
-        answer = answers.answer(asked, "Searching plans ...", relax=False)
-        drawn, room = show(answer)
+        answer = answers.answer(asked, "Searching plans ...")
+        drawn = show(answer)
         view.closing(asked, rows=plan_shown(answer).csv, pictures=drawn)
-        with room:  # easier questions take several times as long: they follow the answer
-            whole = answers.answer(asked, "Asking easier questions ...")
-            for table in plan_shown(whole).tables[len(plan_shown(answer).tables) :]:
-                view.table(table)
     else:
         view.empty("Choose at least one device.")

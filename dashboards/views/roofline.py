@@ -11,14 +11,8 @@ from perfmodel import api
 from perfmodel.answer import Estimate
 from perfmodel.report.capacity import capacity_verdict
 from perfmodel.report.explain import explain
-from perfmodel.report.figures.roofline import (
-    Ceiling,
-    Spot,
-    ceilings,
-    roofline,
-    special_ceiling,
-    spots,
-)
+from perfmodel.report.figures.roofline import roofline
+from perfmodel.report.roofs import Ceiling, Spot, ceilings, special_ceiling, spots
 from perfmodel.report.scenario import Scenario
 from perfmodel.report.shown import interval, seconds
 from perfmodel.report.tables import plain

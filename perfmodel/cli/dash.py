@@ -57,6 +57,7 @@ def serving(port: int, host: str = "127.0.0.1", *, browser: bool = False) -> lis
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "global.disableWidgetStateDuplicationWarning": True,
+        "runner.postScriptGC": False,
     }
     flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
     app = shipped_dir("dashboards") / "server.py"

@@ -68,6 +68,9 @@ def model_path(name_or_path: str | Path) -> Path:
     """
     text = catalog.name_or_path(name_or_path, "model")
     if not isinstance(name_or_path, Path):
+        named = catalog.exactly("models", text)
+        if named is not None:
+            return named
         known = _folded_names().get(fold(text))
         if known is not None:
             return catalog.find("models", known)

@@ -116,10 +116,8 @@ def host_fit() -> HostFit | None:
     Raises:
         MalformedFile: the file is not such a fit.
     """
-    if FILE not in catalog.names("calibration"):
-        return None
-    path = catalog.find("calibration", FILE)
-    return _read(path, path.stat().st_mtime_ns)
+    path = catalog.exactly("calibration", FILE)
+    return None if path is None else _read(path, path.stat().st_mtime_ns)
 
 
 def engine_times(engine: Engine) -> tuple[EngineTimes, str]:

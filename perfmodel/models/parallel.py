@@ -10,8 +10,9 @@ EP/TP data-parallel replicas. Pipeline parallelism (PP) gives each device consec
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +98,12 @@ def check_split(shape: ModelShape, split: Split, device: Device | None = None) -
     tp, pp, ep = (np.asarray(n, dtype=np.int64) for n in (split.tp, split.pp, split.ep))
     _check_experts(shape, tp, ep)
     for rule in _rules(shape):
-        _refuse(tp[~rule.allows(tp)], "tp", f"does not divide {rule.what}", possible_tp(shape))
+        why = f"does not divide {rule.what}"
+        _refuse(tp[~rule.allows(tp)], "tp", why, lambda: possible_tp(shape))
     _check_expert_widths(shape, split)
-    _refuse(pp[pp > shape.depth], "pp", f"exceeds the {shape.depth} layers", (1, shape.depth))
+    _refuse(
+        pp[pp > shape.depth], "pp", f"exceeds the {shape.depth} layers", lambda: (1, shape.depth)
+    )
     if split.sequence_parallel and bool(np.any(tp < 2)):
         msg = "sequence parallelism needs tensor parallelism"
         raise ImpossibleSplit(msg, field="sequence_parallel", fix="tp of at least 2")
@@ -154,25 +158,26 @@ def _check_experts(shape: ModelShape, tp: NDArray[np.int64], ep: NDArray[np.int6
         msg = f"{shape.name} has no experts to spread"
         raise ImpossibleSplit(msg, field="ep", fix="ep 1")
     for moe in _moes(shape):
-        fits = _divisors(moe.experts)
-        _refuse(ep[moe.experts % ep != 0], "ep", f"does not divide the {moe.experts} experts", fits)
+        why = f"does not divide the {moe.experts} experts"
+        _refuse(ep[moe.experts % ep != 0], "ep", why, partial(_divisors, moe.experts))
     tp, ep = np.broadcast_arrays(tp, ep)
     uneven = (tp % ep != 0) & (ep % tp != 0)
-    _refuse(
-        ep[uneven], "ep", "neither divides tp nor is a multiple of it", _divisors(int(tp.max()))
-    )
+    why = "neither divides tp nor is a multiple of it"
+    _refuse(ep[uneven], "ep", why, lambda: _divisors(int(tp.max())))
 
 
 def _check_expert_widths(shape: ModelShape, split: Split) -> None:
     cut = np.asarray(split.expert_tp, dtype=np.int64)
     for moe in _moes(shape):
         why = f"cuts the experts' width {moe.width} unevenly"
-        _refuse(cut[moe.width % cut != 0], "tp", why, possible_tp(shape))
+        _refuse(cut[moe.width % cut != 0], "tp", why, lambda: possible_tp(shape))
 
 
-def _refuse(bad: NDArray[np.int64], field: str, why: str, works: tuple[int, ...]) -> None:
+def _refuse(
+    bad: NDArray[np.int64], field: str, why: str, works: Callable[[], tuple[int, ...]]
+) -> None:
     if bad.size:
-        choices = ", ".join(str(w) for w in works[:16])
+        choices = ", ".join(str(w) for w in works()[:16])
         fix = f"{field} between {choices.replace(', ', ' and ')}" if field == "pp" else None
         msg = f"{int(bad.flat[0])} {why}"
         raise ImpossibleSplit(msg, field=field, fix=fix or f"one of {choices}")

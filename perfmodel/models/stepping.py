@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +46,19 @@ from perfmodel.workload import (
 COLD = ("embed", "optimizer")
 """Groups whose pointwise operators read what rests in memory."""
 BALANCED = "tokens choose experts evenly and independently of each other"
+
+
+_SHARED: ContextVar[dict[object, Estimate] | None] = ContextVar("shared_estimates", default=None)
+
+
+@contextmanager
+def estimates_shared() -> Iterator[None]:
+    """Estimate an operator once for all steps inside, which run on devices that live as long."""
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -191,11 +206,14 @@ def attention_last(ops: Sequence[CountedOp]) -> list[CountedOp]:
 def time_ops(
     ops: Iterable[CountedOp], device: Device, serving: Serving, model: str
 ) -> Iterator[Timed]:
-    """Every operator's time; layers that differ elsewhere share the estimates of what is equal."""
-    known: dict[object, Estimate] = {}
+    """Every operator's time; layers that differ elsewhere share the estimates of what is equal, and
+    so do steps inside :func:`estimates_shared`.
+    """
+    shared = _SHARED.get() if serving.engine is None else None
+    known: dict[object, Estimate] = {} if shared is None else shared
     for op in ops:
         w = op.workload
-        key = (w.key(), _warm(op))
+        key = (w.key(), _warm(op), id(device))
         if key not in known:
             found = estimate(w, device, warm=_warm(op), kernel=serving.kernel(w, device))
             known[key] = serving.adapt(found, op, device, model)

@@ -62,7 +62,7 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         split=trial.at(point.row),
         dtypes=trial.dtypes,
         batch=batch * groups,
-        most_users=int(_row(trial, trial.most_users, point.row)) * groups,
+        most_users=int(_row(trial.most_users, point.row)) * groups,
         users=float(trial.users[at]),
         ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s, coverage=_coverage(serving)),
         tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s, coverage=_coverage(serving)),
@@ -77,8 +77,8 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         resource=_resource(trial, at),
         limit=_limit(trial, at),
         steps=_steps(trial, at),
-        mixed_share=float(_grid(trial, serving.mixed_share)[at]),
-        saturated=bool(_grid(trial, serving.saturated)[at]),
+        mixed_share=float(_at(serving.mixed_share, at)),
+        saturated=bool(_at(serving.saturated, at)),
         pareto=pareto,
         assumptions=tuple(dict.fromkeys((*serving.decode.assumptions, *serving.mixed.assumptions))),
         coverage=serving.decode.coverage,
@@ -98,18 +98,16 @@ def _steps(trial: Trial, at: tuple[int, int]) -> Steps:
     return Steps(
         chunks=serving.chunks,
         chunk=serving.chunk,
-        slots=float(_grid(trial, serving.slots)[at]),
-        mixed=_span_at(trial, mixed, at),
-        decode=_span_at(trial, decode, at),
-        mixed_terms={k: float(_grid(trial, t)[at]) for k, t in mixed.terms.items()},
-        decode_terms={k: float(_grid(trial, t)[at]) for k, t in decode.terms.items()},
+        slots=float(_at(serving.slots, at)),
+        mixed=_span_at(mixed, at),
+        decode=_span_at(decode, at),
+        mixed_terms={k: float(_at(t, at)) for k, t in mixed.terms.items()},
+        decode_terms={k: float(_at(t, at)) for k, t in decode.terms.items()},
     )
 
 
-def _span_at(trial: Trial, estimate: Estimate, at: tuple[int, int]) -> Span:
-    value, low, high = (
-        _grid(trial, x)[at] for x in (estimate.time_s, estimate.low_s, estimate.high_s)
-    )
+def _span_at(estimate: Estimate, at: tuple[int, int]) -> Span:
+    value, low, high = (_at(x, at) for x in (estimate.time_s, estimate.low_s, estimate.high_s))
     return Span(value=value, low=low, high=high)
 
 
@@ -117,9 +115,16 @@ def _grid(trial: Trial, value: Any) -> Any:
     return np.broadcast_to(value, trial.devices.shape)
 
 
-def _row(trial: Trial, value: Array, row: int) -> float:
-    """A quantity that depends on ``tp`` alone, at one row."""
-    return float(_grid(trial, value)[row, 0])
+def _at(value: Any, at: tuple[int, int]) -> Any:
+    """A quantity that broadcasts over a trial's grid, at one point."""
+    array = np.asarray(value)
+    place = at[len(at) - array.ndim :]
+    return array[tuple(i if n > 1 else 0 for i, n in zip(place, array.shape, strict=True))]
+
+
+def _row(value: Array, row: int) -> float:
+    """A quantity that depends on the layout alone, at one row."""
+    return float(_at(value, (row, 0)))
 
 
 def _stack(trial: Trial, row: int, users: int) -> dict[str, float]:
@@ -131,18 +136,18 @@ def _stack(trial: Trial, row: int, users: int) -> dict[str, float]:
         "activations": held.activations(users),
         "framework reserve": held.reserve,
     }
-    sizes = {name: _row(trial, size, row) for name, size in layers.items()}
+    sizes = {name: _row(size, row) for name, size in layers.items()}
     return {name: size for name, size in sizes.items() if size > 0}
 
 
 def _resource(trial: Trial, at: tuple[int, int]) -> str:
     """The roof that binds the kind of step in which a decoding request spends most time."""
     serving = trial.serving
-    share = _grid(trial, serving.mixed_share)[at]
-    mixed = share * _grid(trial, serving.mixed.time_s)[at]
-    decode = (1.0 - share) * _grid(trial, serving.decode.time_s)[at]
+    share = _at(serving.mixed_share, at)
+    mixed = share * _at(serving.mixed.time_s, at)
+    decode = (1.0 - share) * _at(serving.decode.time_s, at)
     slower: Estimate = serving.mixed if mixed > decode else serving.decode
-    roof = str(_grid(trial, slower.bound)[at])
+    roof = str(_at(slower.bound, at))
     return RESOURCES.get(roof, roof)
 
 
@@ -153,11 +158,16 @@ def _limit(trial: Trial, at: tuple[int, int]) -> str:
     fewer = np.flatnonzero(replicas[column:] < replicas[column])
     if fewer.size:
         code = int(trial.verdict[row, column + int(fewer[0])])
-    elif row > 0 and trial.devices[row - 1, column] < trial.devices[at]:
+    elif _narrower(trial, row) and trial.devices[row - 1, column] < trial.devices[at]:
         code = int(trial.verdict[row - 1, column])
     else:
         return "smallest layout"
     return LIMITS.get(code, "nothing")
+
+
+def _narrower(trial: Trial, row: int) -> bool:
+    """Whether the row before is the same layout with less tensor parallelism."""
+    return row > 0 and trial.at(row - 1).pp == trial.at(row).pp
 
 
 def why_not(trial: Trial, demand: Demand, search: Search) -> Iterator[str]:
@@ -170,7 +180,8 @@ def why_not(trial: Trial, demand: Demand, search: Search) -> Iterator[str]:
 
 def _label(trial: Trial, row: int) -> str:
     dtypes = "/".join((trial.dtypes.weight, trial.dtypes.kv))
-    return f"{trial.device.name} tp {trial.tp(row)} pp {trial.split.pp} ({dtypes})"
+    split = trial.at(row)
+    return f"{trial.device.name} tp {split.tp} pp {split.pp} ({dtypes})"
 
 
 def _reason(trial: Trial, row: int, demand: Demand, search: Search) -> str:
@@ -192,11 +203,8 @@ def _reason(trial: Trial, row: int, demand: Demand, search: Search) -> str:
 
 def _no_memory(trial: Trial, row: int, search: Search) -> str:
     held, budget = trial.held, search.budget(trial.device)
-    weights = _row(trial, held.weights, row)
+    weights = _row(held.weights, row)
     if weights > budget:
         return f"weights {weights / 1e9:.3g} GB exceed the {budget / 1e9:.3g} GB per device"
-    least = _row(trial, held.used(1.0), row)
-    if least > budget:
-        return f"one user needs {least / 1e9:.3g} GB per device of {budget / 1e9:.3g} GB"
-    most = int(_row(trial, trial.most_users, row)) * trial.groups(row)
-    return f"memory has room for {most} users per replica at most"
+    least = _row(held.used(1.0), row)  # every sweep tries a single user
+    return f"one user needs {least / 1e9:.3g} GB per device of {budget / 1e9:.3g} GB"

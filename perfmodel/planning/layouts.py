@@ -1,8 +1,9 @@
 """Every way of laying a model over devices that a plan considers, evaluated in one sweep each.
 
-A :class:`Trial` is one device type, one pipeline depth and one choice of data types; tensor
-parallelism and users per replica are the two axes of its arrays, so the time model runs once per
-trial whatever their number.
+A :class:`Trial` is one device type and one choice of data types; layouts (tensor parallelism and
+pipeline depth) and users per replica are the two axes of its arrays, so the time model runs once
+per trial whatever their number. Layouts of one stage have a trial of their own: they hand nothing
+on, and their intervals are those of whole served steps.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trial:
-    """Grids over ``tp`` (rows) and users per replica (columns)."""
+    """Grids over layouts (rows) and users per replica (columns)."""
 
     device: Device
     dtypes: Dtypes
     split: Split
-    """With ``tp`` as a column of candidates."""
+    """With ``tp`` as a column of candidates, and ``pp`` where there are several stages."""
     held: Footprint
-    most_users: Array
+    most_users: NDArray[np.float64]
     serving: Serving
     replicas: NDArray[np.float64]
     devices: NDArray[np.float64]
@@ -80,25 +81,61 @@ class Trial:
         """Tensor-parallel groups of one replica of a row."""
         return int(self.at(row).expert_replicas)
 
-    def tp(self, row: int) -> int:
-        """The tensor-parallel degree of a row."""
-        return int(np.ravel(self.split.tp)[row])
-
     def at(self, row: int) -> Split:
         """The split of a row."""
-        return replace(self.split, tp=self.tp(row))
+        tp, pp = np.broadcast_arrays(self.split.tp, self.split.pp)
+        return replace(self.split, tp=int(tp[row, 0]), pp=int(pp[row, 0]))
+
+
+class Tries:
+    """The trials of one model: questions that differ in service levels alone share a sweep."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        self.shape = shape
+        self.known: dict[tuple[int, Demand, Search], tuple[Trial, ...]] = {}
+
+    def on(self, device: Device, demand: Demand, search: Search) -> Iterator[Trial]:
+        """As :func:`trials`, on a device that lives as long as this."""
+        key = (id(device), replace(demand, ttft_s=None, tpot_s=None), search)
+        if key in self.known:
+            yield from (_judged(trial, demand, search) for trial in self.known[key])
+            return
+        made = []
+        for trial in trials(self.shape, device, demand, search):
+            made.append(trial)
+            yield trial
+        self.known[key] = tuple(made)
+
+
+def _judged(trial: Trial, demand: Demand, search: Search) -> Trial:
+    """A trial under other service levels."""
+    verdict = _verdict(demand, search, trial.serving, trial.most_users, trial.devices)
+    return replace(trial, verdict=verdict)
 
 
 def trials(shape: ModelShape, device: Device, demand: Demand, search: Search) -> Iterator[Trial]:
-    """One trial per pipeline depth and choice of data types.
+    """For each choice of data types, layouts of one stage, then those of several.
 
     Raises:
         ImpossibleSplit: a split asked for by name that the model forbids.
         UnsupportedDtype: the device lacks a rate.
     """
+    splits = tuple(
+        _splits(degrees(shape, device, search), depths(shape, device, search), search.ep)
+    )
     for dtypes in dict.fromkeys(wish.on(shape, device) for wish in search.dtypes):
-        for pp in depths(shape, device, search):
-            yield _trial(shape, device, demand, search, dtypes, pp)
+        for split in splits:
+            yield _trial(shape, device, demand, search, dtypes, split)
+
+
+def _splits(degrees: Sequence[int], depths: Sequence[int], ep: int) -> Iterator[Split]:
+    """One stage, and several: every layout is a row."""
+    if 1 in depths:
+        yield Split(tp=np.array(degrees)[:, None], ep=ep)
+    several = [(tp, pp) for pp in depths if pp > 1 for tp in degrees]
+    if several:
+        tp, pp = np.array(several).T[:, :, None]
+        yield Split(tp=tp, pp=pp, ep=ep)
 
 
 def degrees(shape: ModelShape, device: Device, search: Search) -> tuple[int, ...]:
@@ -139,9 +176,8 @@ def _trial(
     demand: Demand,
     search: Search,
     dtypes: Dtypes,
-    pp: int,
+    split: Split,
 ) -> Trial:
-    split = Split(tp=np.array(degrees(shape, device, search))[:, None], pp=pp, ep=search.ep)
     held = footprint(
         shape,
         context=float(demand.peak_context),
@@ -158,7 +194,7 @@ def _trial(
     )
     groups = np.asarray(split.expert_replicas, dtype=np.float64)
     replicas = _replicas(demand, serving, groups)
-    devices = replicas * np.asarray(split.tp) * pp * groups
+    devices = replicas * np.asarray(split.tp) * np.asarray(split.pp) * groups
     users, rate = _load(demand, serving, replicas)
     return Trial(
         device=device,

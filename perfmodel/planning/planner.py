@@ -18,6 +18,7 @@ from perfmodel.errors import BadValue, MissingData, PerfModelError, UnsupportedD
 from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.shape import ModelShape
+from perfmodel.models.stepping import estimates_shared
 from perfmodel.planning.answers import Plan, PlanAnswer, Relief
 from perfmodel.planning.cost import (
     HourlyPrice,
@@ -27,7 +28,7 @@ from perfmodel.planning.cost import (
 )
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.detail import Candidate, build_plan, why_not
-from perfmodel.planning.layouts import FITS, Search, Trial, check_search, trials
+from perfmodel.planning.layouts import FITS, Search, Trial, Tries, check_search
 from perfmodel.planning.pareto import pareto_mask
 from perfmodel.planning.running import Wish
 from perfmodel.workload import Array, dtype_bytes
@@ -43,7 +44,7 @@ EASIER = 1.5
 
 def _key(candidate: Candidate, rank: Rank) -> tuple[float, ...]:
     """Sorts best first; an unknown cost or energy comes last and decides nothing."""
-    usd, joules = (float(np.nan_to_num(x, nan=np.inf)) for x in (candidate.usd, candidate.joules))
+    usd, joules = (np.inf if np.isnan(x) else x for x in (candidate.usd, candidate.joules))
     first = {
         "cost": usd,
         "devices": candidate.devices,
@@ -74,13 +75,35 @@ def plan(
         ImpossibleSplit: a split asked for by name that the model forbids.
     """
     _check(shape, devices, rank, search)
-    found, reasons = _candidates(shape, devices, demand, search, price)
+    with estimates_shared():
+        tries = Tries(shape)
+        answer = _answer(tries, devices, demand, search, rank, price)
+        if not relax:
+            return answer
+        best = answer.best
+        ask = _asker(
+            tries, [d for d in devices if best is None or d.name == best.device], rank, price
+        )
+        running = search.dtypes[0].on(shape, devices[0]) if best is None else best.dtypes
+        return replace(answer, relax=tuple(_reliefs(answer, search, running, ask)))
+
+
+def _answer(
+    tries: Tries,
+    devices: Sequence[Device],
+    demand: Demand,
+    search: Search,
+    rank: Rank,
+    price: float | None,
+) -> PlanAnswer:
+    """The question itself, without easier ones."""
+    found, reasons = _candidates(tries, devices, demand, search, price)
     found.sort(key=lambda c: _key(c, rank))
     on_front = _front(found)
     kept = [i for i, front in enumerate(on_front) if front or i < SHOWN]
     plans = tuple(build_plan(found[i], demand, search, pareto=bool(on_front[i])) for i in kept)
-    answer = PlanAnswer(
-        model=shape.name,
+    return PlanAnswer(
+        model=tries.shape.name,
         demand=demand,
         rank=rank,
         chunk=search.chunk,
@@ -88,14 +111,8 @@ def plan(
         found=len(found),
         infeasible=tuple(reasons),
         relax=(),
-        assumptions=_assumptions(shape, devices, demand, search, plans),
+        assumptions=_assumptions(tries.shape, devices, demand, search, plans),
     )
-    if not relax:
-        return answer
-    ask = _asker(shape, devices, rank, price, answer.best)
-    best = answer.best
-    running = search.dtypes[0].on(shape, devices[0]) if best is None else best.dtypes
-    return replace(answer, relax=tuple(_reliefs(answer, demand, search, running, rank, ask)))
 
 
 def _check(shape: ModelShape, devices: Sequence[Device], rank: str, search: Search) -> None:
@@ -112,7 +129,7 @@ def _check(shape: ModelShape, devices: Sequence[Device], rank: str, search: Sear
 
 
 def _candidates(
-    shape: ModelShape,
+    tries: Tries,
     devices: Sequence[Device],
     demand: Demand,
     search: Search,
@@ -128,7 +145,7 @@ def _candidates(
     for device in devices:
         hourly = hourly_price(device, price)
         try:
-            for trial in trials(shape, device, demand, search):
+            for trial in tries.on(device, demand, search):
                 found += _feasible(trial, demand, hourly)
                 reasons += why_not(trial, demand, search)
         except (UnsupportedDtype, MissingData) as refusal:
@@ -178,40 +195,30 @@ def _front(found: Sequence[Candidate]) -> NDArray[np.bool_]:
     return pareto_mask(np.array(costs, dtype=np.float64))
 
 
-Ask: TypeAlias = Callable[[Demand, Search], PlanAnswer]
+Ask: TypeAlias = Callable[[Demand, Search], Plan | None]
 
 
-def _asker(
-    shape: ModelShape,
-    devices: Sequence[Device],
-    rank: Rank,
-    price: float | None,
-    best: Plan | None,
-) -> Ask:
-    """Asks an easier question of the device that is best now, or of all when none serves."""
-    chosen = [d for d in devices if best is None or d.name == best.device]
+def _asker(tries: Tries, devices: Sequence[Device], rank: Rank, price: float | None) -> Ask:
+    """Asks for the best plan of an easier question."""
 
-    def ask(easier: Demand, wider: Search) -> PlanAnswer:
-        return plan(shape, chosen, easier, search=wider, rank=rank, price=price, relax=False)
+    def ask(easier: Demand, wider: Search) -> Plan | None:
+        found, _ = _candidates(tries, devices, easier, wider, price)
+        best = min(found, key=lambda c: _key(c, rank), default=None)
+        return None if best is None else build_plan(best, easier, wider, pareto=False)
 
     return ask
 
 
-def _reliefs(
-    answer: PlanAnswer,
-    demand: Demand,
-    search: Search,
-    running: Dtypes,
-    rank: Rank,
-    ask: Ask,
-) -> Iterator[Relief]:
-    """Easier questions whose best plan beats the present one, each asked in full."""
-    for change, easier, wider in _easier(demand, search, running):
+def _reliefs(answer: PlanAnswer, search: Search, running: Dtypes, ask: Ask) -> Iterator[Relief]:
+    """Easier questions whose best plan beats the present one, each asked in full: of the device
+    that is best now, or of all when none serves.
+    """
+    for change, easier, wider in _easier(answer.demand, search, running):
         try:
-            best = ask(easier, wider).best
+            best = ask(easier, wider)
         except PerfModelError:
             continue
-        if best is not None and (answer.best is None or _beats(best, answer.best, rank)):
+        if best is not None and (answer.best is None or _beats(best, answer.best, answer.rank)):
             yield Relief(
                 change=change,
                 device=best.device,
@@ -221,7 +228,7 @@ def _reliefs(
             )
 
 
-def _beats(one: Plan, other: Plan, rank: Rank) -> bool:
+def _beats(one: Plan, other: Plan, rank: str) -> bool:
     def score(p: Plan) -> float:
         value = {
             "cost": p.usd_per_million_tokens,

@@ -104,12 +104,12 @@ def serve(
     batch: Array,
     chunk: int | None,
 ) -> Serving:
-    """How one replica serves ``batch`` requests in flight (arrays of ``batch`` and ``split.tp``
+    """How one replica serves ``batch`` requests in flight (arrays of ``batch`` and ``split``
     broadcast). ``chunk`` is prefill tokens per step; None prefills a whole prompt in one step.
 
     Raises: as :func:`perfmodel.models.phases.step`.
     """
-    pp, out = float(split.pp), float(demand.output)
+    pp, out = np.asarray(split.pp, dtype=np.float64)[()], float(demand.output)
     n = -(-demand.fresh // min(chunk or demand.fresh, demand.fresh))
     size = -(-demand.fresh // n)
     life = n + pp - 1.0 + (out - 1.0) * pp
@@ -148,7 +148,7 @@ def serve(
     )
 
 
-def _micro(batch: Array, stages: float) -> Any:
+def _micro(batch: Array, stages: Array) -> Any:
     """Sequences of one micro-batch, as the whole numbers that a step takes."""
     whole = np.ceil(np.asarray(batch) / stages).astype(np.int64)
     return whole if whole.ndim else int(whole)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from perfmodel import catalog
@@ -120,15 +122,18 @@ def refusal_table(reports: Sequence[FileReport]) -> Table:
 def class_table() -> Table:
     """Every fitted kernel class: how far off it was where it was fitted, and where it was not."""
     known = [name for name in catalog.names("calibration") if name in CLASS_MODELS]
-    rows = tuple(_class(name) for name in known)
+    paths = [catalog.find("calibration", name) for name in known]
+    rows = tuple(_class(path, path.stat().st_mtime_ns) for path in paths)
     return Table(title="Kernel classes", columns=CLASSES, rows=rows)
 
 
-def _class(name: str) -> dict[str, Any]:
-    table = catalog.read_toml(catalog.find("calibration", name))
+@lru_cache(maxsize=64)
+def _class(path: Path, mtime_ns: int) -> Mapping[str, Any]:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    table = catalog.read_toml(path)
     fit, residuals = table.get("fit", {}), table.get("residuals", {})
     return {
-        "kernel_class": name,
+        "kernel_class": path.stem,
         "rows": fit.get("rows"),
         "factor": fit.get("factor"),
         "held_back": table.get("held_back", {}).get("device", {}).get("factor"),
@@ -141,15 +146,18 @@ def _class(name: str) -> dict[str, Any]:
 
 def run_table() -> Table:
     """Every file of measurements shipped: which board, when, with which driver and kernels."""
-    rows = tuple(_run(name) for name in catalog.names("measured"))
+    paths = [catalog.find("measured", name) for name in catalog.names("measured")]
+    rows = tuple(_run(path, path.stat().st_mtime_ns) for path in paths)
     return Table(title="Measurements", columns=RUNS, rows=rows)
 
 
-def _run(name: str) -> dict[str, Any]:
-    data = read_json(catalog.find("measured", name))
+@lru_cache(maxsize=64)
+def _run(path: Path, mtime_ns: int) -> Mapping[str, Any]:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    data = read_json(path)
     device, software = data.get("device") or {}, data.get("software") or {}
     return {
-        "file": name,
+        "file": path.stem,
         "device": device.get("product") or device.get("name"),
         "date": data.get("date"),
         "driver": software.get("driver"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from perfmodel import catalog
@@ -220,8 +222,17 @@ def device_roofs(device: Device) -> list[Roof]:
     files = [catalog.find("measured", name) for name in catalog.names("measured")]
     mine = {catalog.fold(n) for n in (device.name, *device.aliases)}
     return [
-        roof for file in files for roof in read_roofs(file) if catalog.fold(roof.device) in mine
+        roof
+        for file in files
+        for roof in _roofs(file, file.stat().st_mtime_ns)
+        if catalog.fold(roof.device) in mine
     ]
+
+
+@lru_cache(maxsize=64)
+def _roofs(path: Path, mtime_ns: int) -> tuple[Roof, ...]:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    return tuple(read_roofs(path))
 
 
 def _roof_row(device: Device, roof: Roof) -> dict[str, Any]:

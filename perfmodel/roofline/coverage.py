@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import fields
 from typing import TypeAlias
 
@@ -47,18 +47,18 @@ def octaves_outside(workload: Workload, spans: Spans) -> dict[str, Array]:
     do, anywhere on a grid."""
     own = spans.get(workload.op, {})
     found = {}
-    for name, sizes in _sizes(workload).items():
-        if name in own:
-            low, high = own[name]
-            beyond: Array = np.maximum(np.log2(low / sizes), np.log2(sizes / high)).clip(0.0)
-            if bool(np.any(beyond > 0.0)):
-                found[name] = beyond
+    for name, sizes in _sizes(workload, own).items():
+        low, high = own[name]
+        beyond: Array = np.maximum(np.log2(low / sizes), np.log2(sizes / high)).clip(0.0)
+        if bool(np.any(beyond > 0.0)):
+            found[name] = beyond
     return found
 
 
-def _sizes(workload: Workload) -> dict[str, Array]:
-    """Numeric fields of a workload, all positive."""
-    told = ((f.name, getattr(workload, f.name)) for f in fields(workload))
+def _sizes(workload: Workload, among: Container[str] | None = None) -> dict[str, Array]:
+    """Numeric fields of a workload (``among`` those named), all positive."""
+    names = (f.name for f in fields(workload) if among is None or f.name in among)
+    told = ((name, getattr(workload, name)) for name in names)
     numbers = {n: np.asarray(v) for n, v in told if not isinstance(v, bool | str | None)}
     return {
         n: v.astype(np.float64)

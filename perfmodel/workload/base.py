@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
@@ -30,8 +31,12 @@ def check_size(value: object, field: str, *, least: int = 1) -> Size:
     Raises:
         BadValue: not an integer, NaN, below ``least`` or above :data:`MAX_SIZE`.
     """
+    if type(value) is int and least <= value <= MAX_SIZE:
+        return value
     array = _as_number(value, field)
-    if not bool(np.all(np.isfinite(array))) or bool(np.any(array != np.floor(array))):
+    if array.dtype.kind == "f" and not bool(
+        np.all(np.isfinite(array) & (array == np.floor(array)))
+    ):
         msg = f"must be a whole number, got {shown(value)}"
         raise BadValue(msg, field=field, fix=f"an integer of at least {least}")
     if bool(np.any(array < least)):
@@ -125,8 +130,7 @@ class Workload:
     """Fields that are true or false."""
 
     def __post_init__(self) -> None:
-        optional = (f.name for f in fields(self) if f.default is None)
-        left_out = {name for name in optional if getattr(self, name) is None}
+        left_out = {name for name in _fields(self, optional=True) if getattr(self, name) is None}
         for name, least in self.SIZES.items():
             if name not in left_out:
                 self._set(name, check_size(getattr(self, name), name, least=least))
@@ -159,33 +163,41 @@ class Workload:
             raise BadValue(msg, field=name, fix="true or false")
 
     def _check_broadcast(self) -> None:
-        shapes = [np.shape(getattr(self, f.name)) for f in fields(self)]
+        values = {name: getattr(self, name) for name in _fields(self)}
+        arrays = {k: v.shape for k, v in values.items() if isinstance(v, np.ndarray)}
         try:
-            np.broadcast_shapes(*shapes)
+            np.broadcast_shapes(*arrays.values())
         except ValueError:
-            arrays = {
-                f.name: np.shape(getattr(self, f.name))
-                for f in fields(self)
-                if np.ndim(getattr(self, f.name))
-            }
             msg = f"the arrays of {self.op} do not broadcast: {arrays}"
             raise BadValue(msg, field=next(iter(arrays))) from None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The common shape of all fields: ``()`` for a single point."""
-        return np.broadcast_shapes(*(np.shape(getattr(self, f.name)) for f in fields(self)))
+        values = (getattr(self, name) for name in _fields(self))
+        return np.broadcast_shapes(*(v.shape for v in values if isinstance(v, np.ndarray)))
 
     def key(self) -> tuple[object, ...]:
         """A hashable identity: the op and every field (arrays by content)."""
-        return (self.op, *(_hashable(getattr(self, f.name)) for f in fields(self)))
+        return (self.op, *(_hashable(getattr(self, name)) for name in _fields(self)))
 
     def to_dict(self) -> dict[str, object]:
         """``{"op": ..., field: value}`` with arrays as lists, for JSON and TOML."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: getattr(self, name) for name in _fields(self)}
         return {"op": self.op} | {
             k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()
         }
+
+
+def _fields(workload: Workload, *, optional: bool = False) -> tuple[str, ...]:
+    """Names of all fields, or of those that may be left out."""
+    kind: Any = type(workload)
+    return _fields_of(kind, optional)
+
+
+@cache
+def _fields_of(kind: type[Any], optional: bool) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind) if not optional or f.default is None)
 
 
 def _hashable(value: object) -> object:

@@ -21,6 +21,9 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 READY = "text=Reproduce this view"
+STILL = """() => document.querySelector('[data-test-script-state=notRunning]')
+  && !document.querySelector('[data-stale=true]')"""
+"""The script has ended and nothing on the page is of the run before."""
 START_S = 60.0
 
 
@@ -36,6 +39,13 @@ def chromium() -> str:
 @contextmanager
 def server() -> Iterator[str]:
     """``perfmodel dash`` as a user starts it; yields its address."""
+    with running() as (address, _):
+        yield address
+
+
+@contextmanager
+def running() -> Iterator[tuple[str, int]]:
+    """A server's address and process id."""
     from perfmodel.cli.dash import _environment, serving
 
     with socket.socket() as probe:
@@ -48,7 +58,7 @@ def server() -> Iterator[str]:
     )  # fmt: skip
     try:
         _wait(address, process)
-        yield address
+        yield address, process.pid
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -95,7 +105,7 @@ class Visit:
     def settle(self) -> Visit:
         """Wait until the page has run to its end."""
         self.page.wait_for_selector(READY)
-        self.page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
+        self.page.wait_for_function(STILL)
         return self
 
     def field(self, label: str) -> Any:

@@ -10,6 +10,7 @@ from perfmodel.errors import BadValue, MalformedFile, MissingExtra, MissingFile,
 from perfmodel.models import hf
 from perfmodel.models.hf import load_model, model_names, shape_from_config
 from perfmodel.models.parameters import parameter_count
+from perfmodel.models.reader import Reader
 from perfmodel.models.shape import AttentionMixer, DeltaMixer, Mamba2Mixer, Moe
 
 LLAMA = {
@@ -383,3 +384,24 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf" + plain)
 
     assert load_model(path).layers == load_model("gpt-2").layers
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [(0, "at least 1"), (2**60, "absurdly large"), (1.5, "whole"), (True, "whole"), ("8", "whole")],
+)
+def test_counts_are_whole_and_in_range(value, why):
+    """What a configuration calls a count is one; a float that is whole counts as one."""
+    with pytest.raises(BadValue, match=why):
+        Reader({"layers": value}, "m").size("layers")
+
+    assert Reader({"layers": 4.0}, "m").size("layers") == 4
+    assert Reader({"window": None}, "m").optional_size("window", default=7) is None
+    assert Reader({}, "m").optional_size("window", default=7) == 7
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan"), True, "1e6"])
+def test_numbers_are_positive_and_finite(value):
+    """What scales positions is a positive finite number."""
+    with pytest.raises(BadValue, match="must be"):
+        Reader({"rope_theta": value}, "m").number("rope_theta", default=1e4)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.planning.crossover import BreakEven, Crossover, Curve
 from perfmodel.report.figures.base import MEASURED, Picture, axis, colour, picture, symbol
@@ -14,7 +15,8 @@ from perfmodel.report.shown import seconds
 from perfmodel.report.timed_mixers import TimedMixer
 
 What = Literal["time", "memory", "cost"]
-CORNERS = ("top left", "bottom right", "top right", "bottom left")
+LEFTMOST = 0.2
+"""Share of the picture's width in which a label has room on its right alone."""
 DASHES = ("solid", "dash", "solid", "dash", "dot", "solid")
 """Lines that often lie upon each other show through (softmax, sigmoid; linear, delta, SSD)."""
 NEAR = 1.25
@@ -39,7 +41,7 @@ def crossing(found: Crossover, what: What, measured: Sequence[TimedMixer] = ()) 
             traces += _band(found, curve, i) if what == "time" else []
             traces.append(_line(found, curve.mixer, values, i))
     if what == "time":
-        traces += _dots(found, dots) + _labels(found.break_evens)
+        traces += _dots(found, dots) + _labels(found)
     return picture(
         traces,
         _alt(found, what, dots),
@@ -120,7 +122,8 @@ def _dots(found: Crossover, dots: Sequence[TimedMixer]) -> list[dict[str, Any]]:
     ]
 
 
-def _labels(points: Sequence[BreakEven]) -> list[dict[str, Any]]:
+def _labels(found: Crossover) -> list[dict[str, Any]]:
+    points = found.break_evens
     if not points:
         return []
     groups = _near(points)
@@ -132,12 +135,19 @@ def _labels(points: Sequence[BreakEven]) -> list[dict[str, Any]]:
             "x": [p.context for p in points],
             "y": [p.time_s for p in points],
             "text": [groups.get(i, "") for i in range(len(points))],
-            "textposition": [CORNERS[i % len(CORNERS)] for i in range(len(points))],
+            "textposition": [_corner(p, found.contexts, i) for i, p in enumerate(points)],
             "hovertext": [f"{p.then} overtakes {p.before}" for p in points],
             "marker": {"color": MEASURED, "symbol": "circle-open-dot", "size": 12},
             "hovertemplate": "%{hovertext} at %{x:,.0f} tokens<extra></extra>",
         }
     ]
+
+
+def _corner(point: BreakEven, contexts: NDArray[np.float64], turn: int) -> str:
+    """Where a label stands: above and below by turns, beside the lines that rise from its point."""
+    first, last = float(contexts[0]), float(contexts[-1])
+    across = np.log(point.context / first) / np.log(last / first) if last > first else 0.0
+    return f"{('top', 'bottom')[turn % 2]} {'right' if across < LEFTMOST else 'left'}"
 
 
 def _near(points: Sequence[BreakEven]) -> dict[int, str]:

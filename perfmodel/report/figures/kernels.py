@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.report.figures.base import (
+    COLOURS,
     MEASURED,
     PREDICTED,
     ROOF,
     Picture,
     axis,
     colour,
+    heaps,
     picture,
     symbol,
 )
 from perfmodel.report.kernels import Timed
 from perfmodel.report.shown import seconds
 from perfmodel.validation import Scored
+
+NARROW = 46
+"""Characters of a title's line that a narrow screen holds."""
 
 
 def ladder(rows: Sequence[Timed]) -> Picture:
@@ -47,7 +55,7 @@ def ladder(rows: Sequence[Timed]) -> Picture:
         ),
         y=axis("", autorange="reversed", showticklabels=False),
         height=190 + 38 * len(names),
-        title={"text": rows[0].sizes, "font": {"size": 13}},
+        title={"text": "<br>".join(wrap(rows[0].sizes, NARROW)), "font": {"size": 13}},
         shapes=[{**roof, "layer": "below", "line": {"color": ROOF, "dash": "dash"}}]
         if bound
         else [],
@@ -131,6 +139,10 @@ TICKS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 100.0)
 """Ratios that a histogram of residuals names."""
 
 
+BINS = 80
+"""Bars of a histogram of residuals."""
+
+
 def residuals(rows: Sequence[Scored]) -> Picture:
     """Histogram of predicted over measured, by whether the interval holds; 1 is exact."""
     known = [r for r in rows if r.predicted is not None]
@@ -138,17 +150,14 @@ def residuals(rows: Sequence[Scored]) -> Picture:
     held = np.array([r.inside for r in known], dtype=np.bool_)
     logs = np.log2(ratios) if len(ratios) else ratios
     reach = max(1.0, float(np.ceil(np.abs(logs).max()))) if len(ratios) else 1.0
-    bins = {"start": -reach, "end": reach, "size": reach / 20.0}
+    edges = np.linspace(-reach, reach, BINS + 1)
     ticks = [t for t in TICKS if abs(np.log2(t)) <= reach]
     share = f"{held.mean():.0%}" if len(held) else "none"
     median = float(np.median(ratios)) if len(ratios) else float("nan")
     line = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
     return picture(
         [
-            {
-                "type": "histogram", "name": name, "x": logs[which].tolist(), "xbins": bins,
-                "marker": {"color": shade}, "hovertemplate": "%{y} rows<extra></extra>",
-            }
+            _histogram(name, np.histogram(logs[which], edges)[0], edges, shade)
             for name, which, shade in (
                 ("inside the interval", held, PREDICTED), ("outside", ~held, MEASURED),
             )
@@ -165,27 +174,48 @@ def residuals(rows: Sequence[Scored]) -> Picture:
         y=axis("rows"),
         height=320,
         barmode="stack",
+        bargap=0,
         shapes=[{**line, "line": {"color": ROOF, "dash": "dash"}}],
         title={"text": f"residuals: {share} inside the interval"},
     )  # fmt: skip
 
 
+def _histogram(
+    name: str, counts: NDArray[np.intp], edges: NDArray[np.float64], shade: str
+) -> dict[str, Any]:
+    """Bars of equal bins of log2(predicted / measured) that hold any row."""
+    ends = [f"{2.0**e:.3g}" for e in edges]
+    bars = [(i, n) for i, n in enumerate(counts.tolist()) if n]
+    middles = (edges[:-1] + edges[1:]) / 2.0
+    return {
+        "type": "bar",
+        "name": name,
+        "x": [float(middles[i]) for i, _ in bars],
+        "y": [n for _, n in bars],
+        "width": float(edges[1] - edges[0]),
+        "customdata": [f"{ends[i]} .. {ends[i + 1]}" for i, _ in bars],
+        "marker": {"color": shade},
+        "hovertemplate": "%{y} rows at %{customdata}<extra></extra>",
+    }
+
+
 MOST_BARS = 300
-"""Rows up to which every interval is drawn."""
+"""Rows up to which each is drawn, with its interval."""
+OTHERS = "others"
 
 
 def predicted_measured(rows: Sequence[Scored], *, by: str = "scenario") -> Picture:
     """Every scored latency: measured across, predicted up; the diagonal is exact. Filled marks lie
-    in their interval, which is drawn where rows are few.
+    in their interval. Where rows are few it is drawn; where they are many, those that lie upon each
+    other and in their intervals are one mark, larger for more.
 
     ``by``: ``scenario``, ``device`` or ``implementation`` tells colours apart.
     """
     timed = [r for r in rows if r.measurement.quantity == "latency" and r.predicted is not None]
-    names = list(dict.fromkeys(str(getattr(r.measurement, by)) for r in timed))
-    bars = len(timed) <= MOST_BARS
+    groups = _told_apart(timed, by)
     traces = [
-        _cloud([r for r in timed if str(getattr(r.measurement, by)) == name], name, i, bars=bars)
-        for i, name in enumerate(names)
+        _cloud(group, name, i, many=len(timed) > MOST_BARS)
+        for i, (name, group) in enumerate(groups.items())
     ]
     values = [r.measurement.value for r in timed] or [1.0]
     ends = [min(values) / 2.0, max(values) * 2.0]
@@ -205,9 +235,52 @@ def predicted_measured(rows: Sequence[Scored], *, by: str = "scenario") -> Pictu
     )
 
 
-def _cloud(rows: Sequence[Scored], name: str, index: int, *, bars: bool) -> dict[str, Any]:
-    predicted = [float(r.predicted or 0.0) for r in rows]
-    interval = {
+def _told_apart(rows: Sequence[Scored], by: str) -> dict[str, list[Scored]]:
+    """Rows by name, the most frequent first; names beyond the colours are one."""
+    counts = Counter(str(getattr(r.measurement, by)) for r in rows)
+    kept = [name for name, _ in counts.most_common()]
+    if len(kept) > len(COLOURS):
+        kept = [*kept[: len(COLOURS) - 1], OTHERS]
+    groups: dict[str, list[Scored]] = {name: [] for name in kept}
+    for row in rows:
+        groups.get(str(getattr(row.measurement, by)), groups[kept[-1]]).append(row)
+    return groups
+
+
+def _cloud(rows: Sequence[Scored], name: str, index: int, *, many: bool) -> dict[str, Any]:
+    """Rows of one colour: each with its interval or, of many, those inside theirs in heaps."""
+    alone = [r for r in rows if not (many and r.inside)]
+    merged = [r for r in rows if many and r.inside]
+    piles = heaps([_place(r) for r in merged])
+    places = [*(h.place for h in piles), *map(_place, alone)]
+    shape = symbol(index)
+    alike = [shape if r.inside else f"{shape}-open" for r in alone]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [x for x, _ in places],
+        "y": [y for _, y in places],
+        **({} if many else {"error_y": _intervals(alone)}),
+        "marker": {
+            "color": colour(index),
+            "symbol": [shape] * len(piles) + alike,
+            "size": [h.size for h in piles] + [6.0 if many else 8.0] * len(alone),
+        },
+        "text": [_called([merged[i] for i in h.members]) for h in piles]
+        + [_called([r]) for r in alone],
+        "hovertemplate": "%{text}<br>measured %{x:.3s}s, predicted %{y:.3s}s<extra></extra>",
+    }
+
+
+def _place(row: Scored) -> tuple[float, float]:
+    assert row.predicted is not None
+    return row.measurement.value, float(row.predicted)
+
+
+def _intervals(rows: Sequence[Scored]) -> dict[str, Any]:
+    predicted = [_place(r)[1] for r in rows]
+    return {
         "type": "data",
         "symmetric": False,
         "array": [(r.high or p) - p for r, p in zip(rows, predicted, strict=True)],
@@ -215,19 +288,14 @@ def _cloud(rows: Sequence[Scored], name: str, index: int, *, bars: bool) -> dict
         "thickness": 1,
         "width": 2,
     }
-    plain = symbol(index)
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [r.measurement.value for r in rows],
-        "y": predicted,
-        **({"error_y": interval} if bars else {}),
-        "marker": {
-            "color": colour(index),
-            "symbol": [plain if r.inside else f"{plain}-open" for r in rows],
-            "size": 8 if bars else 6,
-        },
-        "text": [f"{r.measurement.implementation}, {r.measurement.device}" for r in rows],
-        "hovertemplate": "%{text}<br>measured %{x:.3s}s, predicted %{y:.3s}s<extra></extra>",
-    }
+
+
+def _called(rows: Sequence[Scored]) -> str:
+    """The kernel and device of a row, or what a heap of rows holds."""
+    first = rows[0].measurement
+    name = f"{first.implementation}, {first.device}"
+    if len(rows) == 1:
+        return name
+    ratios = [predicted / measured for measured, predicted in map(_place, rows)]
+    spread = f"predicted / measured {min(ratios):.2f} .. {max(ratios):.2f}"
+    return f"{len(rows)} rows: {name} and more<br>{spread}"
