@@ -272,7 +272,8 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         floats = (2 + 4) * dk + 7 * dk // 2 + 8 * 136 + 8 + 2
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
-        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
+        arrays = 5 if x.a is None else 6
+        floats = 3 * heads * (arrays * CHUNK + CHUNK // 2 + 4)
         used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
     return ceil_div(used, 1024) * 1024
 
@@ -300,7 +301,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     if x.vector:
         tiles.append((x.g, dk))
     else:
-        source = "gla/05_scalar_wgmma.cu"
+        source = "gla/05_scalar_wgmma.cu" if x.a is None else "gla/07_shared_scores.cu"
         defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
