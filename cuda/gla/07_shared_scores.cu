@@ -41,6 +41,12 @@
 #ifndef SSD
 #define SSD 0
 #endif
+#ifndef ARRIVE_ALL
+#define ARRIVE_ALL 0
+#endif
+#ifndef HALVES
+#define HALVES 0
+#endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
 
@@ -83,6 +89,13 @@ struct Maps {
 };
 
 using Ring = ptx::Ring<kStages>;
+
+// Of barriers over the gates.
+constexpr int kArrivals = ARRIVE_ALL ? kWarp : 1;
+__device__ __forceinline__ void arrive_gates(u64* barrier) {
+    if (ARRIVE_ALL) ptx::mbarrier_arrive(barrier);
+    else arrive_warp(barrier);
+}
 
 // A run of chunks of one place: a whole sequence, a segment of one, or a piece that another block
 // begins (`taken`) or ends (`handed`).
@@ -263,7 +276,7 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
             const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
             ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
             total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
-            arrive_warp(&s.gated[ring.stage]);
+            arrive_gates(&s.gated[ring.stage]);
             raw[i] = read_gates(head, tokens.token<Outputs>(least(n + 2, chunks - 1)));
             ring.advance();
         }
@@ -407,7 +420,7 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Part& part, Ring& 
         }
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
-        arrive_warp(&s.empty[ring.stage]);
+        arrive_gates(&s.empty[ring.stage]);
         ring.advance(), turn.advance();
     }
 }
@@ -435,15 +448,82 @@ __device__ __forceinline__ void carry_outputs(Output& o, const Gates& gates) {
     }
 }
 
+__device__ __forceinline__ void decay_state(State& state, float decay) {
+#pragma unroll
+    for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
+    ptx::pin(state);
+}
+
+constexpr int kHalfSteps = kDk / 32;
+
+// Half of the state's columns decayed and rounded; its products follow while the other half is.
+template <int Half>
+__device__ __forceinline__ void decay_part(u32 (&a)[kDk / 16][4], State& s, float decay) {
+#pragma unroll
+    for (int step = Half * kHalfSteps; step < (Half + 1) * kHalfSteps; ++step) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) s[8 * step + i] *= decay;
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            a[step][i] = pack_bf16(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
+        ptx::pin(a[step]);
+    }
+}
+
+template <int Half>
+__device__ __forceinline__ void issue_carried_part(Output& o, const u32 (&state)[kDk / 16][4],
+                                                   const KeyTile& q) {
+    const u64 b = ptx::k_major_128(&q);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = Half * kHalfSteps; step < (Half + 1) * kHalfSteps; ++step)
+        ptx::wgmma_bf16(o, state[step],
+                        b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK,
+                        step > 0);
+    ptx::wgmma_commit();
+}
+
+// Where a state warpgroup is, from part to part.
+struct Walk {
+    Ring ring;
+    ptx::Ring<kAhead> turn;
+    int stored = 0;
+    int row = own_row();
+};
+
+// One chunk of a state warpgroup: what it reads, and where its outputs go.
+struct Step {
+    decltype(Shared::stage[0])& in;
+    const Gates& gates;
+    Panel &values, &scores;
+    u64 *full, *scored, *used;
+    u32 parity, turn_parity;
+    int row;
+    float decay;
+};
+
+// What a state warpgroup asks of a chunk's gates first.
+struct Outlook {
+    float decay;
+    bool strong;
+    int scores;  // which of the chunk's panels
+};
+
+__device__ __forceinline__ Outlook look_ahead(Shared& s, const Ring& at, int head) {
+    const auto& gates = s.gates[at.stage];
+    ptx::mbarrier_wait(&s.gated[at.stage], at.parity);
+    return {gates[head].decay, uniform(gates[head].strong) != 0,
+            kHeads > 1 && uniform(any_strong(gates)) ? head : 0};
+}
+
 // O = lift O + D V: V^T comes into registers as O^T lies there.
-__device__ __forceinline__ void lift_outputs(Output& o, Panel& values, const Gates& gates,
-                                             float skip) {
+__device__ __forceinline__ void lift_outputs(Output& o, const Step& at, float skip) {
     const int t = lane_index() % 4;
     u32 v[4][4];
-    if (SSD) load_values(v, values);
+    if (SSD) load_values(v, at.values, at.row);
 #pragma unroll
     for (int j = 0; j < kChunk / 8; ++j) {
-        const float2 c = *reinterpret_cast<const float2*>(&gates.lift[8 * j + 2 * t]);
+        const float2 c = *reinterpret_cast<const float2*>(&at.gates.lift[8 * j + 2 * t]);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             float* pair = o + 4 * j + 2 * half;
@@ -454,37 +534,17 @@ __device__ __forceinline__ void lift_outputs(Output& o, Panel& values, const Gat
     }
 }
 
-__device__ __forceinline__ void decay_state(State& state, float decay) {
-#pragma unroll
-    for (int i = 0; i < kStateRegisters; ++i) state[i] *= decay;
-    ptx::pin(state);
-}
-
-// Where a state warpgroup is, from part to part.
-struct Walk {
-    Ring ring;
-    ptx::Ring<kAhead> turn;
-    int stored = 0;
-};
-
-// One chunk of a state warpgroup: what it reads, and where its outputs go.
-struct Step {
-    decltype(Shared::stage[0])& in;
-    const Gates& gates;
-    Panel& scores;
-    u64 *full, *scored, *used;
-    u32 parity, turn_parity;
-    int group;
-};
-
 // The outputs' last products have been issued, and after them the state's.
 template <typename Store>
-__device__ __forceinline__ void finish_outputs(Output& o, const Step& at, float skip, Store store) {
+__device__ __forceinline__ void finish_chunk(State& state, Output& o, const Step& at, float skip,
+                                             Store store) {
     ptx::wgmma_wait<1>();
     ptx::pin(o);
     arrive_warp(at.used);
-    lift_outputs(o, at.in.v.panel[at.group], at.gates, skip);
+    lift_outputs(o, at, skip);
     store(o);
+    ptx::wgmma_wait<0>();
+    ptx::pin(state);
 }
 
 // S = 2^(G_C) S comes first, and everything adds to it or to its product with q.
@@ -492,18 +552,26 @@ template <typename Store>
 __device__ __forceinline__ void shared_chunk(State& state, const Step& at, float skip, Store store) {
     Output o;
     u32 rounded[kDk / 16][4], pushed[4][4];
-    decay_state(state, at.gates.decay);
+    const float decay = at.decay;
+#if HALVES
+    decay_part<0>(rounded, state, decay);
+    ptx::mbarrier_wait(at.full, at.parity);
+    issue_carried_part<0>(o, rounded, at.in.q);
+    decay_part<1>(rounded, state, decay);
+    issue_carried_part<1>(o, rounded, at.in.q);
+    ptx::pin(state);
+#else
+    decay_state(state, decay);
     pack_state(rounded, state);
     ptx::mbarrier_wait(at.full, at.parity);
     issue_carried(o, rounded, at.in.q);
-    load_values(pushed, at.in.v.panel[at.group]);
+#endif
+    load_values(pushed, at.values, at.row);
     push_values(pushed, at.gates);
     ptx::mbarrier_wait(at.scored, at.turn_parity);
     issue_scored(o, pushed, at.scores);
     issue_update(state, pushed, at.in.k);
-    finish_outputs(o, at, skip, store);
-    ptx::wgmma_wait<0>();
-    ptx::pin(state);
+    finish_chunk(state, o, at, skip, store);
 }
 
 // 2^(G_C) may be 0: q S is scaled by 2^(G_i), the scores bring their own decays.
@@ -514,8 +582,8 @@ __device__ __forceinline__ void strong_chunk(State& state, const Step& at, float
     pack_state(rounded, state);
     ptx::mbarrier_wait(at.full, at.parity);
     issue_carried(o, rounded, at.in.q);
-    decay_state(state, at.gates.decay);
-    load_values(v, at.in.v.panel[at.group]);
+    decay_state(state, at.decay);
+    load_values(v, at.values, at.row);
     ptx::wgmma_wait<0>();
     ptx::pin(o);
     carry_outputs(o, at.gates);
@@ -524,19 +592,19 @@ __device__ __forceinline__ void strong_chunk(State& state, const Step& at, float
     ptx::wgmma_wait<0>();
     push_values(v, at.gates);
     issue_update(state, v, at.in.k);
-    finish_outputs(o, at, skip, store);
-    ptx::wgmma_wait<0>();
-    ptx::pin(state);
+    finish_chunk(state, o, at, skip, store);
 }
 
 // A segment's own state, from zero.
-__device__ __forceinline__ void push_chunk(State& state, const Step& at) {
+template <typename Look>
+__device__ __forceinline__ void push_chunk(State& state, const Step& at, Look look) {
     u32 pushed[4][4];
     ptx::mbarrier_wait(at.full, at.parity);
-    load_values(pushed, at.in.v.panel[at.group]);
+    load_values(pushed, at.values, at.row);
     push_values(pushed, at.gates);
     ptx::pin(state);
     issue_update(state, pushed, at.in.k);
+    look();
     ptx::wgmma_wait<0>();
     ptx::pin(state);
 }
@@ -544,28 +612,34 @@ __device__ __forceinline__ void push_chunk(State& state, const Step& at) {
 template <bool Outputs>
 __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
                                             const Part& part, int group, State& state, Walk& walk) {
-    const int head = kHeads == 2 ? group : 0;
+    const int head = kHeads == 2 ? group : 0, chunks = part.tokens.chunks();
     const int panel = (part.at.head * p.dv + part.at.col) / kPanelCols + group;
     const float skip = SSD && p.skip ? p.skip[part.at.head + head] : 0.f;
     Ring& ring = walk.ring;
     auto& turn = walk.turn;
+    Outlook next = look_ahead(s, ring, head);
 #pragma unroll 1
-    for (int n = 0; n < part.tokens.chunks(); ++n) {
-        const auto& gates = s.gates[ring.stage];
-        ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
-        const int own = uniform(any_strong(gates)) ? head : 0;
-        const Step at = {s.stage[ring.stage], gates[head], s.scores[turn.stage][own],
-                         &s.full[ring.stage], &s.scored[turn.stage], &s.used[turn.stage],
-                         ring.parity, turn.parity, group};
+    for (int n = 0; n < chunks; ++n) {
+        auto& in = s.stage[ring.stage];
+        const Outlook now = next;
+        const Step at = {in, s.gates[ring.stage][head], in.v.panel[group],
+                         s.scores[turn.stage][now.scores], &s.full[ring.stage],
+                         &s.scored[turn.stage], &s.used[turn.stage], ring.parity, turn.parity,
+                         walk.row, now.decay};
+        u64* empty = &s.empty[ring.stage];
+        ring.advance(), turn.advance();
+        const auto look = [&] {
+            if (n + 1 < chunks) next = look_ahead(s, ring, head);
+        };
         const auto store = [&](const Output& o) {
             store_outputs(o, s.out[group], walk.stored++, out, group, part.tokens.token<true>(n),
-                          panel, part.at.batch);
+                          panel, part.at.batch, walk.row);
+            look();
         };
-        if (!Outputs) push_chunk(state, at);
-        else if (uniform(at.gates.strong)) strong_chunk(state, at, skip, store);
+        if (!Outputs) push_chunk(state, at, look);
+        else if (now.strong) strong_chunk(state, at, skip, store);
         else shared_chunk(state, at, skip, store);
-        arrive_warp(&s.empty[ring.stage]);
-        ring.advance(), turn.advance();
+        arrive_gates(empty);
     }
 }
 
@@ -575,8 +649,8 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.gated[i], kHeads);
-            ptx::mbarrier_init(&s.empty[i], readers);
+            ptx::mbarrier_init(&s.gated[i], kArrivals * kHeads);
+            ptx::mbarrier_init(&s.empty[i], kArrivals * readers);
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);

@@ -73,15 +73,19 @@ __device__ __forceinline__ void arrive_warp(u64* barrier) {
 }
 
 // Lane i's row of a 16 x 16 block for ldmatrix and stmatrix with transposition: tokens along the
-// rows of the tile, dv along its columns, and the other way round in registers.
+// rows of the tile, dv along its columns, and the other way round in registers. `token` and `col` are
+// multiples of 16: blocks of a column are a constant apart.
 __device__ __forceinline__ u16* transposed_row(Panel& p, int token, int col) {
-    const int lane = lane_index();
-    return element(p, token + lane / 16 * 8 + lane % 8, col + lane / 8 % 2 * 8);
+    const u32 lane = lane_index(), row = lane / 16 * 8 + lane % 8;
+    const u32 unit = (static_cast<u32>(col) / 8 + lane / 8 % 2) ^ lane % 8;
+    return p.at + row * kPanelCols + unit * 8 + token * kPanelCols;
 }
 
+// This warp's first column of dv in a panel; asked for once, not in every chunk.
+__device__ __forceinline__ int own_row() { return warp_index() % 4 * 16; }
+
 // This warp's 16 rows of V^T over all tokens, as operand a.
-__device__ __forceinline__ void load_values(u32 (&v)[4][4], Panel& values) {
-    const int row = warp_index() % 4 * 16;
+__device__ __forceinline__ void load_values(u32 (&v)[4][4], Panel& values, int row = own_row()) {
 #pragma unroll
     for (int step = 0; step < 4; ++step)
         ptx::ldmatrix_x4_transposed(v[step], transposed_row(values, 16 * step, row));
@@ -185,9 +189,8 @@ __device__ __forceinline__ void finish_state(State& s, const Problem& p, const P
 // free for chunk n + 1.
 __device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
                                               const TensorMap* map, int group, int token, int panel,
-                                              int batch) {
+                                              int batch, int row = own_row()) {
     const bool issuer = threadIdx.x % kWarpgroup == 0;
-    const int row = warp_index() % 4 * 16;
     Panel& to = staged[n % 2];
 #pragma unroll
     for (int c = 0; c < 4; ++c)
