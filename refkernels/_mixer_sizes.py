@@ -14,6 +14,11 @@ def _scans(dtype: str, *sizes: tuple[int, int, int, int, int]) -> tuple[Workload
 
 _SCAN_SHORT = _scans("bf16", *((1, t, 40, 16, 1) for t in (1, 2, 63, 64, 65, 257)))
 _SCAN_HALVES = _scans("fp16", (2, 100, 24, 32, 2), (1, 1, 8, 64, 1))
+_SCAN_WIDE = _scans(
+    "bf16",
+    *((2, t, d, 16, 1) for t in (3, 66, 129) for d in (1, 132)),
+    *((1, 97, 48, n, 2) for n in (8, 32, 64)),
+)
 _SCAN_UNGATED = SelectiveScan(batch=1, seq_len=70, channels=20, gated=False)
 
 
@@ -45,6 +50,8 @@ def _deltas(
 _STEP_DIMS = ((64, 64), (128, 128), (64, 192))
 _GLA_SHORT = tuple((1, t, 2, dk, dv) for t in (1, 16, 63, 65) for dk, dv in ((64, 64), (128, 128)))
 
+_SSD_WIDE = ((2, 64, 1), (1, 128, 3), (3, 257, 2), (2, 2, 8), (1, 200, 5))
+
 MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
     "selective_scan": (
         _scans("bf16", (8, 2048, 4096, 16, 1)),
@@ -53,6 +60,7 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
             *_scans("fp32", (2, 65, 33, 8, 1), (1, 129, 20, 64, 2), (1, 63, 130, 16, 2)),
             *_SCAN_HALVES,
             _SCAN_UNGATED,
+            *_SCAN_WIDE,
         ),
     ),
     "selective_scan_16_bits": (
@@ -62,11 +70,16 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
             *_SCAN_HALVES,
             _SCAN_UNGATED,
             *_scans("bf16", (1, 500, 20, 8, 1), (2, 137, 70, 16, 2)),
+            *_SCAN_WIDE,
         ),
     ),
     "selective_scan_step": (
         _scans("bf16", (256, 1, 4096, 16, 1)),
-        _scans("bf16", *((b, 1, d, n, 1) for b in (1, 3) for d in (5, 64) for n in (8, 16, 64))),
+        _scans(
+            "bf16",
+            *((b, 1, d, n, 1) for b in (1, 3) for d in (5, 64, 132) for n in (8, 16, 32)),
+            *((2, 1, d, 64, 2) for d in (2, 96)),
+        ),
     ),
     "gla": (
         _linear(
@@ -78,13 +91,18 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
         (
             *_linear("vector", *_GLA_SHORT, (2, 130, 3, 64, 128)),
             *_linear("scalar", (1, 65, 2, 64, 64), (1, 200, 2, 128, 256)),
-            *_linear("none", (1, 65, 2, 64, 64)),
+            *_linear("none", (1, 65, 2, 64, 64), (2, 129, 1, 128, 128)),
+            *_linear("vector", (1, 257, 2, 128, 64), (3, 64, 1, 128, 192)),
+            *_linear("scalar", (2, 1, 1, 128, 128), (1, 63, 3, 128, 64), (1, 321, 1, 64, 192)),
+            *_linear("scalar", (2, 128, 2, 128, 128)),
         ),
     ),
     "gla_step": (
         _linear("vector", (256, 1, 16, 128, 128)),
         _linear(
-            "vector", *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192))
+            "vector",
+            *((b, 1, h, 64, dv) for b in (1, 3) for h in (1, 2) for dv in (64, 128, 192)),
+            *((b, 1, 3, 128, dv) for b in (1, 2) for dv in (64, 128, 192, 256)),
         ),
     ),
     "delta_rule": (
@@ -97,19 +115,27 @@ MIXER_SIZES: dict[str, tuple[tuple[Workload, ...], tuple[Workload, ...]]] = {
             *_deltas(*((1, t, 1, 2, d, d) for t in (16, 63, 65) for d in (64, 128))),
             *_deltas((2, 130, 2, 2, 64, 128), (1, 200, 1, 5, 128, 64), (1, 64, 2, 4, 128, 256)),
             *_deltas((2, 129, 2, 2, 64, 64), (1, 321, 1, 1, 128, 128), gated=False),
+            *_deltas((2, 1, 1, 1, 64, 64), (1, 2, 2, 4, 128, 128), (1, 128, 1, 3, 64, 192)),
+            *_deltas((1, 257, 1, 2, 128, 128), (3, 90, 1, 2, 128, 64), (1, 64, 4, 4, 64, 64)),
+            *_deltas((1, 65, 2, 4, 128, 128), (2, 100, 1, 1, 64, 128), (1, 1, 1, 1, 128, 128)),
         ),
     ),
     "delta_rule_step": (
         _deltas((256, 1, 16, 16, 128, 128), (256, 1, 8, 32, 128, 128)),
-        _deltas(*((b, 1, k, 2, dk, dv) for b in (1, 3) for k in (1, 2) for dk, dv in _STEP_DIMS)),
+        _deltas(
+            *((b, 1, k, 2, dk, dv) for b in (1, 2, 3) for k in (1, 2) for dk, dv in _STEP_DIMS)
+        ),
     ),
     "ssd": (
         _ssds((8, 4096, 80, 128)),
-        _ssds(*((1, t, 4, n) for t in (1, 16, 63, 65, 130) for n in (64, 128))),
+        _ssds(
+            *((1, t, 4, n) for t in (1, 16, 63, 65, 130) for n in (64, 128)),
+            *((b, t, h, n) for b, t, h in _SSD_WIDE for n in (64, 128)),
+        ),
     ),
     "ssd_step": (
         _ssds((256, 1, 80, 128)),
-        _ssds(*((b, 1, h, n) for b in (1, 3, 5) for h in (1, 4) for n in (64, 128))),
+        _ssds(*((b, 1, h, n) for b in (1, 2, 3, 5, 8) for h in (1, 4) for n in (64, 128))),
     ),
 }
 """Operator -> workloads that are timed, workloads that are checked."""

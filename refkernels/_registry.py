@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from perfmodel.workload import Attention, Elementwise, Gemm, Workload
+from perfmodel.workload import Elementwise, Gemm, Workload
+from refkernels._attention_sizes import (
+    HOST_ATTENTIONS,
+    SMALL_ATTENTIONS,
+    SMALL_DECODES,
+    attentions,
+    decodes,
+    prefills,
+)
 from refkernels._check import Gate
 from refkernels._mixer_sizes import MIXER_SIZES
 
@@ -75,6 +83,9 @@ def _copies(*elements: int) -> tuple[Workload, ...]:
     return tuple(Elementwise(elements=n, flops=0.0, dtype="fp32", name="copy") for n in elements)
 
 
+_LENGTHS = (4, 12, 100, 1000, 4096, 16380, 16384, 16388, 65536, 100_000)
+
+
 def _products(*sizes: tuple[int, int, int]) -> tuple[Workload, ...]:
     return tuple(Gemm(m=m, n=n, k=k, dtype="int8", out_dtype="bf16") for m, n, k in sizes)
 
@@ -105,7 +116,17 @@ _FEW_ROWS = (
 )
 
 # More tiles than clusters fit on a device: each block of a persistent kernel gets several turns.
-_FEW_ROWS_MANY_TILES = ((16, 9000, 300), (33, 20000, 600), (64, 9000, 4096))
+_FEW_ROWS_MANY_TILES = (
+    (16, 9000, 300),
+    (33, 20000, 600),
+    (64, 9000, 4096),
+    (1, 17000, 64),
+    (2, 129, 1000),
+    (5, 777, 1234),
+    (24, 500, 2049),
+    (40, 8448, 32),
+    (48, 256, 511),
+)
 
 _MANY_ROWS = (
     (65, 127, 255),
@@ -172,102 +193,6 @@ def _attention_host(package: str) -> Variant:
     )
 
 
-# batch, q_len, kv_len, heads, kv_heads, head_dim, causal, window
-_SMALL_ATTENTIONS = (
-    (1, 1, 1, 1, 1, 64, False, None),
-    (2, 17, 63, 2, 1, 64, False, None),
-    (1, 63, 1025, 2, 2, 128, True, None),
-    (3, 65, 65, 4, 2, 64, True, 1),
-    (1, 127, 300, 2, 1, 128, True, 100),
-    (2, 128, 128, 1, 1, 256, True, None),
-    (1, 130, 257, 3, 1, 256, False, None),
-    (1, 255, 255, 2, 1, 128, False, 64),
-    (2, 193, 400, 2, 2, 64, False, None),
-    (1, 513, 513, 2, 1, 128, True, None),
-)
-
-
-def _attentions(
-    sizes: tuple[tuple[int, int, int, int, int, int, bool, int | None], ...],
-    dtype: str = "bf16",
-    score: Literal["softmax", "sigmoid"] = "softmax",
-) -> tuple[Workload, ...]:
-    return tuple(
-        Attention(
-            batch=b,
-            q_len=q,
-            kv_len=kv,
-            heads=h,
-            kv_heads=g,
-            head_dim=d,
-            causal=causal,
-            window=window,
-            dtype=dtype,
-            score=score,
-        )
-        for b, q, kv, h, g, d, causal, window in sizes
-    )
-
-
-def _prefills(*lengths: int) -> tuple[tuple[int, int, int, int, int, int, bool, None], ...]:
-    return tuple(
-        (16384 // n, n, n, 2048 // d, 2048 // d, d, causal, None)
-        for d in (64, 128, 256)
-        for causal in (False, True)
-        for n in lengths
-    )
-
-
-_HOST_ATTENTIONS = tuple(
-    (1, n, n, 8, 8, d, causal, None)
-    for d in (64, 128)
-    for causal in (False, True)
-    for n in (512, 1024)
-)
-
-
-def _decodes(
-    *sizes: tuple[int, int, int, int, int, int, int | None, str],
-) -> tuple[Workload, ...]:
-    """Batch, queries, keys, heads, KV heads, width, page size, type of keys and values."""
-    return tuple(
-        Attention(
-            batch=b,
-            q_len=q,
-            kv_len=kv,
-            heads=h,
-            kv_heads=g,
-            head_dim=d,
-            page_size=page,
-            kv_dtype=kind,
-        )
-        for b, q, kv, h, g, d, page, kind in sizes
-    )
-
-
-_SMALL_DECODES = _decodes(
-    (1, 1, 1, 1, 1, 64, None, "bf16"),
-    (2, 1, 17, 8, 2, 128, None, "bf16"),
-    (1, 1, 1025, 8, 1, 128, 16, "bf16"),
-    (3, 2, 300, 4, 4, 64, 64, "bf16"),
-    (2, 16, 700, 8, 2, 128, None, "bf16"),
-    (1, 5, 333, 4, 1, 256, None, "bf16"),
-    (2, 1, 513, 8, 2, 128, None, "fp8"),
-    (2, 3, 100, 8, 2, 64, 16, "int8"),
-    (1, 1, 4000, 16, 2, 256, 64, "fp8"),
-    (7, 1, 129, 8, 8, 128, 16, "int8"),
-    (1, 1, 128, 8, 8, 128, None, "bf16"),
-    (1, 1, 129, 1, 1, 64, 16, "bf16"),
-    (1, 16, 2000, 4, 2, 64, None, "bf16"),
-    (1, 1, 20000, 4, 1, 128, None, "bf16"),
-    (33, 1, 40, 8, 4, 64, 16, "bf16"),
-    (2, 7, 600, 12, 4, 256, 64, "bf16"),
-    (3, 4, 257, 16, 2, 128, None, "int8"),
-    (2, 16, 65, 2, 2, 256, None, "fp8"),
-    (1, 2, 3000, 8, 2, 64, None, "fp8"),
-    (5, 3, 31, 24, 3, 128, 16, "fp8"),
-)
-
 OPERATORS: tuple[Operator, ...] = (
     Operator(
         name="copy",
@@ -284,7 +209,7 @@ OPERATORS: tuple[Operator, ...] = (
             ),
         ),
         timed=_copies(2**20, 2**24, 2**26, 2**28),
-        small=_copies(4, 12, 100, 1000, 4096, 16380, 16384, 16388, 65536, 100_000),
+        small=_copies(*_LENGTHS, *(4 * n for n in _LENGTHS)),
     ),
     Operator(
         name="int8_gemm",
@@ -344,8 +269,8 @@ OPERATORS: tuple[Operator, ...] = (
             _attention_variant("attention", "04_overlap", HOPPER),
             _attention_variant("attention", "05_persistent", HOPPER),
         ),
-        timed=_attentions(_prefills(1024, 4096, 16384)),
-        small=_attentions(_SMALL_ATTENTIONS),
+        timed=attentions(prefills(1024, 4096, 16384)),
+        small=attentions(SMALL_ATTENTIONS),
     ),
     Operator(
         name="sigmoid_attention_prefill",
@@ -353,8 +278,8 @@ OPERATORS: tuple[Operator, ...] = (
             _attention_variant("sigmoid_attention", "01_mma_sync", 80),
             _attention_variant("sigmoid_attention", "02_persistent", HOPPER),
         ),
-        timed=_attentions(_prefills(1024, 4096, 16384), score="sigmoid"),
-        small=_attentions(_SMALL_ATTENTIONS, score="sigmoid"),
+        timed=attentions(prefills(1024, 4096, 16384), score="sigmoid"),
+        small=attentions(SMALL_ATTENTIONS, score="sigmoid"),
     ),
     Operator(
         name="attention_decode",
@@ -365,25 +290,25 @@ OPERATORS: tuple[Operator, ...] = (
                 problem="refkernels.attention.problem:DecodeProblem",
             ),
         ),
-        timed=_decodes(
+        timed=decodes(
             *((b, 1, n, 32, 8, 128, None, "bf16") for b, n in ((1, 8192), (1, 65536), (8, 8192))),
             (32, 1, 8192, 32, 8, 128, None, "bf16"),
             (32, 1, 8192, 32, 8, 128, 16, "bf16"),
             (32, 1, 8192, 32, 8, 128, None, "fp8"),
         ),
-        small=_SMALL_DECODES,
+        small=SMALL_DECODES,
     ),
     Operator(
         name="attention_host",
         variants=(_attention_host("attention"),),
-        timed=_attentions(_HOST_ATTENTIONS, "fp32"),
-        small=_attentions(_SMALL_ATTENTIONS, "fp32"),
+        timed=attentions(HOST_ATTENTIONS, "fp32"),
+        small=attentions(SMALL_ATTENTIONS, "fp32"),
     ),
     Operator(
         name="sigmoid_attention_host",
         variants=(_attention_host("sigmoid_attention"),),
-        timed=_attentions(_HOST_ATTENTIONS, "fp32", "sigmoid"),
-        small=_attentions(_SMALL_ATTENTIONS, "fp32", "sigmoid"),
+        timed=attentions(HOST_ATTENTIONS, "fp32", "sigmoid"),
+        small=attentions(SMALL_ATTENTIONS, "fp32", "sigmoid"),
     ),
 )
 
