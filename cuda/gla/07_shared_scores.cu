@@ -47,6 +47,21 @@
 #ifndef HALVES
 #define HALVES 0
 #endif
+#ifndef VFIRST
+#define VFIRST 0
+#endif
+#ifndef SLEEP
+#define SLEEP 0
+#endif
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
+#if CLUSTER > 1
+#define CLUSTER_DIMS __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define CLUSTER_DIMS
+#endif
+constexpr int kCluster = CLUSTER;  // blocks that share q and k, side by side
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
 
@@ -90,6 +105,29 @@ struct Maps {
 
 using Ring = ptx::Ring<kStages>;
 
+__device__ __forceinline__ int rank_in_cluster() { return blockIdx.x % kCluster; }
+
+// A wait that may take a whole chunk: asking all the time takes issue slots and power.
+__device__ __forceinline__ void wait_long(u64* barrier, u32 parity) {
+#if SLEEP
+    while (!ptx::mbarrier_try_wait(barrier, parity)) __nanosleep(SLEEP);
+#else
+    ptx::mbarrier_wait(barrier, parity);
+#endif
+}
+
+// A stage has been read: by this warp, in every block of the cluster that writes it.
+__device__ __forceinline__ void arrive_read(u64* barrier) {
+#if CLUSTER > 1
+    __syncwarp();
+    if (lane_index() < kCluster) ptx::mbarrier_arrive_cluster(barrier, lane_index());
+#elif ARRIVE_ALL
+    ptx::mbarrier_arrive(barrier);
+#else
+    arrive_warp(barrier);
+#endif
+}
+
 // Of barriers over the gates.
 constexpr int kArrivals = ARRIVE_ALL ? kWarp : 1;
 __device__ __forceinline__ void arrive_gates(u64* barrier) {
@@ -111,13 +149,15 @@ struct Part {
 // block ends, comes first, and the end of one, which the block before begins, comes last; nobody has
 // to wait for the state in between. A block has at least one sequence's chunks.
 // Grid (blocks, segments).
+constexpr int kTogether = kHeads * kCluster;
 struct Share {
     int chunks, first, last;
 
     __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
-        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kHeads * p.batch * chunks;
-        first = static_cast<int>(total * blockIdx.x / gridDim.x);
-        last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
+        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kTogether * p.batch * chunks;
+        const int block = blockIdx.x / kCluster, blocks = gridDim.x / kCluster;
+        first = static_cast<int>(total * block / blocks);
+        last = static_cast<int>(total * (block + 1) / blocks);
     }
 
     __device__ __forceinline__ int parts() const {
@@ -127,9 +167,10 @@ struct Share {
     __device__ __forceinline__ Part part(const Problem& p, int i) const {
         const int sequence = ceil_div(last, chunks) - 1 - i, from = sequence * chunks;
         const int start = most(first - from, 0), end = least(last - from, chunks);
-        const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
+        const int columns = p.dv * kHeads / kDv, groups = p.heads / kTogether;
         const int group = sequence / columns;
-        const Place at = {group / groups, group % groups * kHeads, static_cast<int>(blockIdx.y),
+        const int head = group % groups * kTogether + rank_in_cluster() * kHeads;
+        const Place at = {group / groups, head, static_cast<int>(blockIdx.y),
                           sequence % columns * kDv};
         if (p.segments > 1) return {at, segment_of(p, at), false, false};
         return {at, {start * kChunk, least(end * kChunk, p.length)}, start > 0, end < chunks};
@@ -147,13 +188,25 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
     const int value = (at.head * p.dv + at.col) / kPanelCols;
     for (int n = 0; n < tokens.chunks(); ++n) {
         const int t = tokens.token<Outputs>(n);
-        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        wait_long(&s.empty[ring.stage], ring.parity ^ 1);
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
         ptx::mbarrier_arrive_expect(full, (Outputs ? 2 : 1) * kKeyBytes + kValueBytes);
+#if CLUSTER > 1
+        constexpr u16 kAll = (1 << kCluster) - 1;
+        if (Outputs && rank_in_cluster() == 0)
+            ptx::tma_load_4d_multicast(&to.q, maps.q, full, kAll, 0, t, key, at.batch);
+        if (rank_in_cluster() == (Outputs ? 1 : 0))
+            ptx::tma_load_4d_multicast(&to.k, maps.k, full, kAll, 0, t, key, at.batch);
+#else
         if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
         ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+#endif
+#if VFIRST
+        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch, ptx::Evict::kFirst);
+#else
         ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
+#endif
         ring.advance();
     }
 }
@@ -274,7 +327,7 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
             const int n = first + i;
             if (n == chunks) break;
             const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
-            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+            wait_long(&s.empty[ring.stage], ring.parity ^ 1);
             total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
             arrive_gates(&s.gated[ring.stage]);
             raw[i] = read_gates(head, tokens.token<Outputs>(least(n + 2, chunks - 1)));
@@ -420,7 +473,7 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Part& part, Ring& 
         }
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
-        arrive_gates(&s.empty[ring.stage]);
+        arrive_read(&s.empty[ring.stage]);
         ring.advance(), turn.advance();
     }
 }
@@ -639,7 +692,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (!Outputs) push_chunk(state, at, look);
         else if (now.strong) strong_chunk(state, at, skip, store);
         else shared_chunk(state, at, skip, store);
-        arrive_gates(empty);
+        arrive_read(empty);
     }
 }
 
@@ -650,7 +703,7 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
             ptx::mbarrier_init(&s.gated[i], kArrivals * kHeads);
-            ptx::mbarrier_init(&s.empty[i], kArrivals * readers);
+            ptx::mbarrier_init(&s.empty[i], kCluster * kArrivals * readers);
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
@@ -658,7 +711,11 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
         }
         ptx::fence_mbarrier_init();
     }
+#if CLUSTER > 1
+    ptx::cluster_sync();
+#else
     __syncthreads();
+#endif
 }
 
 // A state on its way from the block that begins a sequence to the one that ends it, in the order of
@@ -693,7 +750,7 @@ __device__ __forceinline__ void work_state(Shared& s, const Problem& p, const Ma
     const float* decay = p.decay + (static_cast<size_t>(at.batch) * p.heads + head) * p.segments;
     State state = {};
     if (part.taken)
-        pass_state<false>(state, p, block - 1, group);
+        pass_state<false>(state, p, block - kCluster, group);
     else if (Outputs)
         start_state(state, p, at, local, col, head, [&](int segment, int) {
             return make_float2(decay[segment], decay[segment]);
@@ -763,9 +820,12 @@ __device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
         ptx::registers_grow<184>();
         state_role<Outputs>(s, p, maps, role - 2);
     }
+#if CLUSTER > 1
+    ptx::cluster_sync();  // nobody's barriers go while others arrive there
+#endif
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void CLUSTER_DIMS __launch_bounds__(kThreads, 1)
     gla(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
         const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
         const __grid_constant__ TensorMap out) {
@@ -773,7 +833,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 }
 
 // Local states of all segments but the last into `local` [batch, heads, segments, dk, dv].
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+extern "C" __global__ void CLUSTER_DIMS __launch_bounds__(kThreads, 1)
     segment_states(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
                    const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
                    const __grid_constant__ TensorMap out) {
