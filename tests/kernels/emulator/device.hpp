@@ -23,6 +23,7 @@
 #define __forceinline__ inline
 #define __grid_constant__
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
 struct Dim3 {
@@ -149,11 +150,13 @@ inline void settle(MBarrier& b) {
     block.progress = true;
 }
 
-inline MBarrier& mbarrier(const void* address) {
-    auto found = block.mbarriers.find(address);
-    if (found == block.mbarriers.end()) fail("an mbarrier that was never initialised");
+inline MBarrier& mbarrier_in(Block& of, const void* address) {
+    auto found = of.mbarriers.find(address);
+    if (found == of.mbarriers.end()) fail("an mbarrier that was never initialised");
     return found->second;
 }
+
+inline MBarrier& mbarrier(const void* address) { return mbarrier_in(block, address); }
 
 inline void entry() {
     block.body();
@@ -173,12 +176,23 @@ inline void deliver_late() {
     }
 }
 
-inline void run_block(int threads, const std::function<void()>& body) {
+// The blocks of a cluster take turns in `block` and `shared_bytes`; what is sent to another one waits
+// in `cluster.blocks` for its turn.
+struct Cluster {
+    std::vector<Block> blocks;
+    std::vector<std::vector<unsigned char>> memory;
+    int rank = 0, arrived = 0;
+    uint64_t generation = 0;
+};
+inline Cluster cluster;
+
+inline Block& block_of(int rank) { return rank == cluster.rank ? block : cluster.blocks[rank]; }
+
+inline void start_block(int threads, const std::function<void()>& body) {
     block = Block{};
     block.body = body;
     block.threads.resize(threads);
     block.warps.resize((threads + 31) / 32);
-    std::memset(shared_bytes, 0xff, kSharedBytes);
     for (Thread& t : block.threads) {
         t.stack.resize(256 * 1024);
         getcontext(&t.context);
@@ -187,23 +201,72 @@ inline void run_block(int threads, const std::function<void()>& body) {
         t.context.uc_link = nullptr;
         makecontext(&t.context, entry, 0);
     }
-    int alive = threads;
-    while (alive > 0) {
-        block.progress = !block.late.empty();
-        alive = 0;
-        for (int i = 0; i < threads; ++i) {
-            if (block.threads[i].done) continue;
-            ++alive;
-            block.current = i;
-            threadIdx.x = i;
-            swapcontext(&block.scheduler, &block.threads[i].context);
-        }
-        deliver_late();
-        if (alive > 0 && !block.progress) fail("nobody can go on: deadlock");
+}
+
+// Every thread goes on until it waits; returns how many are left.
+inline int turn() {
+    block.progress = !block.late.empty();
+    int alive = 0;
+    for (int i = 0; i < static_cast<int>(block.threads.size()); ++i) {
+        if (block.threads[i].done) continue;
+        ++alive;
+        block.current = i;
+        threadIdx.x = i;
+        swapcontext(&block.scheduler, &block.threads[i].context);
     }
+    deliver_late();
+    return alive;
+}
+
+inline void check_end() {
     if (!block.late.empty()) fail("the block ended before its copies arrived");
     for (const Thread& t : block.threads)
         if (!t.stores.empty() || !t.open_stores.empty()) fail("a store that nobody waited for");
+}
+
+// `enter(rank)` sets blockIdx before a block's turn.
+inline void run_cluster(int size, int threads, const std::function<void(int)>& enter,
+                        const std::function<void()>& body) {
+    cluster = Cluster{};
+    cluster.blocks.resize(size);
+    cluster.memory.assign(size, std::vector<unsigned char>(kSharedBytes, 0xff));
+    std::memset(shared_bytes, 0xff, kSharedBytes);
+    for (Block& b : cluster.blocks) {
+        start_block(threads, body);
+        std::swap(block, b);
+    }
+    int alive = size * threads;
+    while (alive > 0) {
+        alive = 0;
+        bool progress = false;
+        for (int rank = 0; rank < size; ++rank) {
+            cluster.rank = rank;
+            enter(rank);
+            std::swap(block, cluster.blocks[rank]);
+            if (size > 1) std::memcpy(shared_bytes, cluster.memory[rank].data(), kSharedBytes);
+            alive += turn();
+            progress |= block.progress;
+            if (size > 1) std::memcpy(cluster.memory[rank].data(), shared_bytes, kSharedBytes);
+            std::swap(block, cluster.blocks[rank]);
+        }
+        if (alive > 0 && !progress) fail("nobody can go on: deadlock");
+    }
+    for (Block& b : cluster.blocks) {
+        std::swap(block, b);
+        check_end();
+        std::swap(block, b);
+    }
+}
+
+// All threads of all blocks of the cluster meet.
+inline void sync_cluster() {
+    const uint64_t generation = cluster.generation;
+    if (++cluster.arrived == static_cast<int>(cluster.blocks.size() * block.threads.size())) {
+        cluster.arrived = 0;
+        ++cluster.generation;
+        block.progress = true;
+    }
+    wait_until([&] { return cluster.generation != generation; });
 }
 
 }  // namespace emulator

@@ -1,6 +1,10 @@
-// Built once per kernel: -DSOURCE="..." -DENTRY=name -DMAPS=0|3|4|5; `run` launches it block by block.
+// Built once per kernel: -DSOURCE="..." -DENTRY=name -DMAPS=0|3|4|5; `run` launches it block by block,
+// or cluster by cluster (-DCLUSTER=2).
 #include "device.hpp"
 #include SOURCE
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
 
 __attribute__((aligned(1024))) unsigned char shared_bytes[kSharedBytes];
 
@@ -11,9 +15,10 @@ extern "C" void run(const int* grid, int threads, const void* problem, const Ten
     const Problem& p = *static_cast<const Problem*>(problem);
     for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
         for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-            for (unsigned x = 0; x < gridDim.x; ++x) {
-                blockIdx.x = backwards ? gridDim.x - 1 - x : x;
-                emulator::run_block(threads, [&] {
+            for (unsigned x = 0; x < gridDim.x; x += CLUSTER) {
+                const unsigned first = backwards ? gridDim.x - CLUSTER - x : x;
+                const auto enter = [&](int rank) { blockIdx.x = first + rank; };
+                emulator::run_cluster(CLUSTER, threads, enter, [&] {
 #if MAPS == 3
                     ENTRY(p, maps[0], maps[1], maps[2]);
 #elif MAPS == 4

@@ -18,6 +18,12 @@ inline void mbarrier_arrive(u64* barrier) {
     emulator::settle(b);
 }
 
+inline void mbarrier_arrive_cluster(u64* barrier, u32 rank) {
+    emulator::MBarrier& b = emulator::mbarrier_in(emulator::block_of(rank), barrier);
+    --b.pending;
+    emulator::settle(b);
+}
+
 inline void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
     emulator::MBarrier& b = emulator::mbarrier(barrier);
     b.bytes += bytes;
@@ -27,6 +33,11 @@ inline void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
 
 inline void mbarrier_wait(u64* barrier, u32 parity) {
     emulator::wait_until([=] { return emulator::mbarrier(barrier).phase != parity; });
+}
+
+inline bool mbarrier_try_wait(u64* barrier, u32 parity) {
+    mbarrier_wait(barrier, parity);
+    return true;
 }
 
 template <int Stages>
@@ -40,6 +51,8 @@ struct Ring {
         }
     }
 };
+
+inline void cluster_sync() { emulator::sync_cluster(); }
 
 inline void signal(u32* flag) { *flag = 1; }
 inline void await(u32* flag) {

@@ -7,14 +7,14 @@ namespace ptx {
 // Bits 4-6 of an address in shared memory are mixed with bits 7-9.
 inline u32 swizzle_128(u32 address) { return address ^ (address >> 7 & 7) << 4; }
 
-inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, int y, int z,
-                        int w) {
+// Into every block of the cluster whose bit is set, with the bytes counted by its own barrier.
+inline void tma_load_4d_multicast(void* smem, const TensorMap* map, u64* barrier, u16 mask, int x,
+                                  int y, int z, int w) {
     const TensorMap m = *map;
     const int box[4] = {(int)m.opaque[8], (int)m.opaque[9], (int)m.opaque[10], (int)m.opaque[11]};
     const s64 corner[4] = {x, y, z, w};
     const u32 bytes = 2u * box[0] * box[1] * box[2] * box[3], base = smem_address(smem);
     if (base % 1024 || box[0] * 2 > 128) emulator::fail("a swizzled tile is misplaced");
-    std::memset(smem, 0xff, bytes);
     const auto copy = [=] {
         u32 element = 0;
         for (int d = 0; d < box[3]; ++d)
@@ -38,7 +38,18 @@ inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, i
         b.bytes -= bytes;
         emulator::settle(b);
     };
-    emulator::block.late.push_back({3, copy});
+    for (int rank = 0; rank < static_cast<int>(emulator::cluster.blocks.size()); ++rank) {
+        if (!(mask >> rank & 1)) continue;
+        const bool own = rank == emulator::cluster.rank;
+        std::memset(own ? shared_bytes + base : emulator::cluster.memory[rank].data() + base, 0xff,
+                    bytes);
+        emulator::block_of(rank).late.push_back({3, copy});
+    }
+}
+
+inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, int y, int z,
+                        int w) {
+    tma_load_4d_multicast(smem, map, barrier, 1 << emulator::cluster.rank, x, y, z, w);
 }
 
 // Contiguous bytes, as late as a tile.
