@@ -134,6 +134,16 @@ __device__ __forceinline__ void bulk_load(void* smem, const void* global, u32 by
         : "memory");
 }
 
+// From this CTA's shared memory to the same place in CTA `rank` of the cluster, whose barrier at the
+// same place gets the bytes. What was written by ordinary stores needs fence_async_shared() first.
+__device__ __forceinline__ void bulk_send(void* smem, u32 bytes, u64* barrier, u32 rank) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+            "r"(cluster_address(smem, rank)),
+        "r"(smem_address(smem)), "r"(bytes), "r"(cluster_address(barrier, rank))
+        : "memory");
+}
+
 __device__ __forceinline__ void bulk_store(void* global, const void* smem, u32 bytes) {
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global),
                  "r"(smem_address(smem)), "r"(bytes)

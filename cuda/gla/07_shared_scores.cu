@@ -50,6 +50,9 @@
 #ifndef VFIRST
 #define VFIRST 0
 #endif
+#ifndef SHARE
+#define SHARE 0
+#endif
 #ifndef SLEEP
 #define SLEEP 0
 #endif
@@ -95,7 +98,7 @@ struct Shared {
     Panel out[kStateGroups][2];
     Gates gates[kStages][kHeads];
     u64 full[kStages], gated[kStages], empty[kStages];
-    u64 scored[kAhead], used[kAhead];
+    u64 scored[kAhead], used[kAhead], arrived[kAhead], taken[kAhead];
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
@@ -123,6 +126,16 @@ __device__ __forceinline__ void arrive_read(u64* barrier) {
     if (lane_index() < kCluster) ptx::mbarrier_arrive_cluster(barrier, lane_index());
 #elif ARRIVE_ALL
     ptx::mbarrier_arrive(barrier);
+#else
+    arrive_warp(barrier);
+#endif
+}
+
+// A panel of scores has been read, here; who sends it there next wants to know too.
+__device__ __forceinline__ void arrive_used(u64* barrier) {
+#if SHARE
+    __syncwarp();
+    if (lane_index() < kCluster) ptx::mbarrier_arrive_cluster(barrier, lane_index());
 #else
     arrive_warp(barrier);
 #endif
@@ -451,6 +464,23 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Part& part, Ring& 
     for (int n = 0; n < part.tokens.chunks(); ++n) {
         float x[kChunk / 2];
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
+#if SHARE
+        static_assert(kAhead == kCluster, "a block makes the scores of one of the panels");
+        if (turn.stage != rank_in_cluster()) {
+            if (threadIdx.x % kWarpgroup == 0)
+                ptx::mbarrier_arrive_expect(&s.arrived[turn.stage], sizeof(Panel));
+            ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
+            ptx::mbarrier_wait(&s.arrived[turn.stage], turn.parity);
+            if (threadIdx.x % kWarpgroup == 0)
+                ptx::mbarrier_arrive_cluster(&s.taken[turn.stage], turn.stage);
+            if (!any_strong(s.gates[ring.stage])) {
+                arrive_warp(&s.scored[turn.stage]);
+                arrive_read(&s.empty[ring.stage]);
+                ring.advance(), turn.advance();
+                continue;
+            }
+        }
+#endif
         issue_scores(x, s.stage[ring.stage].q, s.stage[ring.stage].k);
         const auto& gates = s.gates[ring.stage];
         auto& to = s.scores[turn.stage];
@@ -463,7 +493,19 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Part& part, Ring& 
         Rows rows;
         mask_rows(rows, x, diagonal);
         write_rows(to[0], rows);
+#if SHARE
+        if (turn.stage == rank_in_cluster()) {
+            ptx::fence_async_shared();
+            ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
+            if (threadIdx.x % kWarpgroup == 0)
+                ptx::bulk_send(&to[0], sizeof(Panel), &s.arrived[turn.stage], 1 - turn.stage);
+        }
+#endif
         if (any_strong(gates)) {
+#if SHARE
+            if (turn.stage == rank_in_cluster())
+                ptx::mbarrier_wait(&s.taken[turn.stage], turn.parity);
+#endif
 #pragma unroll 1
             for (int h = 0; h < kHeads; ++h) {
                 if (gates[h].strong) weigh_rows(rows, x, diagonal, gates[h]);
@@ -593,7 +635,7 @@ __device__ __forceinline__ void finish_chunk(State& state, Output& o, const Step
                                              Store store) {
     ptx::wgmma_wait<1>();
     ptx::pin(o);
-    arrive_warp(at.used);
+    arrive_used(at.used);
     lift_outputs(o, at, skip);
     store(o);
     ptx::wgmma_wait<0>();
@@ -707,7 +749,9 @@ __device__ __forceinline__ void init_barriers(Shared& s, int readers) {
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
-            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
+            ptx::mbarrier_init(&s.used[i], (SHARE ? kCluster : 1) * 4 * kStateGroups);
+            ptx::mbarrier_init(&s.arrived[i], 1);
+            ptx::mbarrier_init(&s.taken[i], 1);
         }
         ptx::fence_mbarrier_init();
     }

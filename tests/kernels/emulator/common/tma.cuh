@@ -65,6 +65,19 @@ inline void bulk_load(void* smem, const void* global, u32 bytes, u64* barrier) {
     }});
 }
 
+// Read from the sender's memory as late as it arrives in the other block's.
+inline void bulk_send(void* smem, u32 bytes, u64* barrier, u32 rank) {
+    const int from = emulator::cluster.rank;
+    const u32 at = smem_address(smem);
+    std::memset(emulator::cluster.memory[rank].data() + at, 0xff, bytes);
+    emulator::block_of(rank).late.push_back({3, [=] {
+        std::memcpy(shared_bytes + at, emulator::cluster.memory[from].data() + at, bytes);
+        emulator::MBarrier& b = emulator::mbarrier(barrier);
+        b.bytes -= bytes;
+        emulator::settle(b);
+    }});
+}
+
 // A store reads shared memory when it is waited for; elements outside are left as they are.
 inline void tma_store_4d(const TensorMap* map, const void* smem, int x, int y, int z, int w) {
     const TensorMap m = *map;
