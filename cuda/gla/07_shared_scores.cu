@@ -44,11 +44,11 @@
 #ifndef ARRIVE_ALL
 #define ARRIVE_ALL 0
 #endif
-#ifndef HALVES
-#define HALVES 0
-#endif
 #ifndef VFIRST
 #define VFIRST 0
+#endif
+#ifndef PINGPONG
+#define PINGPONG 0
 #endif
 #ifndef SHARE
 #define SHARE 0
@@ -549,35 +549,6 @@ __device__ __forceinline__ void decay_state(State& state, float decay) {
     ptx::pin(state);
 }
 
-constexpr int kHalfSteps = kDk / 32;
-
-// Half of the state's columns decayed and rounded; its products follow while the other half is.
-template <int Half>
-__device__ __forceinline__ void decay_part(u32 (&a)[kDk / 16][4], State& s, float decay) {
-#pragma unroll
-    for (int step = Half * kHalfSteps; step < (Half + 1) * kHalfSteps; ++step) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) s[8 * step + i] *= decay;
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-            a[step][i] = pack_bf16(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
-        ptx::pin(a[step]);
-    }
-}
-
-template <int Half>
-__device__ __forceinline__ void issue_carried_part(Output& o, const u32 (&state)[kDk / 16][4],
-                                                   const KeyTile& q) {
-    const u64 b = ptx::k_major_128(&q);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int step = Half * kHalfSteps; step < (Half + 1) * kHalfSteps; ++step)
-        ptx::wgmma_bf16(o, state[step],
-                        b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK,
-                        step > 0);
-    ptx::wgmma_commit();
-}
-
 // Where a state warpgroup is, from part to part.
 struct Walk {
     Ring ring;
@@ -593,7 +564,7 @@ struct Step {
     Panel &values, &scores;
     u64 *full, *scored, *used;
     u32 parity, turn_parity;
-    int row;
+    int row, group;
     float decay;
 };
 
@@ -611,72 +582,109 @@ __device__ __forceinline__ Outlook look_ahead(Shared& s, const Ring& at, int hea
             kHeads > 1 && uniform(any_strong(gates)) ? head : 0};
 }
 
+// A chunk's O^T in bf16, on its way to memory: it is stored under the next chunk's first products.
+struct Pending {
+    u32 at[4][4];
+    int token;
+    bool any = false;
+};
+
 // O = lift O + D V: V^T comes into registers as O^T lies there.
-__device__ __forceinline__ void lift_outputs(Output& o, const Step& at, float skip) {
+struct Lift {
+    float2 by[kChunk / 8];
+    float skip[SSD ? kChunk / 2 : 1];
+};
+
+__device__ __forceinline__ void prepare_lift(Lift& to, const Step& at, float skip) {
     const int t = lane_index() % 4;
     u32 v[4][4];
     if (SSD) load_values(v, at.values, at.row);
 #pragma unroll
     for (int j = 0; j < kChunk / 8; ++j) {
-        const float2 c = *reinterpret_cast<const float2*>(&at.gates.lift[8 * j + 2 * t]);
+        to.by[j] = *reinterpret_cast<const float2*>(&at.gates.lift[8 * j + 2 * t]);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            float* pair = o + 4 * j + 2 * half;
+            if (!SSD) continue;
             const u32 x = v[j / 2][j % 2 * 2 + half];
-            pair[0] = SSD ? fmaf(pair[0], c.x, skip * bf16_low(x)) : pair[0] * c.x;
-            pair[1] = SSD ? fmaf(pair[1], c.y, skip * bf16_high(x)) : pair[1] * c.y;
+            to.skip[4 * j + 2 * half] = skip * bf16_low(x);
+            to.skip[4 * j + 2 * half + 1] = skip * bf16_high(x);
         }
     }
+    ptx::pin(to.skip);  // now, under the products
+}
+
+__device__ __forceinline__ void lift_outputs(Pending& to, const Output& o, const Lift& lift) {
+#pragma unroll
+    for (int j = 0; j < kChunk / 8; ++j)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int i = 4 * j + 2 * half;
+            const float2 c = lift.by[j];
+            to.at[j / 2][j % 2 * 2 + half] =
+                SSD ? pack_bf16(fmaf(o[i], c.x, lift.skip[SSD ? i : 0]),
+                                fmaf(o[i + 1], c.y, lift.skip[SSD ? i + 1 : 0]))
+                    : pack_bf16(o[i] * c.x, o[i + 1] * c.y);
+        }
+#pragma unroll
+    for (int step = 0; step < 4; ++step) ptx::pin(to.at[step]);
 }
 
 // The outputs' last products have been issued, and after them the state's.
-template <typename Store>
+template <typename Look>
 __device__ __forceinline__ void finish_chunk(State& state, Output& o, const Step& at, float skip,
-                                             Store store) {
+                                             Pending& pending, Look look) {
+    Lift lift;
+    ptx::wgmma_wait<2>();
+    prepare_lift(lift, at, skip);
+    look();
     ptx::wgmma_wait<1>();
     ptx::pin(o);
     arrive_used(at.used);
-    lift_outputs(o, at, skip);
-    store(o);
+    lift_outputs(pending, o, lift);
     ptx::wgmma_wait<0>();
     ptx::pin(state);
 }
 
+// The state warpgroups take turns at the tensor cores: while one's products run, the other rounds.
+__device__ __forceinline__ void take_turn(int group) {
+    if (PINGPONG && kStateGroups == 2) ptx::named_barrier_sync(4 + group, 2 * kWarpgroup);
+}
+__device__ __forceinline__ void give_turn(int group) {
+    if (PINGPONG && kStateGroups == 2) ptx::named_barrier_arrive(5 - group, 2 * kWarpgroup);
+}
+
 // S = 2^(G_C) S comes first, and everything adds to it or to its product with q.
-template <typename Store>
-__device__ __forceinline__ void shared_chunk(State& state, const Step& at, float skip, Store store) {
+template <typename Store, typename Look>
+__device__ __forceinline__ void shared_chunk(State& state, const Step& at, float skip,
+                                             Pending& pending, Store store, Look look) {
     Output o;
     u32 rounded[kDk / 16][4], pushed[4][4];
-    const float decay = at.decay;
-#if HALVES
-    decay_part<0>(rounded, state, decay);
-    ptx::mbarrier_wait(at.full, at.parity);
-    issue_carried_part<0>(o, rounded, at.in.q);
-    decay_part<1>(rounded, state, decay);
-    issue_carried_part<1>(o, rounded, at.in.q);
-    ptx::pin(state);
-#else
-    decay_state(state, decay);
+    decay_state(state, at.decay);
     pack_state(rounded, state);
     ptx::mbarrier_wait(at.full, at.parity);
+    take_turn(at.group);
     issue_carried(o, rounded, at.in.q);
-#endif
+    store();
     load_values(pushed, at.values, at.row);
     push_values(pushed, at.gates);
     ptx::mbarrier_wait(at.scored, at.turn_parity);
     issue_scored(o, pushed, at.scores);
     issue_update(state, pushed, at.in.k);
-    finish_chunk(state, o, at, skip, store);
+    give_turn(at.group);
+    finish_chunk(state, o, at, skip, pending, look);
 }
 
 // 2^(G_C) may be 0: q S is scaled by 2^(G_i), the scores bring their own decays.
-template <typename Store>
-__device__ __forceinline__ void strong_chunk(State& state, const Step& at, float skip, Store store) {
+template <typename Store, typename Look>
+__device__ __forceinline__ void strong_chunk(State& state, const Step& at, float skip,
+                                             Pending& pending, Store store, Look look) {
     Output o;
     u32 rounded[kDk / 16][4], v[4][4];
     pack_state(rounded, state);
     ptx::mbarrier_wait(at.full, at.parity);
+    take_turn(at.group);
     issue_carried(o, rounded, at.in.q);
+    store();
     decay_state(state, at.decay);
     load_values(v, at.values, at.row);
     ptx::wgmma_wait<0>();
@@ -687,7 +695,8 @@ __device__ __forceinline__ void strong_chunk(State& state, const Step& at, float
     ptx::wgmma_wait<0>();
     push_values(v, at.gates);
     issue_update(state, v, at.in.k);
-    finish_chunk(state, o, at, skip, store);
+    give_turn(at.group);
+    finish_chunk(state, o, at, skip, pending, look);
 }
 
 // A segment's own state, from zero.
@@ -712,6 +721,12 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
     const float skip = SSD && p.skip ? p.skip[part.at.head + head] : 0.f;
     Ring& ring = walk.ring;
     auto& turn = walk.turn;
+    Pending pending;
+    const auto store = [&] {
+        if (pending.any)
+            store_packed(pending.at, s.out[group], walk.stored++, out, group, pending.token, panel,
+                         part.at.batch, walk.row);
+    };
     Outlook next = look_ahead(s, ring, head);
 #pragma unroll 1
     for (int n = 0; n < chunks; ++n) {
@@ -720,22 +735,19 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         const Step at = {in, s.gates[ring.stage][head], in.v.panel[group],
                          s.scores[turn.stage][now.scores], &s.full[ring.stage],
                          &s.scored[turn.stage], &s.used[turn.stage], ring.parity, turn.parity,
-                         walk.row, now.decay};
+                         walk.row, group, now.decay};
         u64* empty = &s.empty[ring.stage];
         ring.advance(), turn.advance();
         const auto look = [&] {
             if (n + 1 < chunks) next = look_ahead(s, ring, head);
         };
-        const auto store = [&](const Output& o) {
-            store_outputs(o, s.out[group], walk.stored++, out, group, part.tokens.token<true>(n),
-                          panel, part.at.batch, walk.row);
-            look();
-        };
         if (!Outputs) push_chunk(state, at, look);
-        else if (now.strong) strong_chunk(state, at, skip, store);
-        else shared_chunk(state, at, skip, store);
+        else if (now.strong) strong_chunk(state, at, skip, pending, store, look);
+        else shared_chunk(state, at, skip, pending, store, look);
+        pending.any = Outputs, pending.token = part.tokens.token<true>(n);
         arrive_read(empty);
     }
+    store();
 }
 
 // ---------------------------------------------------------------- roles
@@ -809,6 +821,7 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Ma
                                            int group) {
     const Share share(p);
     Walk walk;
+    if (Outputs && group == 1) give_turn(1);
 #pragma unroll 1
     for (int i = 0; i < share.parts(); ++i)
         work_state<Outputs>(s, p, maps, share.part(p, i), group, walk);

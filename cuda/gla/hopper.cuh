@@ -187,18 +187,15 @@ __device__ __forceinline__ void finish_state(State& s, const Problem& p, const P
 // leaves out tokens beyond the sequence's end. One thread of the warpgroup issues the copies. Two
 // panels: when all have met over chunk n, the copy of chunk n - 1 has been read, and its panel is
 // free for chunk n + 1.
-__device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
-                                              const TensorMap* map, int group, int token, int panel,
-                                              int batch, int row = own_row()) {
+__device__ __forceinline__ void store_packed(const u32 (&o)[4][4], Panel (&staged)[2], int n,
+                                             const TensorMap* map, int group, int token, int panel,
+                                             int batch, int row = own_row()) {
     const bool issuer = threadIdx.x % kWarpgroup == 0;
     Panel& to = staged[n % 2];
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
-                                    pack_bf16(o[8 * c], o[8 * c + 1]),
-                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
-                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
-                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row), o[c][0], o[c][1], o[c][2],
+                                    o[c][3]);
     ptx::fence_async_shared();
     if (issuer) ptx::bulk_wait_read<0>();
     ptx::named_barrier_sync(1 + group, kWarpgroup);
@@ -206,4 +203,13 @@ __device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2
         ptx::tma_store_4d(map, &to, 0, token, panel, batch);
         ptx::bulk_commit();
     }
+}
+
+__device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
+                                              const TensorMap* map, int group, int token, int panel,
+                                              int batch) {
+    u32 packed[4][4];
+#pragma unroll
+    for (int i = 0; i < 16; ++i) packed[i / 4][i % 4] = pack_bf16(o[2 * i], o[2 * i + 1]);
+    store_packed(packed, staged, n, map, group, token, panel, batch);
 }
