@@ -47,6 +47,9 @@
 #ifndef VFIRST
 #define VFIRST 0
 #endif
+#ifndef LATE
+#define LATE 1
+#endif
 #ifndef PINGPONG
 #define PINGPONG 0
 #endif
@@ -630,10 +633,11 @@ __device__ __forceinline__ void lift_outputs(Pending& to, const Output& o, const
 }
 
 // The outputs' last products have been issued, and after them the state's.
-template <typename Look>
+template <typename Store, typename Look>
 __device__ __forceinline__ void finish_chunk(State& state, Output& o, const Step& at, float skip,
-                                             Pending& pending, Look look) {
+                                             Pending& pending, Store store, Look look) {
     Lift lift;
+    if (LATE) store();
     ptx::wgmma_wait<2>();
     prepare_lift(lift, at, skip);
     look();
@@ -647,7 +651,9 @@ __device__ __forceinline__ void finish_chunk(State& state, Output& o, const Step
 
 // The state warpgroups take turns at the tensor cores: while one's products run, the other rounds.
 __device__ __forceinline__ void take_turn(int group) {
-    if (PINGPONG && kStateGroups == 2) ptx::named_barrier_sync(4 + group, 2 * kWarpgroup);
+    if (!PINGPONG || kStateGroups < 2) return;
+    ptx::wgmma_fence();  // what was rounded is ready: not after the others' turn
+    ptx::named_barrier_sync(4 + group, 2 * kWarpgroup);
 }
 __device__ __forceinline__ void give_turn(int group) {
     if (PINGPONG && kStateGroups == 2) ptx::named_barrier_arrive(5 - group, 2 * kWarpgroup);
@@ -664,14 +670,14 @@ __device__ __forceinline__ void shared_chunk(State& state, const Step& at, float
     ptx::mbarrier_wait(at.full, at.parity);
     take_turn(at.group);
     issue_carried(o, rounded, at.in.q);
-    store();
+    if (!LATE) store();
     load_values(pushed, at.values, at.row);
     push_values(pushed, at.gates);
     ptx::mbarrier_wait(at.scored, at.turn_parity);
     issue_scored(o, pushed, at.scores);
     issue_update(state, pushed, at.in.k);
     give_turn(at.group);
-    finish_chunk(state, o, at, skip, pending, look);
+    finish_chunk(state, o, at, skip, pending, store, look);
 }
 
 // 2^(G_C) may be 0: q S is scaled by 2^(G_i), the scores bring their own decays.
@@ -684,7 +690,7 @@ __device__ __forceinline__ void strong_chunk(State& state, const Step& at, float
     ptx::mbarrier_wait(at.full, at.parity);
     take_turn(at.group);
     issue_carried(o, rounded, at.in.q);
-    store();
+    if (!LATE) store();
     decay_state(state, at.decay);
     load_values(v, at.values, at.row);
     ptx::wgmma_wait<0>();
@@ -696,7 +702,7 @@ __device__ __forceinline__ void strong_chunk(State& state, const Step& at, float
     push_values(v, at.gates);
     issue_update(state, v, at.in.k);
     give_turn(at.group);
-    finish_chunk(state, o, at, skip, pending, look);
+    finish_chunk(state, o, at, skip, pending, store, look);
 }
 
 // A segment's own state, from zero.
