@@ -154,7 +154,7 @@ def deltas() -> Iterator[Case]:
         arrays = delta.random_arrays(rng, w, gate=strength)
         batch, length, _, heads, dk, dv = delta.sizes(w)
         initial = random_normal(rng, (batch, heads, dk, dv)) if index % 2 else None
-        rung = None if length < delta_device.SHORT else delta_device.RUNGS[1 + index % 4]
+        rung = None if length < delta_device.SHORT else delta_device.RUNGS[1 + index % 3]
         gate = delta.gate_delta(arrays, rung, initial=initial)
         yield f"{rung} strength={strength} {w.to_dict()}", gate
         if index % 10 == 9 and length > 128:

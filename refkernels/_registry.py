@@ -254,7 +254,6 @@ OPERATORS: tuple[Operator, ...] = (
         "02_chunk",
         "03_wgmma",
         "04_wgmma_concurrent",
-        "05_wgmma_roles",
         host="HostDeltaProblem",
     ),
     _mixer("delta_rule_step", "delta_rule.problem:DeltaProblem", "01_recurrent"),

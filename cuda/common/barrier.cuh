@@ -204,6 +204,11 @@ __device__ __forceinline__ void await(u32* flag) {
     *flag = 0;
 }
 
+// As signal, for a count that only grows.
+__device__ __forceinline__ void signal_add(u32* count) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(count), "r"(1) : "memory");
+}
+
 // What a signalling block wrote before is seen after the load that reads the signal; by the copy engine
 // after fence_async(), too.
 __device__ __forceinline__ u32 load_acquire(const u32* word) {

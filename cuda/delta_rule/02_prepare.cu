@@ -1,7 +1,7 @@
 // arch: sm_80 sm_90a
-// registers: 168
+// registers: 128
 // threads: 128
-// dynamic_smem: 72704
+// dynamic_smem: 56320
 // defines: DK=128
 // defines: DK=64
 //
@@ -13,7 +13,7 @@
 #include "delta_rule/prepare.cuh"
 
 #ifndef PREPARE_BLOCKS
-#define PREPARE_BLOCKS 3
+#define PREPARE_BLOCKS 4
 #endif
 extern __shared__ __align__(1024) u8 shared_bytes[];
 

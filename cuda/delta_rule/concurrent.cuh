@@ -3,7 +3,7 @@
 // the preparation then costs nothing but its first chunks, and T and A are read while they are
 // still in L2.
 //
-// The first `preparers` blocks have three workers each and never wait, so that blocks that do wait
+// The first `preparers` blocks have four workers each and never wait, so that blocks that do wait
 // (the walks, behind them in the grid) always find somebody who works; the launcher sees to it that
 // all blocks are on the device at once. A worker publishes a chunk of a key head by a word in
 // `ready` [batch, key_heads, chunks]; the walk that ends last clears them all for the next launch.
@@ -11,16 +11,21 @@
 #include "delta_rule/hopper.cuh"
 #include "delta_rule/prepare.cuh"
 
-constexpr int kWorkers = 3;
+#ifndef WORKERS
+#define WORKERS 4
+#endif
+constexpr int kWorkers = WORKERS;
 constexpr int kThreads = kWorkers * kWarpgroup;
 static_assert(kPrepareThreads == kWarpgroup, "a worker is a warpgroup");
 
 // Chunk after chunk over all key heads, as the walks need them.
-__device__ __forceinline__ void prepare_chunks(PrepareShared& s, const Problem& p) {
+__device__ __forceinline__ void prepare_chunks(PrepareShared (&shared)[kWorkers], const Problem& p) {
     const int key_heads = p.batch * p.key_heads, tasks = key_heads * p.chunks;
     const int worker = static_cast<int>(blockIdx.x) * kWorkers + warpgroup_index();
 #pragma unroll 1
     for (int task = worker; task < tasks; task += p.preparers * kWorkers) {
+        // Opaque: addresses kept from chunk to chunk would take registers.
+        PrepareShared& s = shared[opaque(warpgroup_index())];
         const int chunk = task / key_heads, row = task % key_heads;
         prepare_chunk(s, p, chunk, row % p.key_heads, row / p.key_heads);
         ptx::fence_async();

@@ -23,7 +23,7 @@ struct alignas(1024) Stage {
 };
 
 struct Maps {
-    const TensorMap *q, *k, *v;
+    const TensorMap *q, *k, *v, *out;
 };
 
 struct Place {
@@ -55,6 +55,26 @@ __device__ __forceinline__ void issue_mix(float (&x)[kTokenSums], const u32 (&a)
     ptx::wgmma_commit();
 }
 
+// As issue_read over all key dimensions, into two sums that do not wait for each other.
+__device__ __forceinline__ void issue_read_apart(float (&x)[kTokenSums], float (&y)[kTokenSums],
+                                                 const u32 (&state)[kDk / 16][4],
+                                                 const KeyTile& tile) {
+    const u64 b = ptx::k_major_128(&tile);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+        const u64 at = b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK;
+        if (step % 2) ptx::wgmma_bf16(y, state[step], at, step > 1);
+        else ptx::wgmma_bf16(x, state[step], at, step > 1);
+    }
+    ptx::wgmma_commit();
+}
+
+__device__ __forceinline__ void add_sums(float (&x)[kTokenSums], const float (&y)[kTokenSums]) {
+#pragma unroll
+    for (int i = 0; i < kTokenSums; ++i) x[i] += y[i];
+}
+
 // S^T += a K. K has dk contiguous (MN-major): groups of 64 columns are a panel apart, groups of 8
 // tokens 1024 bytes, a step of 16 tokens 2048.
 __device__ __forceinline__ void issue_update(float (&s)[kStateSums], const u32 (&a)[kTokenSteps][4],
@@ -67,45 +87,43 @@ __device__ __forceinline__ void issue_update(float (&s)[kStateSums], const u32 (
     ptx::wgmma_commit();
 }
 
-// Lane's row of a 16 x 16 block for ldmatrix with transposition: tokens along the rows
+// Lane's row of a 16 x 16 block for ldmatrix and stmatrix with transposition: tokens along the rows
 // of the panel, dv along its columns, and the other way round in registers.
 __device__ __forceinline__ int transposed_row(int token, int col) {
     const int lane = lane_index();
     return swizzled(token + lane / 16 * 8 + lane % 8, col + lane / 8 % 2 * 8);
 }
 
-// This warp's 16 rows of V^T over all tokens, as operand a.
-__device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Panel& values) {
-    const int row = warp_index() % 4 * 16;
+// This warp's 16 rows of V^T over all tokens, as operand a; `place` is the lane's in the first 16 tokens,
+// transposed_row(0, the warp's first row): those of 16 tokens more are 16 rows further.
+__device__ __forceinline__ void load_values(u32 (&v)[kTokenSteps][4], const Panel& values,
+                                            int place) {
 #pragma unroll
     for (int step = 0; step < kTokenSteps; ++step)
-        ptx::ldmatrix_x4_transposed(v[step], values.at + transposed_row(16 * step, row));
+        ptx::ldmatrix_x4_transposed(v[step], values.at + place + 16 * step * kPanel);
 }
 
-// A warp's 16 columns of the outputs of a chunk, on their way from O^T to rows of tokens. Plain stores:
-// handing them to the copy engine would cost a fence of 300 clocks.
-struct OutTile {
-    u16 at[kChunk * 24];  // rows of 48 bytes: 8 of them meet all banks
-};
-
-__device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], OutTile& tile,
-                                              const Problem& p, const Place& at, int t) {
-    const int lane = lane_index();
-    __syncwarp();  // what lay here has been read
+// O^T into a panel as [token][column], and from there by TMA, which leaves out tokens beyond the
+// sequence's end. Two panels take turns: when all have passed the barrier of one, the copy of the
+// other, a chunk old, has been read. `place` as in load_values.
+__device__ __forceinline__ void store_outputs(const float (&o)[kTokenSums], Panel& panel,
+                                              const TensorMap* map, int place, int token,
+                                              const Place& at, int column) {
 #pragma unroll
     for (int c = 0; c < kTokenSteps; ++c)
-        ptx::stmatrix_x4_transposed(
-            tile.at + (16 * c + lane / 16 * 8 + lane % 8) * 24 + lane / 8 % 2 * 8,
-            pack_bf16(o[8 * c], o[8 * c + 1]), pack_bf16(o[8 * c + 2], o[8 * c + 3]),
-            pack_bf16(o[8 * c + 4], o[8 * c + 5]), pack_bf16(o[8 * c + 6], o[8 * c + 7]));
-    __syncwarp();
-    const int col = at.col + warp_index() % 4 * 16 + lane % 2 * 8;
-    u16* out = p.out + token_row(at.batch, t, p.length, at.head, p.heads) * p.dv + col;
-#pragma unroll
-    for (int token = lane / 2; token < kChunk; token += kWarp / 2)
-        if (t + token < p.length)
-            *reinterpret_cast<uint4*>(out + static_cast<size_t>(token) * p.heads * p.dv) =
-                *reinterpret_cast<const uint4*>(tile.at + token * 24 + lane % 2 * 8);
+        ptx::stmatrix_x4_transposed(panel.at + place + 16 * c * kPanel,
+                                    pack_bf16(o[8 * c], o[8 * c + 1]),
+                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
+                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
+                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
+    ptx::fence_async_shared();
+    const bool issuer = threadIdx.x % kWarpgroup == 0;
+    if (issuer) ptx::bulk_wait_read<0>();
+    ptx::named_barrier_sync(1, kWarpgroup);
+    if (issuer) {
+        ptx::tma_store_4d(map, &panel, 0, token, column, at.batch);
+        ptx::bulk_commit();
+    }
 }
 
 constexpr int kStages = 3;
@@ -151,12 +169,8 @@ __device__ __forceinline__ void load_chunks(Pipe& s, const Problem& p, const Map
 
 // ---------------------------------------------------------------- barriers
 
-__device__ __forceinline__ void arrive_warp(u64* barrier) {
-    __syncwarp();
-    if (lane_index() == 0) ptx::mbarrier_arrive(barrier);
-}
-
-// One thread. `readers` warps free a stage.
+// One thread. `readers` threads free a stage. Each arrives for itself: racecheck follows a thread's own
+// arrivals, but not those of a lane for the others that it has met before, and it costs nothing here.
 __device__ __forceinline__ void init_pipe(Pipe& s, int readers) {
     for (int i = 0; i < kStages; ++i) {
         ptx::mbarrier_init(&s.full[i], 1);

@@ -2,14 +2,14 @@
 // share it. Once per block: K K^T and Q K^T, their 10 blocks of 16 x 16 on and below the diagonal.
 // Then a warp per head inverts I + L, another (or the same, later) scales A.
 //
-// The inverse, by blocks of 16 x 16: those on the diagonal by forward substitution in fp32, a lane per
-// column; below, T_rc = -T_rr sum_m L_rm T_mc. With the operands of mma.sync in registers, a product
-// X Y^T takes X and Y as accumulators hold them, so the sum is computed transposed:
+// The inverse, by blocks: those on the diagonal by forward substitution in fp32, a lane per column;
+// for [[A, 0], [B, C]] of twice the size the rest is -C^-1 B A^-1, first 32 x 32, then 64 x 64. With
+// the operands of mma.sync in registers, a product X Y^T takes X and Y as accumulators hold them:
 //
-//     Z^T = sum_m T_mc^T L_rm^T        T_rc = -T_rr (Z^T)^T
+//     Z = A^-T B^T        -C^-1 B A^-1 = -C^-1 Z^T
 //
-// A float is split into two bf16 (16 bits in all) and a product is three: keys that resemble each
-// other make L large, and T is then a small difference.
+// so transposes never move. A float is split into two bf16 (16 bits in all) and a product is three:
+// keys that resemble each other make L large, and T is then a small difference.
 #pragma once
 #include "common/barrier.cuh"
 #include "delta_rule/tiles.cuh"
@@ -20,9 +20,8 @@ constexpr int kSide = 16;                 // of a block
 constexpr int kSides = kChunk / kSide;
 constexpr int kLower = kSides * (kSides + 1) / 2;  // blocks on and below the diagonal
 constexpr int kPitch = 24;                // floats: pairs of 8 rows meet all banks
-constexpr int kInversePitch = 20;        // floats: 16-byte units, columns meet different banks
-constexpr int kInverse = kSide * kInversePitch + 16;  // two blocks side by side meet all banks
-constexpr int kKept = 7;  // blocks of T that a warp needs at a time
+constexpr int kDiagonalPitch = 20;        // floats: 16-byte units, columns meet different banks
+constexpr int kDiagonal = kSide * kDiagonalPitch + 16;  // two blocks side by side meet all banks
 constexpr int kTasks = 2 * kLower / kPrepareWarps;
 
 // A block of 16 x 16 as accumulators hold it, and its two halves as operands.
@@ -38,7 +37,7 @@ struct PrepareShared {
         } keys;
         float products[2][kLower][kSide * kPitch];  // K K^T, Q K^T
     };
-    alignas(16) float inverse[kPrepareWarps][kKept][kInverse];  // T's blocks, see slot_of
+    alignas(16) float diagonal[kPrepareWarps][kSides][kDiagonal];
     float sum[kPrepareWarps][kChunk];  // G_i, per head
     float beta[kPrepareWarps][kChunk];
 };
@@ -88,20 +87,33 @@ __device__ __forceinline__ void meet() {
     ptx::named_barrier_sync(1 + warpgroup_index(), kPrepareThreads);
 }
 
-// K K^T and Q K^T into `products`, whose place the keys leave.
+// K K^T and Q K^T into `products`, whose place the keys leave. A lane's row of a block has the same number
+// modulo 8 in all blocks, so the mix of its units (see swizzled) is the same: worked out once.
 __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
+    const int lane = opaque(lane_index()), low = lane % 8;
+    const u16* keys = s.keys.k.panel[0];
+    int left[kTasks], right[kTasks];  // rows of operand a and of operand b
+#pragma unroll
+    for (int task = 0; task < kTasks; ++task) {
+        const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
+        const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
+        left[task] = (row * kSide + lane % 16) * kPanel + (index < kLower ? 0 : kChunk * kDk);
+        right[task] = (col * kSide + lane / 16 * 8 + low) * kPanel;
+    }
     float sums[kTasks][8] = {};
 #pragma unroll 1
-    for (int d = 0; d < kDk; d += 16)  // the tasks side by side: none waits for its own sums
+    for (int panel = 0; panel < kPanels; ++panel, keys += kChunk * kPanel)
 #pragma unroll
-        for (int task = 0; task < kTasks; ++task) {
-            const int index = task * kPrepareWarps + worker_warp(), block = index % kLower;
-            const int row = (block > 0) + (block > 2) + (block > 5), col = block - lower(row, 0);
-            const KeyTile& left = index < kLower ? s.keys.k : s.keys.q;
-            u32 a[4], b[4];
-            load_a(a, left.panel[d / kPanel], row * kSide, d % kPanel);
-            load_b_transposed(b, s.keys.k.panel[d / kPanel], d % kPanel, col * kSide);
-            multiply(sums[task], 0, a, b);
+        for (int step = 0; step < kPanel / 16; ++step) {
+            const int left_unit = ((step * 2 + lane / 16) ^ low) * 8;
+            const int right_unit = ((step * 2 + lane / 8 % 2) ^ low) * 8;
+#pragma unroll
+            for (int task = 0; task < kTasks; ++task) {  // side by side: none waits for its own sums
+                u32 a[4], b[4];
+                ptx::ldmatrix_x4(a, keys + left[task] + left_unit);
+                ptx::ldmatrix_x4(b, keys + right[task] + right_unit);
+                multiply(sums[task], 0, a, b);
+            }
         }
     meet();
 #pragma unroll
@@ -181,54 +193,63 @@ __device__ __forceinline__ void eliminate(float (&x)[kSide], const float* l, int
     }
 }
 
-// Where a block of T lies: rows 0 to 2 in order, the last row in the place of row 2, which is done with
-// by then, its diagonal behind.
-__device__ __forceinline__ int slot_of(int row, int col) {
-    return row == kSides - 1 ? (col == row ? kKept - 1 : lower(row - 1, col)) : lower(row, col);
-}
-
 // The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
 // the next. L lies there transposed, so that four of its rows come with one load.
 __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
-    float (&blocks)[kKept][kInverse] = s.inverse[worker_warp()];
-#pragma unroll 1
+    float (&blocks)[kSides][kDiagonal] = s.diagonal[worker_warp()];
+#pragma unroll
     for (int a = 0; a < kSides; ++a) {
         Block x;
         read_lower(x, s, slot, a, a);
-        float* block = blocks[slot_of(a, a)];
 #pragma unroll
-        for (int i = 0; i < 8; ++i) block[block_col(i) * kInversePitch + block_row(i)] = x[i];
+        for (int i = 0; i < 8; ++i) blocks[a][block_col(i) * kDiagonalPitch + block_row(i)] = x[i];
     }
     __syncwarp();
-    const int column = lane_index() % kSide, half = lane_index() / kSide;
-    float* mine[2] = {blocks[slot_of(half, half)], blocks[slot_of(2 + half, 2 + half)]};
+    const int column = lane_index() % kSide;
     float x[2][kSide];
 #pragma unroll
     for (int i = 0; i < 2 * kSide; ++i) x[i / kSide][i % kSide] = i % kSide == column ? 1.f : 0.f;
 #pragma unroll
     for (int j = 0; j < kSide - 1; ++j)
 #pragma unroll
-        for (int pair = 0; pair < 2; ++pair) eliminate(x[pair], mine[pair] + j * kInversePitch, j);
+        for (int pair = 0; pair < 2; ++pair)
+            eliminate(x[pair], blocks[2 * pair + lane_index() / kSide] + j * kDiagonalPitch, j);
     __syncwarp();
 #pragma unroll
     for (int pair = 0; pair < 2; ++pair)
 #pragma unroll
-        for (int i = 0; i < kSide; ++i) mine[pair][i * kInversePitch + column] = x[pair][i];
+        for (int i = 0; i < kSide; ++i)
+            blocks[2 * pair + lane_index() / kSide][i * kDiagonalPitch + column] = x[pair][i];
     __syncwarp();
 }
 
-// A block of T, or its transpose.
-__device__ __forceinline__ void read_inverse(Block& x, const PrepareShared& s, int row, int col,
-                                             bool transposed) {
-    const float* from = s.inverse[worker_warp()][slot_of(row, col)];
-    const int down = transposed ? 1 : kInversePitch, across = transposed ? kInversePitch : 1;
+template <bool Transposed>
+__device__ __forceinline__ void read_diagonal(Block& x, const PrepareShared& s, int a) {
+    const float* from = s.diagonal[worker_warp()][a];
+    const int lane = opaque(lane_index());
 #pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] = from[block_row(i) * down + block_col(i) * across];
+    for (int i = 0; i < 8; ++i) {
+        const int r = block_row(i, lane), c = block_col(i, lane);
+        x[i] = from[Transposed ? c * kDiagonalPitch + r : r * kDiagonalPitch + c];
+    }
+}
+
+template <bool Transposed>
+__device__ __forceinline__ Split split_diagonal(const PrepareShared& s, int a) {
+    Block x;
+    read_diagonal<Transposed>(x, s, a);
+    return split(x);
+}
+
+__device__ __forceinline__ Split split_lower(const PrepareShared& s, int slot, int row, int col) {
+    Block x;
+    read_lower(x, s, slot, row, col);
+    return split(x);
 }
 
 // In a quad, lane t hands lane i its x[i] and gets lane i's x[t]: a 4 x 4 transpose.
 __device__ __forceinline__ void transpose_quad(u32 (&x)[4]) {
-    const int t = lane_index() % 4;
+    const int t = opaque(lane_index()) % 4;
 #pragma unroll
     for (int step = 1; step <= 2; step *= 2) {
         const bool upper = t & step;
@@ -244,7 +265,7 @@ __device__ __forceinline__ void transpose_quad(u32 (&x)[4]) {
 
 // 16 rows of a tile from their blocks, in bf16 and swizzled, 16 bytes a store.
 __device__ __forceinline__ void store_rows(u16* tile, int row, const float (&x)[kSides][8]) {
-    const int g = lane_index() / 4, t = lane_index() % 4;
+    const int lane = opaque(lane_index()), g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
@@ -271,38 +292,77 @@ __device__ __forceinline__ void store_inverse(u16* tile, int row, float (&x)[kSi
     store_rows(tile, row, x);
 }
 
-// T_rc = -T_rr sum_m L_rm T_mc over c <= m < r, below the diagonal.
-__device__ __forceinline__ void invert_below(PrepareShared& s, int slot, int row, int col) {
-    Block x, z = {}, result = {};
-#pragma unroll 1
-    for (int m = col; m < row; ++m) {
-        read_inverse(x, s, m, col, true);
-        const Split left = split(x);
-        read_lower(x, s, slot, row, m);
-        add_product(z, left, split(x));
-    }
-    read_inverse(x, s, row, row, false);
-    add_product(result, negated(split(x)), split(z));
-    float* to = s.inverse[worker_warp()][slot_of(row, col)];
-    __syncwarp();  // the block that lay there has been read
-#pragma unroll
-    for (int i = 0; i < 8; ++i) to[block_row(i) * kInversePitch + block_col(i)] = result[i];
-    __syncwarp();
+// [[first, 0], [below, second]]^-1 for two blocks on the diagonal: the block below, and transposed.
+__device__ __forceinline__ void invert_pair(const PrepareShared& s, int slot, int a, Block& below,
+                                            Block& transposed) {
+    const Split first = split_diagonal<true>(s, a), second = split_diagonal<false>(s, a + 1);
+    Block z = {};
+    add_product(z, first, split_lower(s, slot, a + 1, a));
+    const Split minus = negated(split(z));
+    add_product(below, second, minus);
+    add_product(transposed, minus, second);
 }
 
-// T of one head, by one warp. Loops, not straight lines: a task runs its code once, and instructions
-// have to be fetched, too.
+// T of one head, by one warp.
 __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
     invert_diagonal(s, slot);
-#pragma unroll 1
-    for (int row = 0; row < kSides; ++row) {
-#pragma unroll 1
-        for (int col = row - 1; col >= 0; --col) invert_below(s, slot, row, col);
+    const float* beta = s.beta[slot];
+    Block upper = {}, upper_transposed = {}, last = {}, unused = {};
+    invert_pair(s, slot, 0, upper, upper_transposed);
+    __syncwarp();
+    {
+        float rows[kSides][8] = {};
+        read_diagonal<false>(rows[0], s, 0);
+        store_inverse(tile, 0, rows, beta);
+    }
+    __syncwarp();
+    {
         float rows[kSides][8] = {};
 #pragma unroll
-        for (int col = 0; col < kSides; ++col)
-            if (col <= row) read_inverse(rows[col], s, row, col, false);
-        store_inverse(tile, row, rows, s.beta[slot]);
+        for (int i = 0; i < 8; ++i) rows[0][i] = upper[i];
+        read_diagonal<false>(rows[1], s, 1);
+        store_inverse(tile, 1, rows, beta);
+    }
+    // Z = A^-T B^T, blocks (0, 2), (0, 3), (1, 2), (1, 3), negated.
+    Split z[2][2];
+    {
+        const Split first = split_diagonal<true>(s, 0), second = split_diagonal<true>(s, 1);
+        const Split between = split(upper_transposed);
+#pragma unroll
+        for (int q = 0; q < 2; ++q) {
+            __syncwarp();  // the next blocks' loads, moved up, would take registers
+            const Split left = split_lower(s, slot, 2 + q, 0), right = split_lower(s, slot, 2 + q, 1);
+            Block top = {}, low = {};
+            add_product(top, first, left);
+            add_product(top, between, right);
+            add_product(low, second, right);
+            z[0][q] = negated(split(top)), z[1][q] = negated(split(low));
+        }
+    }
+    __syncwarp();
+    {
+        float rows[kSides][8] = {};
+        const Split second = split_diagonal<false>(s, 2);
+        add_product(rows[0], second, z[0][0]);
+        add_product(rows[1], second, z[1][0]);
+        read_diagonal<false>(rows[2], s, 2);
+        store_inverse(tile, 2, rows, beta);
+    }
+    __syncwarp();
+    invert_pair(s, slot, 2, last, unused);
+    __syncwarp();
+    {
+        float rows[kSides][8] = {};
+        const Split between = split(last), third = split_diagonal<false>(s, 3);
+#pragma unroll
+        for (int p = 0; p < 2; ++p) {
+            add_product(rows[p], between, z[p][0]);
+            add_product(rows[p], third, z[p][1]);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) rows[2][i] = last[i];
+        read_diagonal<false>(rows[3], s, 3);
+        store_inverse(tile, 3, rows, beta);
     }
 }
 
@@ -329,21 +389,28 @@ __device__ __forceinline__ void scale_scores(const PrepareShared& s, int slot, f
     }
 }
 
-// One chunk of one key head.
+// One chunk of one key head. The first heads' gates are on their way with the keys.
 __device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p, int chunk,
                                               int key_head, int batch) {
     const int t = chunk * kChunk, group = p.heads / p.key_heads;
+    const auto sum_from = [&](int base) {
+        const int nth = base + worker_warp();
+        if (nth < group) sum_gates(s, p, batch, t, key_head * group + nth);
+    };
     load_keys<kPrepareThreads>(s.keys.k, p.k, p, batch, t, key_head);
     load_keys<kPrepareThreads>(s.keys.q, p.q, p, batch, t, key_head);
+    sum_from(0);
     ptx::copy_async_wait_all();
     meet();
     multiply_keys(s);
 #pragma unroll 1
     for (int base = 0; base < group; base += kPrepareWarps) {
         const int heads = least(group - base, kPrepareWarps), first = key_head * group + base;
-        meet();  // the heads before are done
-        if (worker_warp() < heads) sum_gates(s, p, batch, t, first + worker_warp());
-        meet();
+        meet();  // the products are there, or the heads before are done
+        if (base > 0) {
+            sum_from(base);
+            meet();
+        }
 #pragma unroll 1
         for (int task = worker_warp(); task < 2 * heads; task += kPrepareWarps) {
             const int slot = task % heads;

@@ -49,10 +49,10 @@ struct Problem {
     float* last;         // after the last token; null: not wanted
     u16* out;
     Prepared* prepared;  // [batch, heads, chunks]
-    u32* ready;          // rung 5
+    u32* ready;          // rung 4
     float scale;
     int batch, length, heads, key_heads, dv, chunks;
-    int preparers;  // rung 5
+    int preparers;  // rung 4
 };
 
 // Row of token t of a [batch, length, heads, width] array.

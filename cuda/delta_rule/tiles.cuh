@@ -4,6 +4,7 @@
 #pragma once
 #include "common/async_copy.cuh"
 #include "common/mma.cuh"
+#include "common/special.cuh"
 #include "delta_rule/problem.cuh"
 
 constexpr int kPanels = kDk / kPanel;
@@ -58,13 +59,15 @@ __device__ __forceinline__ void pack_rows(u32 (&a)[Count / 8][4], const float (&
 // Rows of a [length, heads, width] array into a swizzled panel; rows from `rows` on become zero.
 template <int Threads>
 __device__ __forceinline__ void load_panel(u16* panel, const u16* from, size_t stride, int rows) {
+    constexpr int kRows = Threads / 8;  // of a turn; its rows' numbers are the same modulo 8
+    static_assert(kRows % 8 == 0, "a thread's units are mixed alike in all turns");
+    const int thread = opaque(static_cast<int>(threadIdx.x) % Threads);
+    const int first = thread / 8, unit = thread % 8 * 8;
+    u16* to = panel + swizzled(first, unit);
+    const u16* at = from + first * stride + unit;
 #pragma unroll 1  // addresses kept for later would take registers that the state needs
-    for (int i = threadIdx.x % Threads; i < kChunk * 8; i += Threads) {
-        const int row = i / 8, unit = i % 8;
-        const bool valid = row < rows;
-        ptx::copy_async_16(panel + swizzled(row, unit * 8),
-                           from + (valid ? row * stride + unit * 8 : 0), valid);
-    }
+    for (int row = first; row < kChunk; row += kRows, to += kRows * kPanel, at += kRows * stride)
+        ptx::copy_async_16(to, row < rows ? at : from, row < rows);
 }
 
 template <int Threads>

@@ -46,6 +46,7 @@ static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
+constexpr int kGatesAhead = 2;  // chunks whose gates are on their way
 constexpr int kThreads = kWarpgroup * (2 + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
@@ -72,6 +73,7 @@ struct Shared {
     Gates gates[kStages][kHeads];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
+    u32 signals;  // that this block has given in earlier launches
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
@@ -235,21 +237,21 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
     const HeadGates head = head_gates(p, part.at, part.at.head + nth, tokens);
     const int chunks = tokens.chunks();
     float total = 0.f;
-    RawPair raw[2];
+    RawPair raw[kGatesAhead];
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < kGatesAhead; ++i)
         raw[i] = read_gates(head, tokens.token<Outputs>(least(i, chunks - 1)));
 #pragma unroll 1
-    for (int first = 0; first < chunks; first += 2) {
+    for (int first = 0; first < chunks; first += kGatesAhead) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {  // unrolled, for a move between registers would wait
+        for (int i = 0; i < kGatesAhead; ++i) {  // unrolled, for a move between registers would wait
             const int n = first + i;
             if (n == chunks) break;
             const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
             ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
             total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
-            arrive_warp(&s.gated[ring.stage]);
-            raw[i] = read_gates(head, tokens.token<Outputs>(least(n + 2, chunks - 1)));
+            ptx::mbarrier_arrive(&s.gated[ring.stage]);
+            raw[i] = read_gates(head, tokens.token<Outputs>(least(n + kGatesAhead, chunks - 1)));
             ring.advance();
         }
     }
@@ -331,18 +333,19 @@ __device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2
     weigh_diagonal(to.last, diagonal, gates, sum, skip);
 }
 
-// The tiles above the diagonal are zero from the start.
+// The tiles above the diagonal are zero from the start. 16-byte units are mixed with the row's number,
+// which is the lane's modulo 8, see element.
 __device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
-    const int warp = warp_index() % 4, lane = lane_index();
-    const int row = kSub * warp + lane % 16, col = lane / 16 * 8;
+    const int warp = warp_index() % 4;
+    const u32 lane = opaque(lane_index()), half = lane / 16;
+    u16* row = to.at + (kSub * warp + lane % 16) * kPanelCols;
+    const auto write = [&](u32 block, const u32 (&a)[4]) {
+        ptx::stmatrix_x4(row + ((2 * block + half) ^ lane % 8) * 8, a[0], a[1], a[2], a[3]);
+    };
 #pragma unroll
-    for (int block = 0; block < kSubs - 1; ++block) {
-        const u32(&a)[4] = rows.past[block];
-        if (block < warp)
-            ptx::stmatrix_x4(element(to, row, kSub * block + col), a[0], a[1], a[2], a[3]);
-    }
-    const u32(&a)[4] = rows.last;
-    ptx::stmatrix_x4(element(to, row, kSub * warp + col), a[0], a[1], a[2], a[3]);
+    for (int block = 0; block < kSubs - 1; ++block)
+        if (block < warp) write(block, rows.past[block]);
+    write(warp, rows.last);
 }
 
 __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
@@ -369,8 +372,18 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         for (int h = 0; h < kHeads; ++h) write_rows(s.scores[turn.stage][h], rows[h]);
         ptx::fence_async_shared();
         arrive_warp(&s.scored[turn.stage]);
-        arrive_warp(&s.empty[ring.stage]);
+        ptx::mbarrier_arrive(&s.empty[ring.stage]);
         ring.advance(), turn.advance();
+    }
+}
+
+// The segment's own state takes no scores: its chunks are only let go.
+__device__ __forceinline__ void pass_chunks(Shared& s, int chunks, Ring& ring) {
+#pragma unroll 1
+    for (int n = 0; n < chunks; ++n) {
+        ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
+        ptx::mbarrier_arrive(&s.empty[ring.stage]);
+        ring.advance();
     }
 }
 
@@ -449,27 +462,39 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
-        arrive_warp(&s.empty[ring.stage]);
-        ring.advance(), turn.advance();
+        ptx::mbarrier_arrive(&s.empty[ring.stage]);
+        ring.advance();
+        if (Outputs) turn.advance();
     }
 }
 
-// ---------------------------------------------------------------- roles
+// ---------------------------------------------------------------- between blocks
 
-__device__ __forceinline__ void init_barriers(Shared& s, int readers) {
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < kStages; ++i) {
-            ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.gated[i], kHeads);
-            ptx::mbarrier_init(&s.empty[i], readers);
+// Signals of a block to those of later segments: a warpgroup's own state, a head's decay.
+constexpr int kSignals = kStateGroups + kHeads;
+
+__device__ __forceinline__ u32* signals_of(const Problem& p, int segment) {
+    return p.handed + static_cast<size_t>(blockIdx.x) * p.segments + segment;
+}
+
+// The decay of a block's segments, head `nth`.
+__device__ __forceinline__ float* decay_of(const Problem& p, int nth) {
+    return p.decay + (static_cast<size_t>(blockIdx.x) * kHeads + nth) * p.segments;
+}
+
+// Does the block begin with its segment's own state? The last segment's is nobody's start.
+__device__ __forceinline__ bool has_own_state(const Problem& p) {
+    return static_cast<int>(blockIdx.y) < p.segments - 1;
+}
+
+// Waits for the earlier segments. Their blocks stand before this one in the grid and wait for still
+// earlier ones only, so whatever is on the device goes on.
+__device__ __forceinline__ void await_segments(const Shared& s, const Problem& p, int segment,
+                                               int group) {
+    for (int i = threadIdx.x % kWarpgroup; i < segment; i += kWarpgroup)
+        while (ptx::load_acquire(signals_of(p, i)) != s.signals + kSignals) {
         }
-        for (int i = 0; i < kAhead; ++i) {
-            ptx::mbarrier_init(&s.scored[i], 4);
-            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
-        }
-        ptx::fence_mbarrier_init();
-    }
-    __syncthreads();
+    ptx::named_barrier_sync(1 + group, kWarpgroup);
 }
 
 // A state on its way from the block that begins a sequence to the one that ends it, in the order of
@@ -493,55 +518,91 @@ __device__ __forceinline__ void pass_state(State& s, const Problem& p, int block
     }
 }
 
+// ---------------------------------------------------------------- roles
+
+__device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < kStages; ++i) {
+            ptx::mbarrier_init(&s.full[i], 1);
+            ptx::mbarrier_init(&s.gated[i], kHeads * kWarp);
+            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup);
+        }
+        for (int i = 0; i < kAhead; ++i) {
+            ptx::mbarrier_init(&s.scored[i], 4);
+            ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
+        }
+        ptx::fence_mbarrier_init();
+        if (p.segments > 1) {
+            u32* own = signals_of(p, blockIdx.y);
+            s.signals = *own;
+            if (!has_own_state(p)) *own = s.signals + kSignals;  // keeps count with the others
+        }
+    }
+    __syncthreads();
+}
+
 // This warpgroup's part of a state: 64 columns of one head, or the whole of another.
-template <bool Outputs>
 __device__ __forceinline__ void work_state(Shared& s, const Problem& p, const Maps& maps,
                                            const Part& part, int group, Walk& walk) {
     const Place at = part.at;
-    const int head = at.head + (kHeads == 2 ? group : 0), block = blockIdx.x;
+    const int nth = kHeads == 2 ? group : 0, head = at.head + nth, block = blockIdx.x;
     const int col = kHeads == 2 ? 0 : at.col + kPanelCols * group;
     float* local = p.local + state_row(p, at.batch, head, 0, p.segments) * p.dv + col;
-    const float* decay = p.decay + (static_cast<size_t>(at.batch) * p.heads + head) * p.segments;
+    if (has_own_state(p)) {
+        State state = {};
+        walk_chunks<false>(s, p, maps.out, part, group, state, walk);
+        move_state<true>(state, local + static_cast<size_t>(at.segment) * kDk * p.dv, p.dv);
+        ptx::named_barrier_sync(1 + group, kWarpgroup);
+        if (threadIdx.x % kWarpgroup == 0) ptx::signal_add(signals_of(p, at.segment));
+    }
     State state = {};
-    if (part.taken)
+    if (part.taken) {
         pass_state<false>(state, p, block - 1, group);
-    else if (Outputs)
+    } else {
+        if (at.segment > 0) await_segments(s, p, at.segment, group);
+        const float* decay = decay_of(p, nth);
         start_state(state, p, at, local, col, head, [&](int segment, int) {
             return make_float2(decay[segment], decay[segment]);
         });
-    walk_chunks<Outputs>(s, p, maps.out, part, group, state, walk);
+    }
+    walk_chunks<true>(s, p, maps.out, part, group, state, walk);
     if (part.handed) pass_state<true>(state, p, block, group);
-    else finish_state<Outputs>(state, p, at, local, col, head);
+    else finish_state<true>(state, p, at, local, col, head);
 }
 
-template <bool Outputs>
 __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Maps& maps,
                                            int group) {
     const Share share(p);
     Walk walk;
 #pragma unroll 1
-    for (int i = 0; i < share.parts(); ++i)
-        work_state<Outputs>(s, p, maps, share.part(p, i), group, walk);
-    if (Outputs && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
+    for (int i = 0; i < share.parts(); ++i) work_state(s, p, maps, share.part(p, i), group, walk);
+    if (threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
 }
 
-template <bool Outputs>
 __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const Maps& maps) {
     const Share share(p);
     const int nth = warp_index() - 1;
     Ring ring;
     if (nth < 0) {
         if (ptx::elect_one())
-            for (int i = 0; i < share.parts(); ++i)
-                load_chunks<Outputs>(s, p, maps, share.part(p, i), ring);
+            for (int i = 0; i < share.parts(); ++i) {
+                const Part part = share.part(p, i);
+                if (has_own_state(p)) load_chunks<false>(s, p, maps, part, ring);
+                load_chunks<true>(s, p, maps, part, ring);
+            }
         __syncwarp();
     } else if (nth < kHeads) {
         for (int i = 0; i < share.parts(); ++i) {
             const Part part = share.part(p, i);
-            const float total = sum_gates<Outputs>(s, p, part, nth, ring);
-            const size_t row = static_cast<size_t>(part.at.batch) * p.heads + part.at.head + nth;
-            if (!Outputs && part.at.col == 0 && lane_index() == 0)
-                p.decay[row * p.segments + part.at.segment] = exp2_approx(total);
+            if (has_own_state(p)) {
+                const float total = sum_gates<false>(s, p, part, nth, ring);
+                if (lane_index() == 0) {
+                    decay_of(p, nth)[part.at.segment] = exp2_approx(total);
+                    ptx::signal_add(signals_of(p, part.at.segment));
+                }
+                __syncwarp();
+            }
+            sum_gates<true>(s, p, part, nth, ring);
         }
     }
 }
@@ -551,42 +612,31 @@ __device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
     for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
         reinterpret_cast<u32*>(s.scores)[i] = 0;
     ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
-    const Share share(p);
     Ring ring;
     ptx::Ring<kAhead> turn;
+    if (has_own_state(p)) pass_chunks(s, Share(p).part(p, 0).tokens.chunks(), ring);
+    const Share share(p);
 #pragma unroll 1
     for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), ring, turn);
 }
 
 // Each role finds its place itself: values that live across the split would be spilled.
-template <bool Outputs>
-__device__ __forceinline__ void run(const Problem& p, const Maps& maps) {
-    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
-    init_barriers(s, 4 * kStateGroups + (Outputs ? 4 : 0));
-    const int role = warpgroup_index();
-    if (role == 0) {
-        ptx::registers_shrink<40>();
-        supply_role<Outputs>(s, p, maps);
-    } else if (role == 1) {
-        ptx::registers_shrink<120>();
-        if (Outputs) score_role(s, p);
-    } else {
-        ptx::registers_grow<176>();
-        state_role<Outputs>(s, p, maps, role - 2);
-    }
-}
-
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     gla(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
         const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
         const __grid_constant__ TensorMap out) {
-    run<true>(p, {&q, &k, &v, &out});
-}
-
-// Local states of all segments but the last into `local` [batch, heads, segments, dk, dv].
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
-    segment_states(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
-                   const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
-                   const __grid_constant__ TensorMap out) {
-    run<false>(p, {&q, &k, &v, &out});
+    Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
+    const Maps maps = {&q, &k, &v, &out};
+    init_shared(s, p);
+    const int role = warpgroup_index();
+    if (role == 0) {
+        ptx::registers_shrink<40>();
+        supply_role(s, p, maps);
+    } else if (role == 1) {
+        ptx::registers_shrink<120>();
+        score_role(s, p);
+    } else {
+        ptx::registers_grow<176>();
+        state_role(s, p, maps, role - 2);
+    }
 }

@@ -316,7 +316,7 @@ __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int 
         ptx::named_barrier_sync(kBarrier, kScalers);
         if (Outputs) score_part(s, ring.stage, warp, strong, p.scale);
         ptx::fence_async_shared();
-        arrive_warp(&s.scored[ring.stage]);
+        ptx::mbarrier_arrive(&s.scored[ring.stage]);
         ring.advance();
     }
     return total;
@@ -380,7 +380,7 @@ __device__ __forceinline__ void start(Shared& s, const Problem& p, const Maps& m
     if (threadIdx.x == 0) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
-            ptx::mbarrier_init(&s.scored[i], kScalerWarps);
+            ptx::mbarrier_init(&s.scored[i], kScalerWarps * kWarp);
             s.readers[i] = 0;
         }
         ptx::fence_mbarrier_init();

@@ -67,6 +67,9 @@ __device__ __forceinline__ u16* element(Panel& p, int row, int col) {
     return p.at + row * kPanelCols + (((col / 8) ^ (row % 8)) * 8 + col % 8);
 }
 
+// For what the tensor cores and the copy engine read or write. Where lanes read or write themselves, each
+// arrives for itself, kWarp arrivals a warp: racecheck follows a thread's own arrivals, but not those
+// of a lane for the others that it has met before.
 __device__ __forceinline__ void arrive_warp(u64* barrier) {
     __syncwarp();
     if (lane_index() == 0) ptx::mbarrier_arrive(barrier);

@@ -23,13 +23,13 @@ KEY_DIMS = (64, 128)
 SHORT = 16
 """Sequences shorter than this go token by token: most of a chunk would be padding."""
 
-RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent", "05_wgmma_roles")
-"""Token by token; chunks on mma.sync; on wgmma, fed by TMA; in one launch; and by three roles."""
+RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent")
+"""Token by token; chunks on mma.sync; on wgmma, fed by TMA; the same in one launch."""
 
 PREPARED_BYTES = 16896
 """``Prepared`` of problem.cuh: T, A and two powers per token of one chunk of one head."""
 
-PREPARE_BYTES = 72704
+PREPARE_BYTES = 56320
 """Dynamic shared memory of a worker that prepares: ``PrepareShared`` of prepare.cuh."""
 
 LEAST_PREPARERS = 32
@@ -139,7 +139,7 @@ def walks(x: Sequence) -> int:
 
 
 def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None) -> Plan:
-    """Bind a rung to a checked sequence. Rungs 4 and 5 prepare and walk in one launch where the
+    """Bind a rung to a checked sequence. Rung 4 prepares and walks in one launch where the
     walks leave multiprocessors for it, else in two, as the others do.
 
     Raises:
@@ -156,9 +156,9 @@ def prepare(x: Sequence, out: Any, *, final: Any = None, rung: str | None = None
     chunks = ceil_div(length, CHUNK)
     made = cupy.empty((batch, heads, chunks, PREPARED_BYTES), "uint8")
     fields = _fields(x, out, final) | {"prepared": made}
-    if name in RUNGS[3:] and preparers(x):
+    if name == RUNGS[3] and preparers(x):
         ready = cupy.zeros(batch * x.q.shape[2] * chunks + 1, "uint32")
-        step = _concurrent(x, name, fields | {"ready": ready})
+        step = _concurrent(x, fields | {"ready": ready})
         return Plan(launches=(step,), keep=(x, out, final, made, ready))
     walk = RUNGS[2] if name == RUNGS[3] else name
     return Plan(launches=(_prepare(x, fields), _walk(x, walk, fields)), keep=(x, out, final, made))
@@ -190,20 +190,20 @@ def _walk(x: Sequence, rung: str, fields: dict[str, Any]) -> Launch:
         fields,
         _defines(x),
         walk_bytes(rung, int(x.q.shape[3])),
-        maps=tile_maps(x) if hopper else (),
+        maps=tile_maps(x, fields["out"]) if hopper else (),
     )
 
 
-def _concurrent(x: Sequence, rung: str, fields: dict[str, Any]) -> Launch:
+def _concurrent(x: Sequence, fields: dict[str, Any]) -> Launch:
     beside = preparers(x)
     return bound_launch(
-        f"delta_rule/{rung}.cu",
+        f"delta_rule/{RUNGS[3]}.cu",
         "delta_rule",
         (beside + walks(x), 1, 1),
         fields | {"preparers": beside},
         _defines(x),
-        walk_bytes(rung, int(x.q.shape[3])),
-        maps=tile_maps(x),
+        walk_bytes(RUNGS[3], int(x.q.shape[3])),
+        maps=tile_maps(x, fields["out"]),
     )
 
 
@@ -213,19 +213,15 @@ def walk_bytes(rung: str, dk: int) -> int:
     if rung == RUNGS[1]:
         return 2 * (keys + PREPARED_BYTES + CHUNK * 40 * 2)
     stage = ceil_div(keys + panel + PREPARED_BYTES, unit) * unit
-    outputs = 4 * CHUNK * 24 * 2
-    single = 3 * stage + unit + outputs
-    if rung == RUNGS[2]:
-        return single
-    roles = single + keys // 2 + panel + unit
-    return max(roles if rung == RUNGS[4] else single, 3 * PREPARE_BYTES)
+    single = 3 * stage + unit + 2 * panel
+    return single if rung == RUNGS[2] else max(single, 4 * PREPARE_BYTES)
 
 
-def tile_maps(x: Sequence) -> tuple[NDArray[Any], ...]:
-    """Descriptors of q, k and v: 64 tokens of a head, in panels of 64 columns."""
+def tile_maps(x: Sequence, out: Any) -> tuple[NDArray[Any], ...]:
+    """Descriptors of q, k, v and o: 64 tokens of a head, in panels of 64 columns."""
     dk = int(x.q.shape[3])
     wide = [_tile_map(array, dk // PANEL) for array in (x.q, x.k)]
-    return (*wide, _tile_map(x.v, 1))
+    return (*wide, _tile_map(x.v, 1), _tile_map(out, 1))
 
 
 def _tile_map(array: Any, panels: int) -> NDArray[Any]:

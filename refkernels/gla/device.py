@@ -312,10 +312,15 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     launches, keep = [], (x, out, final)
     if segments > 1:
         local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
-        decay = cupy.empty((batch, heads, segments, dk if x.vector else 1), cupy.float32)
+        each = (batch, heads, segments, dk) if x.vector else (columns, batch, heads, segments)
+        decay = cupy.empty(each, cupy.float32)
         fields, keep = fields | {"local": local, "decay": decay}, (*keep, local, decay)  # type: ignore[assignment]
-        grid = _grid(x, columns, segments - 1, others)
-        launches = [bound_launch(source, "segment_states", grid, fields, defines, **shape)]
+        if x.vector:
+            grid = _grid(x, columns, segments - 1, others)
+            launches = [bound_launch(source, "segment_states", grid, fields, defines, **shape)]
+        else:  # blocks begin with their segment's state and wait for those of earlier ones
+            handed = cupy.zeros((columns * others, segments), cupy.uint32)
+            fields, keep = fields | {"handed": handed}, (*keep, handed)  # type: ignore[assignment]
     elif not x.vector and columns * others > sm_count():
         blocks, columns, others = sm_count(), sm_count(), 1
         passed = cupy.empty((blocks, dk, width), cupy.float32)

@@ -42,6 +42,31 @@ def scan_inputs(batch, length, channels, states, groups, dtype, *, gated=True, *
     return scan.random_inputs(generator(length), w, **more)
 
 
+# ---------------------------------------------------------------- the emulation itself
+
+
+@pytest.mark.parametrize(("lanes", "returns"), [(32, True), (7, False)])
+def test_a_warps_index_needs_all_its_lanes(monkeypatch, tmp_path, lanes, returns):
+    """It shuffles: where only some lanes come a device hangs, and the emulation fails at once."""
+    simt.install(monkeypatch)
+    source = tmp_path / "asks.cu"
+    source.write_text(
+        '// arch: sm_80\n// threads: 64\n#include "common/types.cuh"\n'
+        "struct Problem { int lanes; };\n"
+        'extern "C" void asks(const Problem& p) {\n'
+        "    if (lane_index() < p.lanes && warp_index() < 0) *shared_bytes = 1;\n}\n"
+    )
+
+    def run():
+        simt.Emulated(str(source), "asks", (1, 1, 1), {"lanes": np.int32(lanes)}, {})()
+
+    if returns:
+        run()
+    else:
+        with pytest.raises(AssertionError, match="never completed"):
+            run()
+
+
 # ---------------------------------------------------------------- selective scan
 
 

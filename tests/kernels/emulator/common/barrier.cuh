@@ -55,6 +55,7 @@ struct Ring {
 inline void cluster_sync() { emulator::sync_cluster(); }
 
 inline void signal(u32* flag) { *flag = 1; }
+inline void signal_add(u32* count) { ++*count; }
 inline void await(u32* flag) {
     emulator::wait_until([=] { return *flag != 0; });
     *flag = 0;

@@ -25,8 +25,12 @@ template <typename T>
 constexpr T most(T a, T b) { return a > b ? a : b; }
 
 inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
-inline int warp_index() { return static_cast<int>(threadIdx.x) / kWarp; }
-inline int warpgroup_index() { return static_cast<int>(threadIdx.x) / kWarpgroup; }
+// As on the device these shuffle: all lanes of a warp have to come here, or none.
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int from, int width);
+inline int uniform(int value) { return __shfl_sync(kFullMask, value, 0, 32); }
+inline int warp_index() { return uniform(static_cast<int>(threadIdx.x) / kWarp); }
+inline int warpgroup_index() { return uniform(static_cast<int>(threadIdx.x) / kWarpgroup); }
 
 // Round to nearest even; NaN stays NaN.
 inline u16 to_bf16(float value) {
