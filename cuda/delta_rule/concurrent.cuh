@@ -11,10 +11,7 @@
 #include "delta_rule/hopper.cuh"
 #include "delta_rule/prepare.cuh"
 
-#ifndef WORKERS
-#define WORKERS 4
-#endif
-constexpr int kWorkers = WORKERS;
+constexpr int kWorkers = 4;
 constexpr int kThreads = kWorkers * kWarpgroup;
 static_assert(kPrepareThreads == kWarpgroup, "a worker is a warpgroup");
 
