@@ -114,6 +114,15 @@ __device__ __forceinline__ void tma_store_4d(const TensorMap* map, const void* s
         : "memory");
 }
 
+__device__ __forceinline__ void tma_store_4d(const TensorMap* map, const void* smem, int x, int y,
+                                             int z, int w, Evict policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group.L2::cache_hint"
+        " [%0, {%2, %3, %4, %5}], [%1], %6;" ::"l"(map),
+        "r"(smem_address(smem)), "r"(x), "r"(y), "r"(z), "r"(w), "l"(static_cast<u64>(policy))
+        : "memory");
+}
+
 // As tma_store_2d, but adds to what is there (the map's data type decides the addition).
 __device__ __forceinline__ void tma_reduce_add_2d(const TensorMap* map, const void* smem, int x,
                                                   int y) {

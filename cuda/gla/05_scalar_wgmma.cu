@@ -98,10 +98,11 @@ struct Part {
 // to wait for the state in between. A block has at least one sequence's chunks.
 // Grid (blocks, segments).
 struct Share {
-    int chunks, first, last;
+    int chunks, sequences, first, last;
 
     __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
-        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kHeads * p.batch * chunks;
+        sequences = p.dv * kHeads / kDv * (p.heads / kHeads) * p.batch;
+        const s64 total = static_cast<s64>(sequences) * chunks;
         first = static_cast<int>(total * blockIdx.x / gridDim.x);
         last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
     }
@@ -111,7 +112,8 @@ struct Share {
     }
 
     __device__ __forceinline__ Part part(const Problem& p, int i) const {
-        const int sequence = ceil_div(last, chunks) - 1 - i, from = sequence * chunks;
+        const int nth = ceil_div(last, chunks) - 1 - i, from = nth * chunks;
+        const int sequence = nth % p.period * (sequences / p.period) + nth / p.period;
         const int start = most(first - from, 0), end = least(last - from, chunks);
         const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
         const int group = sequence / columns;
@@ -137,9 +139,9 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
         ptx::mbarrier_arrive_expect(full, (Outputs ? 2 : 1) * kKeyBytes + kValueBytes);
-        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
-        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
-        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
+        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch, kKeyPolicy);
+        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch, kKeyPolicy);
+        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch, kValuePolicy);
         ring.advance();
     }
 }

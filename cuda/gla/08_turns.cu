@@ -135,10 +135,11 @@ struct Part {
 // to wait for the state in between. A block has at least one sequence's chunks.
 // Grid (blocks, segments).
 struct Share {
-    int chunks, first, last;
+    int chunks, sequences, first, last;
 
     __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
-        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kTogether * p.batch * chunks;
+        sequences = p.dv * kHeads / kDv * (p.heads / kTogether) * p.batch;
+        const s64 total = static_cast<s64>(sequences) * chunks;
         const int block = blockIdx.x / kCluster, blocks = gridDim.x / kCluster;
         first = static_cast<int>(total * block / blocks);
         last = static_cast<int>(total * (block + 1) / blocks);
@@ -149,7 +150,8 @@ struct Share {
     }
 
     __device__ __forceinline__ Part part(const Problem& p, int i) const {
-        const int sequence = ceil_div(last, chunks) - 1 - i, from = sequence * chunks;
+        const int nth = ceil_div(last, chunks) - 1 - i, from = nth * chunks;
+        const int sequence = nth % p.period * (sequences / p.period) + nth / p.period;
         const int start = most(first - from, 0), end = least(last - from, chunks);
         const int columns = p.dv * kHeads / kDv, groups = p.heads / kTogether;
         const int group = sequence / columns;
@@ -177,17 +179,17 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
         auto& to = s.stage[ring.stage];
         ptx::mbarrier_arrive_expect(full, (Outputs ? 2 : 1) * kKeyBytes + kValueBytes);
         if (kCluster == 1) {
-            if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
-            ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+            if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch, kKeyPolicy);
+            ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch, kKeyPolicy);
         } else {
             constexpr u16 kAll = (1 << kCluster) - 1;
             const int rank = rank_in_cluster();
             if (Outputs && rank == 0)
-                ptx::tma_load_4d_multicast(&to.q, maps.q, full, kAll, 0, t, key, at.batch);
+                ptx::tma_load_4d_multicast(&to.q, maps.q, full, kAll, 0, t, key, at.batch, kKeyPolicy);
             if (rank == (Outputs ? 1 : 0))
-                ptx::tma_load_4d_multicast(&to.k, maps.k, full, kAll, 0, t, key, at.batch);
+                ptx::tma_load_4d_multicast(&to.k, maps.k, full, kAll, 0, t, key, at.batch, kKeyPolicy);
         }
-        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
+        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch, kValuePolicy);
         ring.advance();
     }
 }

@@ -20,6 +20,17 @@
 #include "common/wgmma.cuh"
 #include "gla/fragments.cuh"
 
+#ifndef EVO
+#define EVO 0
+#endif
+#ifndef EVK
+#define EVK 0
+#endif
+#ifndef EVV
+#define EVV 0
+#endif
+constexpr ptx::Evict kKeyPolicy = EVK ? ptx::Evict::kLast : ptx::Evict::kNormal;
+constexpr ptx::Evict kValuePolicy = EVV ? ptx::Evict::kFirst : ptx::Evict::kNormal;
 constexpr int kPanelCols = 64;
 constexpr int kKeyPanels = kDk / kPanelCols;
 constexpr int kStateGroups = kDv / kPanelCols;  // warpgroups that hold the state
@@ -203,7 +214,11 @@ __device__ __forceinline__ void store_packed(const u32 (&o)[4][4], Panel (&stage
     if (issuer) ptx::bulk_wait_read<0>();
     ptx::named_barrier_sync(1 + group, kWarpgroup);
     if (issuer) {
+#if EVO
+        ptx::tma_store_4d(map, &to, 0, token, panel, batch, ptx::Evict::kFirst);
+#else
         ptx::tma_store_4d(map, &to, 0, token, panel, batch);
+#endif
         ptx::bulk_commit();
     }
 }

@@ -301,7 +301,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     if x.vector:
         tiles.append((x.g, dk))
     else:
-        source = "gla/05_scalar_wgmma.cu" if x.a is None else "gla/07_shared_scores.cu"
+        source = "gla/05_scalar_wgmma.cu" if x.a is None else "gla/05_scalar_wgmma.cu"
         defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
@@ -322,13 +322,29 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
             handed = cupy.zeros((columns * others, segments), cupy.uint32)
             fields, keep = fields | {"handed": handed}, (*keep, handed)  # type: ignore[assignment]
     elif not x.vector and columns * others > sm_count():
-        blocks, columns, others = sm_count(), sm_count(), 1
+        blocks, period = even_shares(columns * others, sm_count())
+        columns, others, fields = blocks, 1, fields | {"period": period}
         passed = cupy.empty((blocks, dk, width), cupy.float32)
         handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
         fields, keep = fields | {"passed": passed, "handed": handed}, (*keep, passed, handed)  # type: ignore[assignment]
     grid = _grid(x, columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+def even_shares(sequences: int, sms: int) -> tuple[int, int]:
+    """Blocks that share sequences evenly, and after how many sequences their shares repeat.
+
+    With a half or a third of a sequence over, nearly all SMs have shares that start at the same places:
+    they walk neighbouring heads side by side, whose rows lie together in memory.
+    """
+    best = (sms, 1)
+    for over in (1, 2, 3):
+        period = ceil_div(sequences * over, sms)
+        blocks = sequences * over // period
+        if sequences % period == 0 and blocks >= max(0.95 * sms, best[1] > 1 and best[0] + 1):
+            best = (blocks, period)
+    return best
 
 
 def _grid(x: Sequence, columns: int, segments: int, others: int) -> tuple[int, int, int]:
@@ -363,4 +379,5 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "dv": dv,
         "segments": 1,
         "segment_length": length,
+        "period": 1,
     }

@@ -7,9 +7,11 @@ namespace ptx {
 // Bits 4-6 of an address in shared memory are mixed with bits 7-9.
 inline u32 swizzle_128(u32 address) { return address ^ (address >> 7 & 7) << 4; }
 
+enum class Evict { kNormal, kFirst, kLast };
+
 // Into every block of the cluster whose bit is set, with the bytes counted by its own barrier.
 inline void tma_load_4d_multicast(void* smem, const TensorMap* map, u64* barrier, u16 mask, int x,
-                                  int y, int z, int w) {
+                                  int y, int z, int w, Evict = Evict::kNormal) {
     const TensorMap m = *map;
     const int box[4] = {(int)m.opaque[8], (int)m.opaque[9], (int)m.opaque[10], (int)m.opaque[11]};
     const s64 corner[4] = {x, y, z, w};
@@ -48,7 +50,7 @@ inline void tma_load_4d_multicast(void* smem, const TensorMap* map, u64* barrier
 }
 
 inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, int y, int z,
-                        int w) {
+                        int w, Evict = Evict::kNormal) {
     tma_load_4d_multicast(smem, map, barrier, 1 << emulator::cluster.rank, x, y, z, w);
 }
 
@@ -79,7 +81,8 @@ inline void bulk_send(void* smem, u32 bytes, u64* barrier, u32 rank) {
 }
 
 // A store reads shared memory when it is waited for; elements outside are left as they are.
-inline void tma_store_4d(const TensorMap* map, const void* smem, int x, int y, int z, int w) {
+inline void tma_store_4d(const TensorMap* map, const void* smem, int x, int y, int z, int w,
+                         Evict = Evict::kNormal) {
     const TensorMap m = *map;
     const int box[4] = {(int)m.opaque[8], (int)m.opaque[9], (int)m.opaque[10], (int)m.opaque[11]};
     const s64 corner[4] = {x, y, z, w};
