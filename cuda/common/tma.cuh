@@ -74,18 +74,6 @@ __device__ __forceinline__ void tma_load_3d_multicast(void* smem, const TensorMa
         : "memory");
 }
 
-__device__ __forceinline__ void tma_load_4d_multicast(void* smem, const TensorMap* map,
-                                                      u64* barrier, u16 mask, int x, int y, int z,
-                                                      int w, Evict policy = Evict::kNormal) {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-        ".multicast::cluster.L2::cache_hint [%0], [%1, {%4, %5, %6, %7}], [%2], %3, %8;" ::"r"(
-            smem_address(smem)),
-        "l"(map), "r"(smem_address(barrier)), "h"(mask), "r"(x), "r"(y), "r"(z), "r"(w),
-        "l"(static_cast<u64>(policy))
-        : "memory");
-}
-
 // Stores read shared memory through the async proxy: writers fence_async_shared() and meet at a
 // barrier before the elected thread issues the store.
 __device__ __forceinline__ void tma_store_2d(const TensorMap* map, const void* smem, int x,
@@ -114,15 +102,6 @@ __device__ __forceinline__ void tma_store_4d(const TensorMap* map, const void* s
         : "memory");
 }
 
-__device__ __forceinline__ void tma_store_4d(const TensorMap* map, const void* smem, int x, int y,
-                                             int z, int w, Evict policy) {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group.L2::cache_hint"
-        " [%0, {%2, %3, %4, %5}], [%1], %6;" ::"l"(map),
-        "r"(smem_address(smem)), "r"(x), "r"(y), "r"(z), "r"(w), "l"(static_cast<u64>(policy))
-        : "memory");
-}
-
 // As tma_store_2d, but adds to what is there (the map's data type decides the addition).
 __device__ __forceinline__ void tma_reduce_add_2d(const TensorMap* map, const void* smem, int x,
                                                   int y) {
@@ -140,16 +119,6 @@ __device__ __forceinline__ void bulk_load(void* smem, const void* global, u32 by
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
         " [%0], [%1], %2, [%3], %4;" ::"r"(smem_address(smem)),
         "l"(global), "r"(bytes), "r"(smem_address(barrier)), "l"(static_cast<u64>(policy))
-        : "memory");
-}
-
-// From this CTA's shared memory to the same place in CTA `rank` of the cluster, whose barrier at the
-// same place gets the bytes. What was written by ordinary stores needs fence_async_shared() first.
-__device__ __forceinline__ void bulk_send(void* smem, u32 bytes, u64* barrier, u32 rank) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-            "r"(cluster_address(smem, rank)),
-        "r"(smem_address(smem)), "r"(bytes), "r"(cluster_address(barrier, rank))
         : "memory");
 }
 

@@ -139,9 +139,9 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
         ptx::mbarrier_arrive_expect(full, (Outputs ? 2 : 1) * kKeyBytes + kValueBytes);
-        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch, kKeyPolicy);
-        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch, kKeyPolicy);
-        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch, kValuePolicy);
+        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
+        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+        ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
         ring.advance();
     }
 }

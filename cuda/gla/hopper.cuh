@@ -20,17 +20,6 @@
 #include "common/wgmma.cuh"
 #include "gla/fragments.cuh"
 
-#ifndef EVO
-#define EVO 0
-#endif
-#ifndef EVK
-#define EVK 0
-#endif
-#ifndef EVV
-#define EVV 0
-#endif
-constexpr ptx::Evict kKeyPolicy = EVK ? ptx::Evict::kLast : ptx::Evict::kNormal;
-constexpr ptx::Evict kValuePolicy = EVV ? ptx::Evict::kFirst : ptx::Evict::kNormal;
 constexpr int kPanelCols = 64;
 constexpr int kKeyPanels = kDk / kPanelCols;
 constexpr int kStateGroups = kDv / kPanelCols;  // warpgroups that hold the state
@@ -87,19 +76,15 @@ __device__ __forceinline__ void arrive_warp(u64* barrier) {
 }
 
 // Lane i's row of a 16 x 16 block for ldmatrix and stmatrix with transposition: tokens along the
-// rows of the tile, dv along its columns, and the other way round in registers. `token` and `col` are
-// multiples of 16: blocks of a column are a constant apart.
+// rows of the tile, dv along its columns, and the other way round in registers.
 __device__ __forceinline__ u16* transposed_row(Panel& p, int token, int col) {
-    const u32 lane = lane_index(), row = lane / 16 * 8 + lane % 8;
-    const u32 unit = (static_cast<u32>(col) / 8 + lane / 8 % 2) ^ lane % 8;
-    return p.at + row * kPanelCols + unit * 8 + token * kPanelCols;
+    const int lane = lane_index();
+    return element(p, token + lane / 16 * 8 + lane % 8, col + lane / 8 % 2 * 8);
 }
 
-// This warp's first column of dv in a panel; asked for once, not in every chunk.
-__device__ __forceinline__ int own_row() { return warp_index() % 4 * 16; }
-
 // This warp's 16 rows of V^T over all tokens, as operand a.
-__device__ __forceinline__ void load_values(u32 (&v)[4][4], Panel& values, int row = own_row()) {
+__device__ __forceinline__ void load_values(u32 (&v)[4][4], Panel& values) {
+    const int row = warp_index() % 4 * 16;
 #pragma unroll
     for (int step = 0; step < 4; ++step)
         ptx::ldmatrix_x4_transposed(v[step], transposed_row(values, 16 * step, row));
@@ -201,33 +186,24 @@ __device__ __forceinline__ void finish_state(State& s, const Problem& p, const P
 // leaves out tokens beyond the sequence's end. One thread of the warpgroup issues the copies. Two
 // panels: when all have met over chunk n, the copy of chunk n - 1 has been read, and its panel is
 // free for chunk n + 1.
-__device__ __forceinline__ void store_packed(const u32 (&o)[4][4], Panel (&staged)[2], int n,
-                                             const TensorMap* map, int group, int token, int panel,
-                                             int batch, int row = own_row()) {
+__device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
+                                              const TensorMap* map, int group, int token, int panel,
+                                              int batch) {
     const bool issuer = threadIdx.x % kWarpgroup == 0;
+    const int row = warp_index() % 4 * 16;
     Panel& to = staged[n % 2];
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row), o[c][0], o[c][1], o[c][2],
-                                    o[c][3]);
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
+                                    pack_bf16(o[8 * c], o[8 * c + 1]),
+                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
+                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
+                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
     ptx::fence_async_shared();
     if (issuer) ptx::bulk_wait_read<0>();
     ptx::named_barrier_sync(1 + group, kWarpgroup);
     if (issuer) {
-#if EVO
-        ptx::tma_store_4d(map, &to, 0, token, panel, batch, ptx::Evict::kFirst);
-#else
         ptx::tma_store_4d(map, &to, 0, token, panel, batch);
-#endif
         ptx::bulk_commit();
     }
-}
-
-__device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2], int n,
-                                              const TensorMap* map, int group, int token, int panel,
-                                              int batch) {
-    u32 packed[4][4];
-#pragma unroll
-    for (int i = 0; i < 16; ++i) packed[i / 4][i % 4] = pack_bf16(o[2 * i], o[2 * i + 1]);
-    store_packed(packed, staged, n, map, group, token, panel, batch);
 }

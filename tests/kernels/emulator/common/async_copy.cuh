@@ -1,35 +1,30 @@
-// Stands in for cuda/common/async_copy.cuh on the host: copies happen at the wait.
+// Stands in for cuda/common/async_copy.cuh: copies land when their thread waits for them.
 #pragma once
 #include "common/types.cuh"
 
 namespace ptx {
 
 inline void copy_async_16(void* smem, const void* global, bool valid = true) {
-    std::memset(smem, 0xff, 16);
-    emulator::self().open.push_back([=] {
-        if (valid) std::memcpy(smem, global, 16);
-        else std::memset(smem, 0, 16);
-    });
+    emulator::copy_async(smem, global, valid ? 16 : 0, 16);
 }
-
-inline void copy_async_commit() {
-    emulator::Thread& t = emulator::self();
-    t.groups.push_back(std::move(t.open));
-    t.open.clear();
+inline void copy_async_partial(void* smem, const void* global, u32 bytes) {
+    emulator::copy_async(smem, global, static_cast<int>(bytes), 16);
 }
-
+inline void copy_async_4(void* smem, const void* global, bool valid = true) {
+    emulator::copy_async(smem, global, valid ? 4 : 0, 4);
+}
+inline void copy_async_16_once(void* smem, const void* global, bool valid, u64) {
+    copy_async_16(smem, global, valid);
+}
+inline u64 evict_first_policy() { return 0; }
+inline void copy_async_commit() { emulator::copy_commit(); }
 template <int Pending>
 void copy_async_wait() {
-    emulator::Thread& t = emulator::self();
-    while (static_cast<int>(t.groups.size()) > Pending) {
-        for (const auto& copy : t.groups.front()) copy();
-        t.groups.pop_front();
-    }
+    emulator::copy_wait(Pending);
 }
-
 inline void copy_async_wait_all() {
-    copy_async_commit();
-    copy_async_wait<0>();
+    emulator::copy_commit();
+    emulator::copy_wait(0);
 }
 
 }  // namespace ptx

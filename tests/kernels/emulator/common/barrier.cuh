@@ -1,43 +1,25 @@
-// Stands in for cuda/common/barrier.cuh on the host.
+// Stands in for cuda/common/barrier.cuh.
 #pragma once
 #include "common/types.cuh"
 
 namespace ptx {
 
-inline void mbarrier_init(u64* barrier, u32 arrivals) {
-    emulator::block.mbarriers[barrier] = {static_cast<int>(arrivals), static_cast<int>(arrivals)};
-}
+inline void mbarrier_init(u64* barrier, u32 arrivals) { emulator::mbarrier_init(barrier, arrivals); }
 inline void fence_mbarrier_init() {}
 inline void fence_async_shared() {}
 inline void fence_async() {}
-inline u32 load_acquire(const u32* word) { return *word; }
-
-inline void mbarrier_arrive(u64* barrier) {
-    emulator::MBarrier& b = emulator::mbarrier(barrier);
-    --b.pending;
-    emulator::settle(b);
-}
-
-inline void mbarrier_arrive_cluster(u64* barrier, u32 rank) {
-    emulator::MBarrier& b = emulator::mbarrier_in(emulator::block_of(rank), barrier);
-    --b.pending;
-    emulator::settle(b);
-}
-
+inline void mbarrier_arrive(u64* barrier) { emulator::mbarrier_arrive(barrier, 0); }
 inline void mbarrier_arrive_expect(u64* barrier, u32 bytes) {
-    emulator::MBarrier& b = emulator::mbarrier(barrier);
-    b.bytes += bytes;
-    --b.pending;
-    emulator::settle(b);
+    emulator::mbarrier_arrive(barrier, bytes);
 }
-
-inline void mbarrier_wait(u64* barrier, u32 parity) {
-    emulator::wait_until([=] { return emulator::mbarrier(barrier).phase != parity; });
+inline void mbarrier_arrive_cluster(u64* barrier, u32 rank) {
+    emulator::mbarrier_arrive_in(static_cast<int>(rank), barrier);
 }
-
+inline void mbarrier_wait(u64* barrier, u32 parity, Site site = Site::here()) {
+    emulator::mbarrier_wait(barrier, parity, site);
+}
 inline bool mbarrier_try_wait(u64* barrier, u32 parity) {
-    mbarrier_wait(barrier, parity);
-    return true;
+    return emulator::mbarrier_passed(barrier, parity);
 }
 
 template <int Stages>
@@ -52,29 +34,47 @@ struct Ring {
     }
 };
 
-inline void cluster_sync() { emulator::sync_cluster(); }
+inline void named_barrier_sync(int id, int threads, Site site = Site::here()) {
+    emulator::barrier(id, threads, true, site);
+}
+inline void named_barrier_arrive(int id, int threads, Site site = Site::here()) {
+    emulator::barrier(id, threads, false, site);
+}
 
+inline void cluster_arrive(Site site = Site::here()) {
+    emulator::cluster_barrier(true, false, site);
+}
+inline void cluster_wait(Site site = Site::here()) { emulator::cluster_barrier(false, true, site); }
+inline void cluster_sync(Site site = Site::here()) { emulator::cluster_barrier(true, true, site); }
+inline u32 cluster_rank() { return emulator::rank(); }
+
+inline void tell_shared(u32* word, u32 value) { *word = value; }
+inline u32 await_shared(const u32* word, Site site = Site::here()) {
+    emulator::wait_while("a word of shared memory", site, word, 0);
+    return *word;
+}
 inline void signal(u32* flag) { *flag = 1; }
 inline void signal_add(u32* count) { ++*count; }
-inline void await(u32* flag) {
-    emulator::wait_until([=] { return *flag != 0; });
+inline void await(u32* flag, Site site = Site::here()) {
+    emulator::wait_while("a flag", site, flag, 0);
     *flag = 0;
 }
-
-inline void named_barrier_sync(int id, int threads) { emulator::sync(id, threads); }
-inline void named_barrier_arrive(int id, int threads) { emulator::arrive(id, threads); }
+inline u32 load_acquire(const u32* word) { return *word; }
 inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
-    const u32 before = *counter;
-    *counter += value;
-    return before;
+    return atomicAdd(counter, value);
 }
-inline bool elect_one() {
-    __syncwarp();
+
+inline bool elect_one(Site site = Site::here()) {
+    emulator::meet("elect_one", kFullMask, site);
     return lane_index() == 0;
 }
 template <int Registers>
-void registers_shrink() {}
+void registers_shrink(Site site = Site::here()) {
+    emulator::meet("setmaxnreg", kFullMask, site);
+}
 template <int Registers>
-void registers_grow() {}
+void registers_grow(Site site = Site::here()) {
+    emulator::meet("setmaxnreg", kFullMask, site);
+}
 
 }  // namespace ptx

@@ -1,95 +1,53 @@
-// Stands in for cuda/common/mma.cuh on the host; layouts as the PTX ISA draws them.
+// Stands in for cuda/common/mma.cuh.
 #pragma once
 #include "common/types.cuh"
 
 namespace ptx {
 
-struct Matrices {
-    u32* r;
-    const u8* row;
-};
+using emulator::Format;
 
-inline void load_matrices(u32* r, const void* row, int count, bool transposed) {
-    Matrices mine{r, static_cast<const u8*>(row)};
-    emulator::meet(&mine, [=] {
-        for (int m = 0; m < count; ++m)
-            for (int lane = 0; lane < 32; ++lane) {
-                u16 pair[2];
-                for (int i = 0; i < 2; ++i) {
-                    const int row = transposed ? lane % 4 * 2 + i : lane / 4;
-                    const int column = transposed ? lane / 4 : lane % 4 * 2 + i;
-                    std::memcpy(&pair[i],
-                                emulator::slot<Matrices>(8 * m + row).row + 2 * column, 2);
-                }
-                emulator::slot<Matrices>(lane).r[m] = pair[0] | static_cast<u32>(pair[1]) << 16;
-            }
-    });
+inline void ldmatrix_x4(u32 (&r)[4], const void* row, Site site = Site::here()) {
+    emulator::load_matrices(r, row, 4, false, site);
 }
-
-inline void ldmatrix_x4(u32 (&r)[4], const void* row) { load_matrices(r, row, 4, false); }
-inline void ldmatrix_x4_transposed(u32 (&r)[4], const void* row) {
-    load_matrices(r, row, 4, true);
+inline void ldmatrix_x2(u32 (&r)[2], const void* row, Site site = Site::here()) {
+    emulator::load_matrices(r, row, 2, false, site);
 }
-
-inline void stmatrix_x4(void* row, u32 a, u32 b, u32 c, u32 d) {
-    struct Store { u8* row; u32 r[4]; } mine{static_cast<u8*>(row), {a, b, c, d}};
-    emulator::meet(&mine, [] {
-        for (int m = 0; m < 4; ++m)
-            for (int lane = 0; lane < 32; ++lane)
-                std::memcpy(emulator::slot<Store>(8 * m + lane / 4).row + lane % 4 * 4,
-                            &emulator::slot<Store>(lane).r[m], 4);
-    });
+inline void ldmatrix_x4_transposed(u32 (&r)[4], const void* row, Site site = Site::here()) {
+    emulator::load_matrices(r, row, 4, true, site);
 }
-
-inline void stmatrix_x4_transposed(void* row, u32 a, u32 b, u32 c, u32 d) {
-    struct Store { u8* row; u32 r[4]; } mine{static_cast<u8*>(row), {a, b, c, d}};
-    emulator::meet(&mine, [] {
-        for (int m = 0; m < 4; ++m)
-            for (int lane = 0; lane < 32; ++lane)
-                for (int i = 0; i < 2; ++i) {
-                    const u16 value = static_cast<u16>(emulator::slot<Store>(lane).r[m] >> 16 * i);
-                    std::memcpy(emulator::slot<Store>(8 * m + lane % 4 * 2 + i).row + lane / 4 * 2,
-                                &value, 2);
-                }
-    });
+inline void stmatrix_x4(void* row, u32 a, u32 b, u32 c, u32 d, Site site = Site::here()) {
+    const u32 r[] = {a, b, c, d};
+    emulator::store_matrices(row, r, 4, false, site);
 }
-
-struct Product {
-    float* d;
-    const u32 *a, *b;
-};
-
-// a: (g, 2t) (g+8, 2t) (g, 2t+8) (g+8, 2t+8); b: (2t, g) (2t+8, g); pairs along k.
-template <typename Widen>
-void multiply_16x8x16(float* d, const u32* a, const u32* b, Widen widen) {
-    Product mine{d, a, b};
-    emulator::meet(&mine, [=] {
-        float A[16][16], B[16][8];
-        for (int lane = 0; lane < 32; ++lane) {
-            const Product& p = emulator::slot<Product>(lane);
-            const int g = lane / 4, t = lane % 4;
-            for (int i = 0; i < 4; ++i)
-                for (int half = 0; half < 2; ++half)
-                    A[g + 8 * (i % 2)][2 * t + 8 * (i / 2) + half] = widen(p.a[i] >> 16 * half);
-            for (int i = 0; i < 2; ++i)
-                for (int half = 0; half < 2; ++half)
-                    B[2 * t + 8 * i + half][g] = widen(p.b[i] >> 16 * half);
-        }
-        for (int lane = 0; lane < 32; ++lane)
-            for (int i = 0; i < 4; ++i) {
-                const int row = lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
-                float sum = emulator::slot<Product>(lane).d[i];
-                for (int k = 0; k < 16; ++k) sum += A[row][k] * B[k][column];
-                emulator::slot<Product>(lane).d[i] = sum;
-            }
-    });
+inline void stmatrix_x4_transposed(void* row, u32 a, u32 b, u32 c, u32 d,
+                                   Site site = Site::here()) {
+    const u32 r[] = {a, b, c, d};
+    emulator::store_matrices(row, r, 4, true, site);
 }
-
-inline void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
-    multiply_16x8x16(d, a, b, [](u32 bits) { return from_bf16(static_cast<u16>(bits)); });
+inline void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2],
+                     Site site = Site::here()) {
+    emulator::mma_16x8x16(Format::kBf16, d, a, b, site);
 }
-inline void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
-    multiply_16x8x16(d, a, b, [](u32 bits) { return from_f16(static_cast<u16>(bits)); });
+inline void mma_f16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2], Site site = Site::here()) {
+    emulator::mma_16x8x16(Format::kF16, d, a, b, site);
+}
+// a0, a1: rows g and g + 8, columns 2 t and 2 t + 1; b: rows 2 t and 2 t + 1 of column g.
+inline void mma_bf16_k8_add(float (&d)[4], u32 a0, u32 a1, u32 b, Site site = Site::here()) {
+    mma_bf16(d, {a0, a1, 0, 0}, {b, 0}, site);
+}
+inline void mma_bf16_k8(float (&d)[4], u32 a0, u32 a1, u32 b, Site site = Site::here()) {
+    for (float& x : d) x = 0.f;
+    mma_bf16_k8_add(d, a0, a1, b, site);
+}
+inline void mma_tf32_k4(float (&d)[4], float a0, float a1, float b, Site site = Site::here()) {
+    const float a[] = {a0, a1};
+    for (float& x : d) x = 0.f;
+    emulator::mma_tf32(4, d, a, &b, site);
+}
+inline void mma_tf32_k8(float (&d)[4], float a0, float a1, float a2, float a3, float b0, float b1,
+                        Site site = Site::here()) {
+    const float a[] = {a0, a1, a2, a3}, b[] = {b0, b1};
+    emulator::mma_tf32(8, d, a, b, site);
 }
 
 }  // namespace ptx

@@ -1,4 +1,4 @@
-// Stands in for cuda/common/special.cuh on the host.
+// Stands in for cuda/common/special.cuh: the C library's functions, subnormals flushed as there.
 #pragma once
 #include "common/types.cuh"
 
@@ -6,9 +6,10 @@ constexpr float kLog2e = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 
 inline float minus_infinity() { return -INFINITY; }
-inline float exp2_approx(float x) { return std::exp2(x); }
-inline float log2_approx(float x) { return std::log2(x); }
-inline float reciprocal_approx(float x) { return 1.f / x; }
+inline float flushed(float x) { return std::fabs(x) < 1.17549435e-38f ? std::copysign(0.f, x) : x; }
+inline float exp2_approx(float x) { return flushed(std::exp2(flushed(x))); }
+inline float log2_approx(float x) { return std::log2(flushed(x)); }
+inline float reciprocal_approx(float x) { return flushed(1.f / flushed(x)); }
 inline float tanh_approx(float x) { return std::tanh(x); }
 
 inline u32 shift_left(u32 bits, int distance) { return distance < 32 ? bits << distance : 0; }
@@ -44,5 +45,4 @@ u32 widen_s8(u32 bytes) {
 }
 
 inline int opaque(int value) { return value; }
-
 inline float select(bool condition, float yes, float no) { return condition ? yes : no; }

@@ -1,6 +1,6 @@
-// Stands in for cuda/common/types.cuh on the host.
+// Stands in for cuda/common/types.cuh.
 #pragma once
-#include "device.hpp"
+#include "cuda.hpp"
 
 using s8 = signed char;
 using u8 = unsigned char;
@@ -9,10 +9,8 @@ using u16 = unsigned short;
 using s32 = int;
 using u32 = unsigned int;
 using s64 = long long;
-using u64 = unsigned long long;
+using u64 = std::uint64_t;
 
-// Here: base address, 4 sizes, 3 strides in bytes, 4 box sizes, all innermost first, 16-bit
-// elements.
 struct alignas(64) TensorMap {
     u64 opaque[16];
 };
@@ -30,39 +28,34 @@ constexpr T least(T a, T b) { return a < b ? a : b; }
 template <typename T>
 constexpr T most(T a, T b) { return a > b ? a : b; }
 
+extern unsigned char shared_bytes[];
 inline u32 smem_address(const void* p) {
     return static_cast<u32>(static_cast<const u8*>(p) - shared_bytes);
 }
 
-inline int lane_index() { return threadIdx.x % kWarp; }
-// Shuffles on the device: all lanes of a warp have to be there.
-inline int warp_index() {
-    emulator::meet(nullptr, [] {});
-    return threadIdx.x / kWarp;
+// On the device these three are shuffles: all lanes of the warp have to be there.
+inline int lane_index() { return emulator::lane(); }
+inline int uniform(int value, Site site = Site::here()) {
+    return shuffle("uniform", kFullMask, value, 0, site);
 }
-inline int warpgroup_index() {
-    emulator::meet(nullptr, [] {});
-    return threadIdx.x / kWarpgroup;
+inline int warp_index(Site site = Site::here()) {
+    emulator::meet("warp_index", kFullMask, site);
+    return static_cast<int>(threadIdx.x) / kWarp;
 }
-inline int uniform(int value) { return value; }
+inline int warpgroup_index(Site site = Site::here()) {
+    emulator::meet("warpgroup_index", kFullMask, site);
+    return static_cast<int>(threadIdx.x) / kWarpgroup;
+}
 
+// Round to nearest even; NaN becomes the one that cvt gives.
 inline u16 to_bf16(float value) {
-    u32 bits = __float_as_uint(value);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
+    const u32 bits = __float_as_uint(value);
+    if (value != value) return 0x7fff;
     return static_cast<u16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
-inline u16 to_f16(float value) {
-    const _Float16 half = static_cast<_Float16>(value);
-    u16 bits;
-    std::memcpy(&bits, &half, 2);
-    return bits;
-}
+inline u16 to_f16(float value) { return bits_as<u16>(static_cast<_Float16>(value)); }
 inline float from_bf16(u16 bits) { return __uint_as_float(static_cast<u32>(bits) << 16); }
-inline float from_f16(u16 bits) {
-    _Float16 half;
-    std::memcpy(&half, &bits, 2);
-    return static_cast<float>(half);
-}
+inline float from_f16(u16 bits) { return static_cast<float>(bits_as<_Float16>(bits)); }
 inline u32 pack_bf16(float low, float high) {
     return to_bf16(low) | static_cast<u32>(to_bf16(high)) << 16;
 }
