@@ -136,7 +136,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int | None = PREFILL_CHUNK,
+    chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
     from perfmodel.models.parallel import Split
@@ -155,7 +155,7 @@ def capacity(
         page_size=page_size,
         reserve_bytes=reserve_bytes,
         memory_bytes=memory_bytes,
-        prefill_chunk=prefill_chunk,
+        chunk=chunk,
     )
 
 
@@ -261,7 +261,7 @@ def compare(
     from perfmodel.planning import compare as comparing
     from perfmodel.planning.running import Wish
 
-    devices = [device(d) for d in on]
+    devices = [device(d) for d in _several(on)]
     if isinstance(of, Workload):
         return comparing.compare(of, devices, price=price, **question)
     names = ("dtype", "weight_dtype", "kv_dtype")
@@ -294,6 +294,7 @@ def arena(
     from perfmodel.mcu import arena as planner
     from perfmodel.mcu.access import Moves
     from perfmodel.mcu.network import Network
+    from perfmodel.mcu.networks import alternatives, find_network
     from perfmodel.mcu.reserves import load_reserves
 
     moves = Moves(
@@ -305,7 +306,7 @@ def arena(
         reorder=reorder,
         rows=rows,
     )
-    network, others = (of, ()) if isinstance(of, Network) else planner.find_network(of)
+    network, others = (of, ()) if isinstance(of, Network) else (find_network(of), alternatives(of))
     return planner.plan_arena(
         network,
         device(on),
@@ -372,11 +373,13 @@ def validate(*files: str | Path) -> list[FileReport]:
     be predicted are counted in ``report.refused_by_reason``.
 
     Raises:
+        BadValue: an argument is no path.
         MissingFile, MalformedFile: a file is absent or cannot be read.
     """
+    from perfmodel.catalog import name_or_path
     from perfmodel.validation import validate_files
 
-    return validate_files(files)
+    return validate_files([Path(name_or_path(f, "file")) for f in files])
 
 
 def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:

@@ -11,7 +11,6 @@ above it (:func:`perfmodel.hw.load.load_device`).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
@@ -20,12 +19,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from perfmodel.errors import MalformedFile, MissingFile, UnknownName
+from perfmodel.errors import BadValue, MalformedFile, MissingFile, UnknownName
+from perfmodel.files import MAX_BYTES, existing_file, read_text, refuse
 
 SpecKind: TypeAlias = Literal[
-    "hw", "models", "engines", "calibration", "measured", "energy", "reference", "kernels", "mcu"
+    "hw", "models", "engines", "calibration", "measured", "energy", "kernels", "mcu"
 ]
 
 SUFFIX: dict[SpecKind, str] = {
@@ -35,16 +35,12 @@ SUFFIX: dict[SpecKind, str] = {
     "calibration": ".toml",
     "measured": ".json",
     "energy": ".toml",
-    "reference": ".csv",
     "kernels": ".json",
     "mcu": ".toml",
 }
 NOUN: dict[SpecKind, str] = {
     "hw": "device", "models": "model", "engines": "engine", "calibration": "calibration"
 }  # fmt: skip
-MAX_SPEC_BYTES = 2**20
-"""Longer spec files are refused unread."""
-
 _EXTRA: ContextVar[tuple[Path, ...]] = ContextVar("perfmodel_specs", default=())
 
 
@@ -137,10 +133,11 @@ def find(kind: SpecKind, name: str | Path) -> Path:
     Anything with a folder in it or the suffix of the kind is a path.
 
     Raises:
+        BadValue: neither a text nor a path.
         MissingFile: a path that is not a readable file.
         UnknownName: no spec and no alias of that name; offers the nearest.
     """
-    text = os.fspath(name)
+    text = name_or_path(name, NOUN.get(kind, kind))
     if isinstance(name, Path) or os.sep in text or text.endswith(SUFFIX[kind]):
         return existing_file(Path(text))
     path = _named(kind, text)
@@ -149,6 +146,14 @@ def find(kind: SpecKind, name: str | Path) -> Path:
         fix = f"a name from the list, or the path of a {SUFFIX[kind]} file"
         raise UnknownName(noun, text[:80], {*names(kind), *aliases(kind)}, fix=fix)
     return path
+
+
+def name_or_path(value: object, noun: str) -> str:
+    """The text of a name or path; raises BadValue, saying what ``noun`` is named by, otherwise."""
+    if isinstance(value, str | Path):
+        return str(value)
+    msg = f"must be a name or a path, got {type(value).__name__} {repr(value)[:40]}"
+    raise BadValue(msg, field=noun, fix=f"the {noun}'s name, or the path of its file")
 
 
 def _named(kind: SpecKind, text: str) -> Path | None:
@@ -167,16 +172,7 @@ def _locate(kind: SpecKind, stem: str) -> Path | None:
     return next((f for f in files if os.path.isfile(f)), None)  # noqa: PTH113 (as existing_file)
 
 
-def existing_file(path: Path) -> Path:
-    """``path`` if it is a file; raises MissingFile otherwise."""
-    if os.path.isfile(path):  # noqa: PTH113 (unlike Path.is_file, False for any unusable path)
-        return path
-    kind = "is a folder, not a file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
-    msg = f"{kind}: {str(path)[:200]}"
-    raise MissingFile(msg)
-
-
-def read_toml(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> dict[str, Any]:
+def read_toml(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """A TOML file as a dictionary.
 
     Raises:
@@ -187,53 +183,7 @@ def read_toml(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        _refuse(path, "TOML", error)
-
-
-def read_json(path: Path, *, max_bytes: int = 16 * MAX_SPEC_BYTES) -> dict[str, Any]:
-    """A JSON file that holds an object, as a dictionary; NaN and infinities are refused.
-
-    Raises:
-        MissingFile: it cannot be opened.
-        MalformedFile: larger than ``max_bytes``, not UTF-8, not JSON, or not an object.
-    """
-    text = read_text(path, max_bytes=max_bytes)
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        _refuse(path, "JSON", error)
-    if not isinstance(value, dict):
-        msg = f"{path}: must hold a JSON object, got {type(value).__name__}"
-        raise MalformedFile(msg, fix="put the fields between { and }")
-    return value
-
-
-def read_text(path: Path, *, max_bytes: int = MAX_SPEC_BYTES) -> str:
-    """A UTF-8 file of at most ``max_bytes``; raises as :func:`read_toml`."""
-    try:
-        with existing_file(path).open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise MissingFile(msg) from None
-    if len(data) > max_bytes:
-        msg = f"{path}: larger than {max_bytes} bytes"
-        raise MalformedFile(msg, fix="a spec file, not a data file")
-    try:
-        return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError as error:
-        _refuse(path, "UTF-8 text", error)
-
-
-def _no_constant(name: str) -> NoReturn:
-    msg = f"{name} is not a number"
-    raise ValueError(msg)
-
-
-def _refuse(path: Path, what: str, error: Exception) -> NoReturn:
-    why = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-    msg = f"{path}: not valid {what}: {why}"
-    raise MalformedFile(msg, fix="check that the file is complete and its syntax") from None
+        refuse(path, "TOML", error)
 
 
 def _read_aliases(path: Path) -> Mapping[str, str]:

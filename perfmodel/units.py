@@ -11,7 +11,7 @@ import math
 import re
 from decimal import Decimal
 from functools import cache
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from perfmodel.errors import BadValue
 
@@ -170,8 +170,3 @@ def format_binary(value: float, digits: int = 3) -> str:
         ((p, f) for p, f in reversed(_BINARY.items()) if abs(value) >= f), ("", 1)
     )
     return f"{value / factor:.{max(digits, 4)}g} {prefix}B"
-
-
-def dimensions() -> tuple[Dimension, ...]:
-    """Every dimension that :func:`parse` knows."""
-    return get_args(Dimension)

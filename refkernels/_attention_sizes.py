@@ -36,6 +36,7 @@ def attentions(
     dtype: str = "bf16",
     score: Literal["softmax", "sigmoid"] = "softmax",
 ) -> tuple[Workload, ...]:
+    """Attention of (batch, queries, keys, heads, KV heads, width, causal, window)."""
     return tuple(
         Attention(
             batch=b,
@@ -54,6 +55,7 @@ def attentions(
 
 
 def prefills(*lengths: int) -> tuple[tuple[int, int, int, int, int, int, bool, None], ...]:
+    """16,384 tokens in all and 2,048 channels, every width, causal and not, at these lengths."""
     return tuple(
         (16384 // n, n, n, 2048 // d, 2048 // d, d, causal, None)
         for d in (64, 128, 256)

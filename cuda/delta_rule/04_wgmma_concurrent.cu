@@ -37,5 +37,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             __syncwarp();
         }
     }
-    clear_ready(reinterpret_cast<u32*>(shared_bytes), p);
+    clear_ready(p);
 }

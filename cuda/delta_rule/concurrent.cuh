@@ -45,14 +45,16 @@ __device__ __forceinline__ Walk walk_of_block(const Problem& p) {
             p.ready + static_cast<size_t>(row) * p.chunks};
 }
 
-// All that a walk waits for is behind it when it is done; the last one leaves zeros.
-__device__ __forceinline__ void clear_ready(u32* last_shared, const Problem& p) {
+// All that a walk waits for is behind it when it is done; the last one leaves zeros. One warp does it:
+// it counts and tells its lanes without shared memory.
+__device__ __forceinline__ void clear_ready(const Problem& p) {
+    __syncthreads();
+    if (warp_index() != 0) return;
     const u32 walks = gridDim.x - p.preparers;
     const int words = p.batch * p.key_heads * p.chunks;
     u32* done = p.ready + words;
-    __syncthreads();
-    if (threadIdx.x == 0) *last_shared = atomicAdd(done, 1u);
-    __syncthreads();
-    if (*last_shared != walks - 1) return;
-    for (int i = threadIdx.x; i <= words; i += kThreads) p.ready[i] = 0;
+    u32 before = 0;
+    if (lane_index() == 0) before = atomicAdd(done, 1u);
+    if (__shfl_sync(kFullMask, before, 0) != walks - 1) return;
+    for (int i = lane_index(); i <= words; i += kWarp) p.ready[i] = 0;
 }

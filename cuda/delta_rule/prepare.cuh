@@ -116,13 +116,14 @@ __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
             }
         }
     meet();
+    const int place = opaque(lane_index());
 #pragma unroll
     for (int task = 0; task < kTasks; ++task) {
         const int index = task * kPrepareWarps + worker_warp();
         float* to = s.products[index / kLower][index % kLower];
 #pragma unroll
         for (int i = 0; i < 8; i += 2)
-            *reinterpret_cast<float2*>(to + block_row(i) * kPitch + block_col(i)) =
+            *reinterpret_cast<float2*>(to + block_row(i, place) * kPitch + block_col(i, place)) =
                 make_float2(sums[task][i], sums[task][i + 1]);
     }
 }

@@ -28,6 +28,9 @@
 // Schedule: 4 roles. Warpgroup 0: one thread loads q, k, v (3 stages of 48 KB: 96 KB in flight), a warp
 // per head sums its gates, which it reads two chunks ahead: as 2-byte loads under full memory load they
 // take longer than a chunk. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
+// Few sequences are cut into segments: a block sums its segment's own state, from the last chunk to the
+// first, lets later segments know, then makes its outputs from the first chunk on; only the state waits
+// for earlier segments, loads and scores run on.
 //
 // Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.

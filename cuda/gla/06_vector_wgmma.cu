@@ -316,6 +316,7 @@ __device__ __forceinline__ float2 scale_chunks(Shared& s, const Problem& p, int 
         ptx::named_barrier_sync(kBarrier, kScalers);
         if (Outputs) score_part(s, ring.stage, warp, strong, p.scale);
         ptx::fence_async_shared();
+        __syncwarp();
         ptx::mbarrier_arrive(&s.scored[ring.stage]);
         ring.advance();
     }

@@ -115,29 +115,38 @@ struct Work {
     }
 };
 
-__device__ __forceinline__ void produce(Shared& s, const TensorMap* weights,
-                                        const TensorMap* acts, const Work& work) {
+// The producer's place in its row of loads: it stops once on the way.
+struct Loads {
+    int tile, block = 0;
     ptx::Ring<kStages> ring;
+};
+
+// The next `most` stages, or all that are left.
+__device__ __forceinline__ void produce(Shared& s, const TensorMap* weights, const TensorMap* acts,
+                                        const Work& work, Loads& at, int most) {
     const int first = blockIdx.x / kCluster;
-    for (int tile = first; tile < work.tiles; tile += gridDim.x / kCluster) {
-        for (int block = 0; block < work.blocks; ++block) {
-            const int k = (work.first_block + block) * kTileK;
-            u64* full = &s.full[ring.stage];
-            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-            ptx::mbarrier_arrive_expect(full, kWeightBytes + (RESIDENT ? 0 : kActBytes));
-            u64* acts_full = RESIDENT ? &s.acts_in[block] : full;
-            const bool with_acts = !RESIDENT || tile == first;
-            if (RESIDENT && with_acts) ptx::mbarrier_arrive_expect(acts_full, kActBytes);
+    if (work.blocks == 0) return;
+    for (int loaded = 0; loaded < most && at.tile < work.tiles; ++loaded) {
+        const int k = (work.first_block + at.block) * kTileK, stage = at.ring.stage;
+        u64* full = &s.full[stage];
+        ptx::mbarrier_wait(&s.empty[stage], at.ring.parity ^ 1);
+        ptx::mbarrier_arrive_expect(full, kWeightBytes + (RESIDENT ? 0 : kActBytes));
+        u64* acts_full = RESIDENT ? &s.acts_in[at.block] : full;
+        const bool with_acts = !RESIDENT || at.tile == first;
+        if (RESIDENT && with_acts) ptx::mbarrier_arrive_expect(acts_full, kActBytes);
 #pragma unroll
-            for (int half = 0; half < kHalves; ++half) {
-                // Weights pass once; activations are read again by every CTA.
-                ptx::tma_load_2d(s.weights[ring.stage][half], weights, full, k + half * 128,
-                                 tile * kTileN, ptx::Evict::kFirst);
-                if (with_acts)
-                    ptx::tma_load_2d(s.acts[RESIDENT ? block : ring.stage][half], acts, acts_full,
-                                     k + half * 128, 0, ptx::Evict::kLast);
-            }
-            ring.advance();
+        for (int half = 0; half < kHalves; ++half) {
+            // Weights pass once; activations are read again by every CTA.
+            ptx::tma_load_2d(s.weights[stage][half], weights, full, k + half * 128,
+                             at.tile * kTileN, ptx::Evict::kFirst);
+            if (with_acts)
+                ptx::tma_load_2d(s.acts[RESIDENT ? at.block : stage][half], acts, acts_full,
+                                 k + half * 128, 0, ptx::Evict::kLast);
+        }
+        at.ring.advance();
+        if (++at.block == work.blocks) {
+            at.block = 0;
+            at.tile += gridDim.x / kCluster;
         }
     }
 }
@@ -286,8 +295,9 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kT
               const __grid_constant__ TensorMap map_weights) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Work work(p);
-    // The thread that sets up the barriers loads at once; the others learn of them, and of the
-    // neighbour's, by the cluster's barrier.
+    // The thread that sets up the barriers fills the ring at once; the others learn of them, and of
+    // the neighbour's, by the cluster's barrier. Stages that consumers have to free come after it:
+    // whoever waits for another thread has passed every barrier that thread may still be at.
     if (warp_index() == kConsumers * kWarpgroup / kWarp) {
         if (ptx::elect_one()) {
             for (int stage = 0; stage < kStages; ++stage) {
@@ -300,9 +310,12 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kT
         }
         __syncwarp();
         ptx::cluster_arrive();
-        if (ptx::elect_one()) produce(s, &map_weights, &map_acts, work);
+        Loads at{static_cast<int>(blockIdx.x) / kCluster};
+        if (ptx::elect_one()) produce(s, &map_weights, &map_acts, work, at, kStages);
         __syncwarp();
         ptx::cluster_wait();
+        if (ptx::elect_one()) produce(s, &map_weights, &map_acts, work, at, work.tiles * work.blocks);
+        __syncwarp();
     } else {
         ptx::cluster_sync();
         // Each CTA waits for all that is sent to it, so none leaves while its memory is written.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perfmodel import catalog
+from perfmodel.files import read_json
 from perfmodel.report.kernels import Planned, Timed, by_family, planned_rungs, timed_kernels
 from perfmodel.report.scenario import Argument
 from perfmodel.report.timed_mixers import TimedMixer, timed_mixers
@@ -156,5 +157,5 @@ def resources(family: str) -> list[dict[str, Any]]:
     name = SOURCES.get(family, family)
     if name not in catalog.names("kernels"):
         return []
-    found: list[dict[str, Any]] = catalog.read_json(catalog.find("kernels", name))["resources"]
+    found: list[dict[str, Any]] = read_json(catalog.find("kernels", name))["resources"]
     return found

@@ -13,9 +13,9 @@ from perfmodel import api, catalog
 from perfmodel.answer import Estimate
 from perfmodel.errors import BadValue, MissingFigure, PerfModelError
 from perfmodel.hw.load import load_device
-from perfmodel.mcu.arena import ArenaPlan, find_network
+from perfmodel.mcu.arena import ArenaPlan
 from perfmodel.mcu.energy import battery_energy, battery_life, inference_energy
-from perfmodel.mcu.networks import BUILT_IN
+from perfmodel.mcu.networks import BUILT_IN, find_network
 from perfmodel.mcu.runtimes import runtimes
 from perfmodel.report.arena import arena_shown
 from perfmodel.report.explain import explain
@@ -116,7 +116,7 @@ def _named(name: str, variant: str) -> tuple[str, str]:
 
 
 def _read(path: Path) -> tuple[str, Any]:
-    return path.name, find_network(path)[0]
+    return path.name, find_network(path)
 
 
 def fit(found: ArenaPlan) -> tuple[dict[str, Any], Shown]:

@@ -1,14 +1,13 @@
-"""Calibration files: fitted classes as TOML, written whole or not at all."""
+"""Calibration files: fitted classes as TOML."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from perfmodel.catalog import read_toml
+from perfmodel.files import toml_key, toml_value, write_atomically
 
 DIGITS = 5
 """Significant digits kept: below any parameter's standard error, above platforms' differences."""
@@ -32,19 +31,6 @@ def write_class(path: Path, table: Mapping[str, Any], date: str) -> bool:
     return True
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there, so that a reader sees all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def to_toml(table: Mapping[str, Any]) -> str:
     """Nested mappings of strings, numbers, booleans and lists of strings as TOML."""
     return "\n".join(_section((), table)).strip() + "\n"
@@ -56,23 +42,9 @@ def _dated(table: Mapping[str, Any], date: str) -> dict[str, Any]:
 
 def _section(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
     leaves = {k: v for k, v in table.items() if not isinstance(v, Mapping)}
-    lines = [f"\n[{'.'.join(_key(p) for p in path)}]"] if path and leaves else []
-    lines += [f"{_key(k)} = {_value(v)}" for k, v in leaves.items()]
+    lines = [f"\n[{'.'.join(toml_key(p) for p in path)}]"] if path and leaves else []
+    lines += [f"{toml_key(k)} = {toml_value(v)}" for k, v in leaves.items()]
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _section((*path, key), value)
     return lines
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").isalnum() and name.isascii() else f'"{name}"'
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(v) for v in value) + "]"
-    return repr(value)

@@ -22,23 +22,29 @@ from perfmodel.errors import BadValue, PerfModelError
 PROGRAM = "perfmodel"
 
 VERBS: dict[str, tuple[str, str]] = {
-    "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
-    "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
-    "probe": ("perfmodel.cli.probe", "Measure this machine's roofs; write it as a device."),
-    "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
-    "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
-    "models": ("perfmodel.cli.models", "List models, or show one: layers, parameters, cache."),
     "estimate": ("perfmodel.cli.estimate", "How long an operator or a model step takes."),
     "capacity": ("perfmodel.cli.capacity", "Does it fit, for how many users, what would help."),
     "plan": ("perfmodel.cli.plan", "What serves a load within its service levels, ranked."),
-    "arena": ("perfmodel.cli.arena", "Does a network fit a microcontroller, and where."),
     "compare": ("perfmodel.cli.compare", "One question on several devices, side by side."),
-    "crossover": ("perfmodel.cli.crossover", "Token mixers by context, with break-evens."),
     "sweep": ("perfmodel.cli.sweep", "A grid of predictions as a table, CSV or JSON."),
+    "crossover": ("perfmodel.cli.crossover", "Token mixers by context, with break-evens."),
+    "arena": ("perfmodel.cli.arena", "Does a network fit a microcontroller, and where."),
+    "devices": ("perfmodel.cli.devices", "List devices: peaks, memory, power, price."),
+    "models": ("perfmodel.cli.models", "List models, or show one: layers, parameters, cache."),
+    "show": ("perfmodel.cli.show", "Show every figure of a device with its source."),
+    "validate": ("perfmodel.cli.validate", "Score predictions against measured tables."),
+    "calibrate": ("perfmodel.cli.calibrate", "Fit the kernel classes on measured tables."),
+    "probe": ("perfmodel.cli.probe", "Measure this machine's roofs; write it as a device."),
     "dash": ("perfmodel.cli.dash", "Open the explorer in a browser (extra dash)."),
     "doctor": ("perfmodel.cli.doctor", "Show versions, extras, specs and devices seen."),
 }
 """verb -> (module, the line that ``perfmodel --help`` shows for it), in the order shown."""
+
+OPTION_OF = {
+    "page_size": "page", "ttft_s": "ttft", "tpot_s": "tpot", "clock_hz": "clock",
+    "memory_bytes": "memory", "reserve_bytes": "reserve",
+}  # fmt: skip
+"""Keywords of the functions whose option has a shorter name."""
 
 EXIT_INTERNAL = 70
 EXIT_UNWRITTEN = 74
@@ -92,6 +98,8 @@ def _app(asked: str | None) -> typer.Typer:
     app = typer.Typer(
         name=PROGRAM,
         help="How fast, how many users, what binds, at what cost, and how sure.",
+        epilog="Answers take --json and --csv. Exit codes: 0 answered, 1 the answer is no, "
+        "2 badly posed, 3 a file or calibration is absent.",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -149,7 +157,7 @@ def _top_level(
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Answers take --json and --csv. Exit codes: 0 answered, 1 the answer is no, 2 badly posed, 3 a file or calibration is absent."""  # noqa: E501 - typer joins no lines
+    """Options of the program itself."""
 
 
 def _usage_error(error: Any, args: list[str]) -> BadValue:
@@ -171,6 +179,7 @@ def _refuse(error: PerfModelError, args: list[str]) -> int:
     if _wants_traceback():
         raise error
     fix = error.fix or _help_line(args)
+    error.field = OPTION_OF.get(error.field or "", error.field)
     print(f"error: {error.headline}\n  try: {fix}", file=sys.stderr)
     if "--json" in args:
         told = error.to_dict() | {"fix": fix, "exit_code": error.exit_code}

@@ -32,7 +32,7 @@ def network_asked(subject: str, on: str) -> bool:
     """Whether ``subject`` means a network: a file of one, or a name that on a microcontroller is
     one and elsewhere no model has."""
     from perfmodel import api
-    from perfmodel.mcu.measured import is_network
+    from perfmodel.mcu.networks import is_network
 
     if not is_network(subject):
         return False
@@ -47,15 +47,6 @@ def _is_model(subject: str) -> bool:
     except UnknownName:
         return False
     return True
-
-
-def refuse_options(**given: object) -> None:
-    """Raises BadValue for the first option of models or operators that a network was given."""
-    for name, value in given.items():
-        if value is not None:
-            option = "--" + name.replace("_", "-")
-            msg = "means nothing for a network on a microcontroller"
-            raise BadValue(msg, field=option, fix=f"leave {option} out")
 
 
 def estimate_network(
@@ -89,7 +80,7 @@ def estimate_network(
 def _counted(subject: str, dtype: str) -> dict[str, float] | None:
     """Operations and traffic alone in the 45 nm table; None for a type that it lacks."""
     from perfmodel.mcu.energy import counted_energy
-    from perfmodel.mcu.measured import find_network
+    from perfmodel.mcu.networks import find_network
 
     try:
         return counted_energy(find_network(subject), dtype)

@@ -89,6 +89,7 @@ Explain: TypeAlias = Annotated[
 ]
 
 _COUNT = re.compile(r"(\d{1,18})([kKmM]?)", re.ASCII)
+_NEGATIVE = re.compile(r"-\d+", re.ASCII)
 _SCALE = {"": 1, "k": 2**10, "m": 2**20}
 MOST_VALUES = 100_000
 """Values of one axis beyond which a range is refused as absurd."""
@@ -102,7 +103,8 @@ def count(text: str, field: str) -> int:
     """
     match = _COUNT.fullmatch(text.strip())
     if match is None:
-        msg = f"must be a whole number, got {text[:40]!r}"
+        rule = "not be negative" if _NEGATIVE.fullmatch(text.strip()) else "be a whole number"
+        msg = f"must {rule}, got {text[:40]!r}"
         raise BadValue(msg, field=field, fix="2048, or 2k (k = 1024, m = 1048576)")
     return int(match[1]) * _SCALE[match[2].lower()]
 

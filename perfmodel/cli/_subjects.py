@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +10,9 @@ from perfmodel.cli._options import count, counts
 from perfmodel.errors import BadValue, UnknownName
 from perfmodel.models.shape import ModelShape
 from perfmodel.workload import WORKLOADS, Workload, workload_from_dict
+
+UNSAID = (None, "1", "graph")
+"""Values of options that nobody gave."""
 
 YES_NO = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -61,6 +65,21 @@ def refuse_fields(subject: str, texts: list[str]) -> None:
     if texts:
         msg = f"{subject} is a model: its sizes are options, not {texts[0][:40]!r}"
         raise BadValue(msg, field="arguments", fix="--batch 16 --context 2048")
+
+
+def refuse_for_operator(op: type[Workload], **given: object) -> None:
+    """As :func:`refuse_options`, pointing to the operator's own field where it has one."""
+    refuse_options(f"the operator {op.op}", given, [f.name for f in fields(op)])
+
+
+def refuse_options(what: str, given: Mapping[str, object], fields: Collection[str] = ()) -> None:
+    """Raises BadValue for the first option that means nothing for ``what`` and was given all the
+    same (as something else than :data:`UNSAID`); an operator's ``fields`` go as name=value."""
+    for name, value in given.items():
+        if value not in UNSAID:
+            option = "--" + name.replace("_", "-")
+            fix = f"{name}={str(value)[:40]}" if name in fields else f"leave {option} out"
+            raise BadValue(f"{option} means nothing for {what}", field=option, fix=fix)
 
 
 def _networks() -> tuple[str, ...]:

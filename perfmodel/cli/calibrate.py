@@ -18,6 +18,7 @@ from perfmodel.calibration.files import write_class
 from perfmodel.calibration.networks import calibrate_networks
 from perfmodel.catalog import using_specs
 from perfmodel.cli._output import Csv, Json, Specs, emit
+from perfmodel.files import check_writable
 from perfmodel.measure import Measurement
 from perfmodel.models.host import FILE
 from perfmodel.report.tables import Column, Table
@@ -39,6 +40,7 @@ def command(
     """Fit each kernel class and serving engines, rows held back for intervals; one file each."""
     del specs
     measured = read_rows(data)
+    check_writable(out)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     rows = []
     tables = (calibrate(gather(measured), _progress), calibrate_networks(measured, _progress))

@@ -68,7 +68,7 @@ def command(
             memory_bytes=quantity(memory, "bytes", "memory"),
             reserve_bytes=quantity(reserve, "bytes", "reserve"),
         ),
-        prefill_chunk=PREFILL_CHUNK if chunk is None else optional_count(chunk, "chunk"),
+        chunk=PREFILL_CHUNK if chunk is None else optional_count(chunk, "chunk"),
         page_size=optional_count(page, "page"),
     )
     told = api.explain(answer) if explain else None

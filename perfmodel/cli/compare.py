@@ -51,18 +51,26 @@ def command(
     """Compare devices on an operator or a model's step: time, room in memory, cost."""
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
-    from perfmodel.cli._subjects import model_named, op_named, phase_of, workload
+    from perfmodel.cli._subjects import (
+        model_named,
+        op_named,
+        phase_of,
+        refuse_for_operator,
+        workload,
+    )
     from perfmodel.report.times import comparison_shown
 
     op = op_named(subject)
+    counted = {"batch": batch, "context": context, "prompt": prompt, "tp": tp, "pp": pp, "ep": ep}
+    types = {"dtype": dtype, "weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
     if op is not None:
+        refuse_for_operator(op, phase=phase, chunk=chunk, **counted, **types)
         found = api.compare(workload(op, fields or []), several(on), price=price)
     else:
         shape = model_named(subject, fields or [])
-        sizes = each(count, batch=batch, context=context, prompt=prompt, tp=tp, pp=pp, ep=ep)
-        types = given(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+        sizes = each(count, **counted)
         more = given(chunk=optional_count(chunk, "chunk"), price=price)
         asked = phase_of(shape, phase)
-        found = api.compare(shape, several(on), phase=asked, **types, **sizes, **more)
+        found = api.compare(shape, several(on), phase=asked, **given(**types), **sizes, **more)
     show(found.to_dict(), comparison_shown(found), as_json=json, as_csv=csv)
     return 0

@@ -12,7 +12,6 @@ from perfmodel.cli._networks import (
     energy_lines,
     estimate_network,
     network_asked,
-    refuse_options,
 )
 from perfmodel.cli._options import (
     Batch,
@@ -85,35 +84,34 @@ def command(
         op_named,
         phase_of,
         refuse_fields,
+        refuse_for_operator,
+        refuse_options,
         workload,
     )
     from perfmodel.report.times import SHOWN, estimate_shown
 
     network = NetworkOptions(runtime=runtime, clock=clock, battery=battery, every=every)
+    counted = {"batch": batch, "context": context, "prompt": prompt, "tp": tp, "pp": pp, "ep": ep}
+    narrow = {"weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
+    stepped = {"chunk": chunk, "engine": engine}
+    run = {"kernel": kernel, "launch": launch}
     energy: dict[str, Any] = {}
     op = op_named(subject)
     if op is None and network_asked(subject, on):
         refuse_fields(subject, fields or [])
-        refuse_options(
-            context=context,
-            prompt=prompt,
-            weight_dtype=weight_dtype,
-            kv_dtype=kv_dtype,
-            chunk=chunk,
-            kernel=kernel,
-            engine=engine,
-        )
+        refuse_options("a network on a microcontroller", counted | narrow | stepped | run)
         found, energy = estimate_network(subject, on, phase, dtype, network)
     elif op is not None:
         network.refuse_if_given(subject)
+        refuse_for_operator(op, phase=phase, dtype=dtype, **counted, **narrow, **stepped)
         work = workload(op, fields or [])
         started: Any = launch  # checked where it is used
         found = api.estimate(work, on, kernel=kernel, launch=started)
     else:
         network.refuse_if_given(subject)
         shape = model_named(subject, fields or [])
-        sizes = each(count, batch=batch, context=context, prompt=prompt, tp=tp, pp=pp, ep=ep)
-        types = given(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+        refuse_options("a model, whose operators choose their own", run)
+        sizes, types = each(count, **counted), given(dtype=dtype, **narrow)
         more = given(engine=engine, chunk=optional_count(chunk, "chunk"))
         found = api.step(shape, on, phase=phase_of(shape, phase), **types, **sizes, **more)
     told = api.explain(found) if explain else None

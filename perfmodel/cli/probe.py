@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from perfmodel.calibration.files import write_atomically
 from perfmodel.cli._output import Csv, Json, Specs, emit
 from perfmodel.errors import BadValue, MissingExtra
+from perfmodel.files import check_writable, write_atomically
 from perfmodel.hw.device import Device
 from perfmodel.hw.probed import SOURCE, probed_device
 from perfmodel.hw.write import to_toml
@@ -50,6 +50,11 @@ def command(
     if not 0.0 < budget <= 60.0:
         msg = f"must lie between 0 and 60 seconds, got {budget:g}"
         raise BadValue(msg, field="--budget", fix="--budget 0.1")
+    if out.suffix == ".toml" or out.is_file():
+        msg = f"names a folder, got {str(out)[:80]!r}"
+        fix = f"--out specs --name {out.stem}"
+        raise BadValue(msg, field="--out", fix=fix)
+    check_writable(out)
     device, roofs = _measured(out, host=host, name=name, budget_s=budget)
     spec = out / "hw" / f"{device.name}.toml"
     write_atomically(spec, to_toml(device))

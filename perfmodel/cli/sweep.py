@@ -62,16 +62,17 @@ def command(
     """
     del specs  # in use already: the option's callback saw to it
     from perfmodel import api
-    from perfmodel.cli._subjects import op_named, phase_of
+    from perfmodel.cli._subjects import op_named, phase_of, refuse_for_operator
     from perfmodel.report.times import SHOWN, sweep_answer, sweep_shown
 
     op = op_named(subject)
+    sizes = {"batch": batch, "context": context, "prompt": prompt, "tp": tp, "pp": pp, "ep": ep}
+    names = {"dtype": dtype, "weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
     if op is not None:
+        refuse_for_operator(op, phase=phase, **sizes, **names)
         of, grids = _operator(op, fields or [])
     else:
         of = [api.model(name) for name in named(subject, "MODEL")]
-        sizes = {"batch": batch, "context": context, "prompt": prompt, "tp": tp, "pp": pp, "ep": ep}
-        names = {"dtype": dtype, "weight_dtype": weight_dtype, "kv_dtype": kv_dtype}
         phases = {"phase": named(phase_of(of[0], phase), "phase")}
         grids = each(counts, **sizes) | each(named, **names) | phases
     with _progress() as told:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from perfmodel.calibration.files import write_atomically
 from perfmodel.cli._output import Csv, Json, Specs, emit
+from perfmodel.files import write_atomically
 from perfmodel.report.accuracy import refusal_table, validation_table
 from perfmodel.validation import validate_files
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from perfmodel.files import toml_key, toml_value
 from perfmodel.hw.device import Device, Figure
 
 
@@ -14,7 +14,7 @@ def to_toml(device: Device) -> str:
 
     Reading it again gives an equal device (aliases apart, which live in ``aliases.toml``).
     """
-    lines = [f"{key} = {_text(value)}" for key, value in _heading(device).items()]
+    lines = [f"{key} = {toml_value(value)}" for key, value in _heading(device).items()]
     for table, rows in _tables(device):
         lines += ["", f"[{table}]", *(f"{key} = {value}" for key, value in rows.items())]
     return "\n".join(lines) + "\n"
@@ -47,13 +47,13 @@ def _tables(device: Device) -> Iterator[tuple[str, dict[str, str]]]:
             yield _header(table), words.get(table, {}) | rows
     for table, price in zip(prices, device.prices, strict=True):
         names = {"provider": price.provider, "date": price.date, "kind": price.kind}
-        yield "[price]", tree[table] | {k: _text(v) for k, v in names.items()}
+        yield "[price]", tree[table] | {k: toml_value(v) for k, v in names.items()}
 
 
 def _words(device: Device) -> dict[str, dict[str, str]]:
     """The rows that are words, not figures, by table."""
     words = {
-        f"{which}_link": {"name": _text(link.name)}
+        f"{which}_link": {"name": toml_value(link.name)}
         for which, link in (
             ("peer", device.peer_link),
             ("node", device.node_link),
@@ -62,7 +62,7 @@ def _words(device: Device) -> dict[str, dict[str, str]]:
         if link is not None
     }
     if device.board is not None:
-        words["board"] = {"core": _text(device.board.core)}
+        words["board"] = {"core": toml_value(device.board.core)}
     for key, peak in device.compute.peaks.items():
         table = "compute." + ".".join(key)
         rows = _rate_words(device.figures, table, peak)
@@ -75,17 +75,11 @@ def _rate_words(figures: Mapping[str, Figure], table: str, peak: float) -> dict[
     quoted = figures.get(f"{table}.peak")
     if quoted is None or f"{table}.per_clk" not in figures:
         return {}
-    return {"use": _text("quoted" if peak == quoted.value else "derived")}
+    return {"use": toml_value("quoted" if peak == quoted.value else "derived")}
 
 
 def _header(table: str) -> str:
-    return ".".join(_key(part) for part in table.split("."))
-
-
-def _key(name: str) -> str:
-    return (
-        name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else _text(name)
-    )
+    return ".".join(toml_key(part) for part in table.split("."))
 
 
 def _figure(figure: Figure) -> str:
@@ -102,9 +96,4 @@ def _fields(figure: Figure) -> dict[str, str]:
         fields["verified"] = False
     if figure.reason is not None:
         fields["reason"] = figure.reason
-    return {key: "false" if value is False else _text(value) for key, value in fields.items()}
-
-
-def _text(text: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's, but for DEL."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return {key: toml_value(value) for key, value in fields.items()}

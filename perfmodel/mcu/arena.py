@@ -8,10 +8,8 @@ memory. Moves and their sources: :data:`perfmodel.mcu.layout.STAGES`, :mod:`perf
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from perfmodel.errors import BadValue
@@ -161,22 +159,6 @@ def _record(value: Any) -> dict[str, Any]:
 
 
 ALL_MOVES = Moves()
-
-
-def find_network(named: str | Path) -> tuple[Network, tuple[tuple[str, Network], ...]]:
-    """A network by built-in name (``mcuformer:dim=216,patch=16``) or file, and smaller relatives.
-
-    Raises:
-        UnknownName, BadValue: no such network or parameter; says what is known.
-        MissingFile, MissingExtra, MalformedFile: see :func:`perfmodel.mcu.reading.read_network`.
-    """
-    from perfmodel.mcu.networks import alternatives, built_in
-    from perfmodel.mcu.reading import SUFFIXES, read_network
-
-    text = os.fspath(named)
-    if isinstance(named, Path) or os.sep in text or text.lower().endswith(SUFFIXES):
-        return read_network(text), ()
-    return built_in(text), alternatives(text)
 
 
 def board_of(device: Device) -> Board:

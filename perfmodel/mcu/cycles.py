@@ -15,8 +15,9 @@ from perfmodel.mcu.basis import Basis, Span, assumed, basis_of
 from perfmodel.mcu.cores import core_of
 from perfmodel.mcu.counted import Counted, counted, work
 from perfmodel.mcu.instructions import FAMILIES, Cycles
-from perfmodel.mcu.measured import at_clock, find_network
+from perfmodel.mcu.measured import at_clock
 from perfmodel.mcu.network import Network
+from perfmodel.mcu.networks import find_network
 from perfmodel.mcu.runtimes import Runtime, runtime_on
 from perfmodel.roofline.bounds import largest
 from perfmodel.workload import Array, dtype_name

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
-from pathlib import Path
 
-from perfmodel.catalog import find, fold, read_toml
 from perfmodel.errors import BadInput, BadValue
 from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_device
 from perfmodel.mcu.network import Network
-from perfmodel.mcu.networks import BUILT_IN, built_in
+from perfmodel.mcu.networks import network_named
 from perfmodel.mcu.runtimes import runtime_named, runtime_on
 from perfmodel.measure import Measurement
+from perfmodel.workload.base import one_above_zero
 
 LATENCY = "latency"
 IN_ENERGY_MODE = "latency_in_energy_mode"
@@ -55,47 +53,19 @@ def question_of(m: Measurement) -> Question:
     )
 
 
-def network_named(name: str) -> Network:
-    """A built-in network under any of its spellings; raises as :func:`networks.built_in`."""
-    path = find("mcu", "networks")
-    other = _aliases(path, path.stat().st_mtime_ns)
-    head, colon, rest = name.partition(":")
-    return built_in(other.get(fold(head), head) + colon + rest)
-
-
-def find_network(named: str | Path) -> Network:
-    """The network in a ``.tflite`` or ``.onnx`` file, or the built-in one of that name.
+def at_clock(device: Device, clock_hz: float | None) -> Device:
+    """The board with its core at another clock: rates scale with it; the same for None.
 
     Raises:
-        UnknownName, BadValue: as :func:`network_named`.
-        MissingFile, MissingExtra, MalformedFile: as :func:`reading.read_network`.
+        BadValue: no finite clock above zero.
     """
-    from perfmodel.mcu.reading import SUFFIXES, read_network
-
-    if isinstance(named, Path) or named.lower().endswith(SUFFIXES):
-        return read_network(named)
-    return network_named(named)
-
-
-def is_network(name: str) -> bool:
-    """Whether :func:`find_network` takes ``name`` for a network's name or file."""
-    from perfmodel.mcu.reading import SUFFIXES
-
-    if name.lower().endswith(SUFFIXES):
-        return True
-    path = find("mcu", "networks")
-    head = fold(name.partition(":")[0])
-    return head in BUILT_IN or head in _aliases(path, path.stat().st_mtime_ns)
-
-
-def at_clock(device: Device, clock_hz: float | None) -> Device:
-    """The board with its core at another clock: rates scale with it; the same for None."""
-    if clock_hz is None or clock_hz == device.compute.clock_vector_hz:
+    if clock_hz is None:
         return device
-    ratio = clock_hz / device.compute.clock_vector_hz
+    clock = one_above_zero(clock_hz, "clock_hz")
+    ratio = clock / device.compute.clock_vector_hz
     compute = dataclasses.replace(
         device.compute,
-        clock_vector_hz=clock_hz,
+        clock_vector_hz=clock,
         clock_tensor_hz=device.compute.clock_tensor_hz * ratio,
         peaks={key: rate * ratio for key, rate in device.compute.peaks.items()},
     )
@@ -123,9 +93,3 @@ def _runtime(m: Measurement, core: str) -> str | None:
         return found.name if runtime_on(core, found.name) else None
     except BadInput:
         return None
-
-
-@lru_cache(maxsize=4)
-def _aliases(path: Path, mtime_ns: int) -> dict[str, str]:
-    del mtime_ns  # part of the cache key: an edited file is read again
-    return {fold(k): str(v) for k, v in read_toml(path).get("aliases", {}).items()}

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from perfmodel.catalog import find, fold, name_or_path, read_toml
 from perfmodel.errors import BadValue, UnknownName
 from perfmodel.mcu.build import Builder
 from perfmodel.mcu.network import Network
@@ -198,6 +201,49 @@ BUILT_IN: dict[str, Callable[..., Network]] = {
 """Built-in networks by name."""
 
 
+def find_network(named: str | Path) -> Network:
+    """The network in a ``.tflite`` or ``.onnx`` file, or the built-in one of that name.
+
+    Raises:
+        UnknownName, BadValue: as :func:`built_in`; neither a text nor a path.
+        MissingFile, MissingExtra, MalformedFile: as :func:`perfmodel.mcu.reading.read_network`.
+    """
+    from perfmodel.mcu.reading import read_network
+
+    text = name_or_path(named, "network")
+    return read_network(named) if _is_file(named) else network_named(text)
+
+
+def network_named(text: str) -> Network:
+    """A built-in network under any of its spellings (``specs/mcu/networks.toml``); raises as
+    :func:`built_in`."""
+    return built_in(_spelled(text))
+
+
+def is_network(text: str) -> bool:
+    """Whether :func:`find_network` takes ``text`` for a network's name or file."""
+    return _is_file(text) or fold(_spelled(text).partition(":")[0]) in BUILT_IN
+
+
+def _is_file(named: str | Path) -> bool:
+    from perfmodel.mcu.reading import SUFFIXES
+
+    return isinstance(named, Path) or named.lower().endswith(SUFFIXES)
+
+
+def _spelled(text: str) -> str:
+    """``text`` with the name that its spelling stands for."""
+    path = find("mcu", "networks")
+    name, colon, given = text.partition(":")
+    return _aliases(path, path.stat().st_mtime_ns).get(fold(name), name) + colon + given
+
+
+@lru_cache(maxsize=4)
+def _aliases(path: Path, mtime_ns: int) -> dict[str, str]:
+    del mtime_ns  # part of the cache key: an edited file is read again
+    return {fold(k): str(v) for k, v in read_toml(path).get("aliases", {}).items()}
+
+
 def built_in(text: str) -> Network:
     """The network that ``name`` or ``name:parameter=value,...`` names.
 
@@ -225,9 +271,12 @@ SPACE: dict[str, tuple[float, ...]] = {
 memory."""
 
 
-def alternatives(text: str) -> tuple[tuple[str, Network], ...]:
-    """Smaller networks of the family that ``text`` names, each with one parameter changed."""
-    name, _, given = text.partition(":")
+def alternatives(named: str | Path) -> tuple[tuple[str, Network], ...]:
+    """Smaller networks of the family that ``named`` is of, each with one parameter changed; none
+    of a file's."""
+    if _is_file(named):
+        return ()
+    name, _, given = _spelled(str(named)).partition(":")
     build = BUILT_IN[name.strip().lower().replace("_", "-")]
     known = {k: p.default for k, p in inspect.signature(build).parameters.items()}
     now = known | _parameters(build, given)

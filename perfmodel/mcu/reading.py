@@ -18,9 +18,9 @@ from perfmodel.errors import (
     BadValue,
     MalformedFile,
     MissingExtra,
-    MissingFile,
     PerfModelError,
 )
+from perfmodel.files import read_bytes
 from perfmodel.mcu.counting import (
     conv_workload,
     pointwise_workload,
@@ -60,23 +60,8 @@ def read_network(path: str | Path) -> Network:
     else:
         msg = f"must end in {' or '.join(SUFFIXES)}, got {where.name[:80]!r}"
         raise BadValue(msg, field="model", fix="a built-in name, or such a file")
-    return parser.network_from_bytes(read_bytes(where), where.stem[:MAX_NAME], str(where))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file of at most :data:`MAX_FILE_BYTES`; raises MissingFile or MalformedFile."""
-    from perfmodel.catalog import existing_file
-
-    try:
-        with existing_file(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise MissingFile(msg) from None
-    if len(data) > MAX_FILE_BYTES:
-        msg = f"{path}: larger than {MAX_FILE_BYTES} bytes"
-        raise MalformedFile(msg, fix="a network for a microcontroller")
-    return data
+    data = read_bytes(where, max_bytes=MAX_FILE_BYTES)
+    return parser.network_from_bytes(data, where.stem[:MAX_NAME], str(where))
 
 
 def missing_extra(suffix: str, package: str) -> MissingExtra:

@@ -24,8 +24,8 @@ from perfmodel.mcu.basis import assumed
 from perfmodel.mcu.calibrated import mcu_calibration
 from perfmodel.mcu.cores import Core, core_of, core_table
 from perfmodel.mcu.instructions import Cycles, Shape, cluster_cores, product_cycles, product_shape
-from perfmodel.mcu.measured import find_network
 from perfmodel.mcu.network import Network, Op
+from perfmodel.mcu.networks import find_network
 from perfmodel.mcu.tiling import Tile, best_tile
 from perfmodel.workload import Conv, Elementwise, Gemm, Norm, dtype_bytes, dtype_name
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perfmodel.errors import BadInput, MalformedFile, MissingFile
+from perfmodel.errors import BadInput, MalformedFile
+from perfmodel.files import existing_file, read_json
 from perfmodel.measure.record import SCHEMA, Measurement, Roof
 from perfmodel.measure.tidy import MAX_BYTES, read_tidy_csv
 from perfmodel.workload import workload_from_dict
@@ -20,13 +20,13 @@ def read_measurements(path: str | Path) -> list[Measurement]:
         MissingFile: no such file.
         MalformedFile: not a table, not JSON, or JSON of another kind.
     """
-    path = existing(path)
+    path = existing_file(Path(path))
     if path.suffix.lower() == ".csv":
         return read_tidy_csv(path)
     if path.suffix.lower() != ".json":
         msg = f"{path.name} is neither .csv nor .json"
         raise MalformedFile(msg, field="file", fix="a tidy CSV or a benchmark JSON")
-    data = _load_json(path)
+    data = read_json(path, max_bytes=MAX_BYTES)
     if "benchmarks" in data:
         return [
             m
@@ -47,8 +47,8 @@ def read_measurements(path: str | Path) -> list[Measurement]:
 
 def read_roofs(path: str | Path) -> list[Roof]:
     """The measured ceilings in a Measurement file; raises as :func:`read_measurements`."""
-    path = existing(path)
-    data = _load_json(path)
+    path = Path(path)
+    data = read_json(path, max_bytes=MAX_BYTES)
     header = _mapping(path, data, "device")
     return [
         _roof(path, i, e, header, str(data.get("date", "")))
@@ -57,34 +57,10 @@ def read_roofs(path: str | Path) -> list[Roof]:
     ]
 
 
-def existing(path: str | Path) -> Path:
-    """``path`` if it is a file; raises MissingFile otherwise."""
-    path = Path(path)
-    if not path.is_file():
-        msg = f"no file {path}"
-        raise MissingFile(msg, field="file", fix="check the path")
-    return path
-
-
 def read_header(path: str | Path) -> Mapping[str, Any]:
     """What a Measurement file says of its device; raises as :func:`read_measurements`."""
-    data = _load_json(existing(path))
+    data = read_json(Path(path), max_bytes=MAX_BYTES)
     return _mapping(Path(path), data, "device")
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_BYTES:
-        msg = f"{path.name} is larger than 64 MiB"
-        raise MalformedFile(msg, field="file", fix="split the file")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"{path.name} is not valid JSON: {error}"
-        raise MalformedFile(msg, field="file", fix="write it again, it may be truncated") from None
-    if not isinstance(data, dict):
-        msg = f"{path.name} must hold a JSON object"
-        raise MalformedFile(msg, field="file")
-    return data
 
 
 def _list(path: Path, data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

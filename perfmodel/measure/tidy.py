@@ -45,7 +45,7 @@ def read_tidy_csv(path: Path) -> list[Measurement]:
             return [_measurement(path, reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         msg = f"{path.name} is not a CSV table: {error}"
-        raise MalformedFile(msg, field="file") from None
+        raise MalformedFile(msg, field="file", fix="save it as CSV in UTF-8") from None
 
 
 def _check_header(path: Path, names: object) -> None:

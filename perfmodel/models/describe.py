@@ -23,7 +23,7 @@ from perfmodel.models.shape import (
 def model_sheet(shape: ModelShape) -> dict[str, Any]:
     """Totals, layers and cache of ``shape`` as JSON-ready data.
 
-    Keys: ``name, family, hidden, vocab, depth, heads, max_context, dtype, tied``; ``params`` with
+    Keys: ``name, family, hidden, vocab, depth, max_context, dtype, tied, decoder``; ``params`` with
     ``total, active, embedding, head, layers, other``; ``layers`` (one row per kind of layer, as
     :func:`layer_rows`); ``kv_bytes_per_token`` and ``state_bytes_per_sequence`` (bf16 cache, fp32
     state); ``aliases, assumptions``.

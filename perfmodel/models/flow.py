@@ -56,8 +56,8 @@ class Dtypes:
     wide: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("act", "weight", "kv"):
-            object.__setattr__(self, name, dtype_name(getattr(self, name), name))
+        for name, asked in (("act", "dtype"), ("weight", "weight_dtype"), ("kv", "kv_dtype")):
+            object.__setattr__(self, name, dtype_name(getattr(self, name), asked))
         for name in ("act", "kv"):
             if getattr(self, name) in BLOCK_FORMATS:
                 msg = f"{getattr(self, name)} is a format of stored weights"

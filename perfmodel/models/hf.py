@@ -16,6 +16,7 @@ from typing import Any
 
 from perfmodel import catalog
 from perfmodel.errors import BadValue, MissingExtra, MissingFile, UnknownName
+from perfmodel.files import existing_file, read_json
 from perfmodel.models.families import ADAPTERS, SAME_AS, TEXT_PART
 from perfmodel.models.reader import Reader, short
 from perfmodel.models.shape import ModelShape
@@ -37,7 +38,7 @@ def load_model(name_or_path: str | Path) -> ModelShape:
         UnknownName: no such name, or a ``model_type`` without an adapter.
         MissingFile: a path that is not a readable file.
         MalformedFile: a file that is not one JSON object of at most 4 MiB.
-        BadValue: a key missing, of the wrong type or out of range.
+        BadValue: neither a text nor a path; a key missing, of the wrong type or out of range.
         MissingExtra: a hub id without the extra ``hub``.
     """
     path = model_path(name_or_path)
@@ -48,7 +49,7 @@ def load_model(name_or_path: str | Path) -> ModelShape:
 @lru_cache(maxsize=256)
 def _loaded(path: Path, mtime_ns: int, size: int) -> ModelShape:
     del mtime_ns, size  # part of the cache key: an edited file is read again
-    config = catalog.read_json(path, max_bytes=MAX_CONFIG_BYTES)
+    config = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     name = path.parent.name if path.name == "config.json" else path.stem
     shape = shape_from_config(config, name or path.stem)
     return replace(shape, aliases=catalog.aliases_of("models", shape.name))
@@ -63,9 +64,9 @@ def model_path(name_or_path: str | Path) -> Path:
     """The configuration file that a name, alias, path or hub id stands for.
 
     Raises:
-        UnknownName, MissingFile, MissingExtra: as :func:`load_model`.
+        BadValue, UnknownName, MissingFile, MissingExtra: as :func:`load_model`.
     """
-    text = os.fspath(name_or_path)
+    text = catalog.name_or_path(name_or_path, "model")
     if not isinstance(name_or_path, Path):
         known = _folded_names().get(fold(text))
         if known is not None:
@@ -73,7 +74,7 @@ def model_path(name_or_path: str | Path) -> Path:
         if HUB_ID.fullmatch(text) and not os.path.exists(text):  # noqa: PTH110 (never raises)
             return _from_hub(text)
     if os.path.isdir(text):  # noqa: PTH112 (unlike Path.is_dir, False for any unusable path)
-        return catalog.existing_file(Path(text) / "config.json")
+        return existing_file(Path(text) / "config.json")
     return catalog.find("models", name_or_path)
 
 

@@ -101,7 +101,8 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int):
             self.fail(key, f"must be a whole number, got {short(value)}", fix="an integer")
         if value < least:
-            self.fail(key, f"must be at least {least}, got {short(value)}")
+            fix = f"an integer of at least {least}"
+            self.fail(key, f"must be at least {least}, got {short(value)}", fix=fix)
         if value > most:
             self.fail(key, f"is absurdly large: {short(value)}", fix=f"at most {most}")
         return value

@@ -230,7 +230,7 @@ class PlanAnswer:
             "model": self.model,
             "demand": self.demand.to_dict(),
             "rank": self.rank,
-            "prefill_chunk": self.chunk,
+            "chunk": self.chunk,
             "plans": [p.to_dict() for p in self.plans],
             "found": self.found,
             "infeasible": list(self.infeasible),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perfmodel.errors import BadValue
-from perfmodel.workload.base import check_real, check_size
+from perfmodel.workload.base import one_above_zero, one_real, one_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,12 @@ class Demand:
             msg = "give either the users in flight or the requests per second"
             raise BadValue(msg, field="users", fix="users=64, or rate=2.5")
         for name in ("prompt", "output") if self.users is None else ("users", "prompt", "output"):
-            size = check_size(getattr(self, name), name)
-            _single(size, name)
-            object.__setattr__(self, name, size)
+            object.__setattr__(self, name, one_size(getattr(self, name), name))
         for name in ("rate", "ttft_s", "tpot_s"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _positive(value, name))
-        if _single(check_real(self.prefix_hit, "prefix_hit"), "prefix_hit") > 1:
+                object.__setattr__(self, name, one_above_zero(value, name))
+        if one_real(self.prefix_hit, "prefix_hit") > 1:
             msg = f"must be a share of the prompt between 0 and 1, got {self.prefix_hit}"
             raise BadValue(msg, field="prefix_hit", fix="0.5 for one half")
 
@@ -75,18 +73,3 @@ class Demand:
             "tpot_s": self.tpot_s,
             "prefix_hit": self.prefix_hit,
         }
-
-
-def _single(value: object, field: str) -> float:
-    if np.ndim(value):  # type: ignore[arg-type]
-        msg = "must be one number, got an array"
-        raise BadValue(msg, field=field)
-    return float(value)  # type: ignore[arg-type]
-
-
-def _positive(value: object, field: str) -> float:
-    number = _single(check_real(value, field), field)
-    if number <= 0:
-        msg = f"must be more than zero, got {number:g}"
-        raise BadValue(msg, field=field)
-    return number

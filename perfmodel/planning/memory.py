@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.errors import BadValue, ImpossibleSplit
+from perfmodel.errors import ImpossibleSplit
 from perfmodel.hw.device import Device
 from perfmodel.models.cache import held_in_copies
 from perfmodel.models.flow import Dtypes
@@ -19,7 +19,7 @@ from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES
 from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.workload import dtype_bytes
-from perfmodel.workload.base import check_real, check_size
+from perfmodel.workload.base import one_real, one_size
 
 LONGEST = 40
 """Contexts beyond two to this are told as unbounded."""
@@ -39,7 +39,7 @@ class Setting:
     page_size: int | None = PAGE_SIZE
     reserve_bytes: float = RESERVE_BYTES
     memory_bytes: float | None = None
-    prefill_chunk: int | None = PREFILL_CHUNK
+    chunk: int | None = PREFILL_CHUNK
     """None prefills a whole context in one step."""
 
     @property
@@ -71,7 +71,7 @@ class Setting:
             dtypes=self.dtypes,
             page_size=self.page_size,
             reserve_bytes=self.reserve_bytes,
-            chunk=np.inf if self.prefill_chunk is None else self.prefill_chunk,
+            chunk=np.inf if self.chunk is None else self.chunk,
         )
 
 
@@ -133,7 +133,7 @@ class CapacityAnswer:
             "weight_dtype": s.dtypes.weight,
             "kv_dtype": s.dtypes.kv,
             "page_size": s.page_size,
-            "prefill_chunk": s.prefill_chunk,
+            "chunk": s.chunk,
             "params": self.params,
             "weights_bytes": self.weights_bytes,
             "kv_bytes_per_token": self.kv_bytes_per_token,
@@ -164,7 +164,7 @@ def capacity(
     page_size: int | None = PAGE_SIZE,
     reserve_bytes: float = RESERVE_BYTES,
     memory_bytes: float | None = None,
-    prefill_chunk: int | None = PREFILL_CHUNK,
+    chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
     """How many users of ``context`` tokens a model serves from the memory of ``split`` devices.
 
@@ -177,14 +177,14 @@ def capacity(
         MissingFigure: the device's spec states no memory capacity.
     """
     setting = Setting(
-        context=_whole(context, "context"),
-        users=_whole(users, "users"),
+        context=one_size(context, "context"),
+        users=one_size(users, "users"),
         split=split,
         dtypes=dtypes,
-        page_size=None if page_size is None else _whole(page_size, "page_size"),
-        reserve_bytes=_real(reserve_bytes, "reserve"),
-        memory_bytes=None if memory_bytes is None else _real(memory_bytes, "memory"),
-        prefill_chunk=None if prefill_chunk is None else _whole(prefill_chunk, "chunk"),
+        page_size=None if page_size is None else one_size(page_size, "page_size"),
+        reserve_bytes=one_real(reserve_bytes, "reserve_bytes"),
+        memory_bytes=None if memory_bytes is None else one_real(memory_bytes, "memory_bytes"),
+        chunk=None if chunk is None else one_size(chunk, "chunk"),
     )
     check_split(shape, split, device)
     return _answer(shape, device, setting)
@@ -328,7 +328,7 @@ def _alternatives(setting: Setting) -> Iterator[tuple[str, Setting]]:
 
 
 def _assumptions(shape: ModelShape, device: Device, setting: Setting) -> tuple[str, ...]:
-    at_once = min(setting.prefill_chunk or setting.context, setting.context)
+    at_once = min(setting.chunk or setting.context, setting.context)
     notes = [
         f"framework reserve {setting.reserve_bytes / 1e9:g} GB per device",
         f"activations: largest live set of a layer at {at_once} tokens, fp32 logits",
@@ -350,19 +350,3 @@ def _assumptions(shape: ModelShape, device: Device, setting: Setting) -> tuple[s
 
 def _memory_doubts(device: Device) -> tuple[str, ...]:
     return tuple(note for note in device.unverified if note.startswith("memory"))
-
-
-def _whole(value: object, field: str) -> int:
-    number = check_size(value, field)
-    if not isinstance(number, int):
-        msg = "must be one number, got an array"
-        raise BadValue(msg, field=field, fix="one call per value, or perfmodel.sweep")
-    return number
-
-
-def _real(value: object, field: str) -> float:
-    number = check_real(value, field)
-    if not isinstance(number, float):
-        msg = "must be one number, got an array"
-        raise BadValue(msg, field=field, fix="one call per value")
-    return number

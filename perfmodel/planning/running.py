@@ -46,7 +46,7 @@ class Wish:
 
 def _in_blocks(dtype: str) -> bool:
     """Whether weights of this type come in a block format."""
-    return dtype_name(dtype) in BLOCK_FORMATS
+    return dtype_name(dtype, "weight_dtype") in BLOCK_FORMATS
 
 
 def _native(shape: ModelShape, device: Device) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from perfmodel import catalog
+from perfmodel.files import read_json
+from perfmodel.report.shown import Shown
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport, Scored
@@ -144,7 +146,7 @@ def run_table() -> Table:
 
 
 def _run(name: str) -> dict[str, Any]:
-    data = catalog.read_json(catalog.find("measured", name))
+    data = read_json(catalog.find("measured", name))
     device, software = data.get("device") or {}, data.get("software") or {}
     return {
         "file": name,
@@ -153,3 +155,13 @@ def _run(name: str) -> dict[str, Any]:
         "driver": software.get("driver"),
         "kernel_revision": data.get("kernel_revision"),
     }
+
+
+def report_shown(report: FileReport) -> Shown:
+    """How far predictions are off on one file, by scenario and time range."""
+    refused = refusal_table([report])
+    off = "nothing scored" if report.factor is None else f"off by a factor of {report.factor:.3f}"
+    return Shown(
+        lead=(f"{report.file}: {len(report.scored):,} of {report.rows:,} rows, {off}",),
+        tables=(validation_table([report]), *([refused] if refused.rows else [])),
+    )

@@ -22,6 +22,9 @@ RENDERERS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("perfmodel.planning.crossover", "Crossover"): ("crossover", "crossover_shown"),
     ("perfmodel.mcu.arena", "ArenaPlan"): ("arena", "arena_shown"),
     ("perfmodel.models.shape", "ModelShape"): ("sheets", "model_shown"),
+    ("perfmodel.hw.device", "Device"): ("sheets", "device_shown"),
+    ("perfmodel.sweeps", "SweepResult"): ("times", "sweep_shown"),
+    ("perfmodel.validation.score", "FileReport"): ("accuracy", "report_shown"),
 }
 """An answer's module and name -> the module of this package and the function that lays it out."""
 

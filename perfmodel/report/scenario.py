@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from perfmodel.errors import BadValue, MalformedFile
+from perfmodel.files import toml_value
 
 MAX_TOML_BYTES = 64 * 2**10
 """Longer scenarios are refused unread."""
@@ -85,8 +86,8 @@ class Scenario:
     def toml(self) -> str:
         """A file that ``perfmodel dash`` opens again."""
         lines = [f"# {line}" for line in self.command().splitlines()]
-        lines += [f"page = {_toml(self.page)}", "", "[inputs]"]
-        lines += [f"{k} = {_toml(v)}" for k, v in self.inputs.items() if v is not None]
+        lines += [f"page = {toml_value(self.page)}", "", "[inputs]"]
+        lines += [f"{k} = {toml_value(v)}" for k, v in self.inputs.items() if v is not None]
         return "\n".join(lines) + "\n"
 
     def link(self, address: str) -> str:
@@ -105,16 +106,6 @@ def _expression(value: Any, text: str = "") -> str:
         return f"pm.{type(value).__name__}({inside})"
     plain = value is None or isinstance(value, bool | int | float | str | list | tuple)
     return repr(value if plain else text)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return repr(value)
 
 
 def read_scenario(data: bytes, pages: Sequence[str]) -> tuple[str, dict[str, Any]]:

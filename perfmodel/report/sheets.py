@@ -1,13 +1,15 @@
-"""What a model is: its sheet, and the list of all models."""
+"""What a model is, and a device: their sheets, and the list of all models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from perfmodel.hw.device import Device
 from perfmodel.models.describe import model_sheet
 from perfmodel.models.hf import load_model
 from perfmodel.models.shape import ModelShape
+from perfmodel.report.devices import device_sheet, sheet_notes
 from perfmodel.report.shown import Shown, assumed, parameters
 from perfmodel.report.tables import Column, Table
 from perfmodel.units import format_binary
@@ -50,6 +52,15 @@ def model_shown(shape: ModelShape) -> Shown:
         lead=(f"{shape.name}: {sheet['params']['total']:,} parameters",),
         tables=(totals, layers),
         notes=(*known, *assumed(shape.assumptions)),
+    )
+
+
+def device_shown(device: Device) -> Shown:
+    """Rates with ridge points, and every figure with its source."""
+    return Shown(
+        lead=(f"{device.name}: {device.title}",),
+        tables=tuple(device_sheet(device)),
+        notes=tuple(sheet_notes(device)),
     )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
-from perfmodel.workload import Array
+from perfmodel.workload import Array, Workload
 
-Launch: TypeAlias = Literal["graph", "stream", "eager"]
+Launch: TypeAlias = Literal["graph", "stream", "eager", "host"]
 Values: TypeAlias = Mapping[str, float]
 """Parameter values by name, as a fit or a calibration file supplies them."""
 
@@ -37,11 +38,27 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How an operator is run: replayed from a graph, launched into a stream, or called eagerly;
-    ``warm`` when its operands were just written and may rest in the last-level cache."""
+    """How an operator is run: replayed from a graph, launched into a stream, called eagerly, or
+    called on the processor that it runs on (``host``); ``warm`` when its operands were just written
+    and may rest in the last-level cache."""
 
     launch: Launch = "graph"
     warm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.launch not in get_args(Launch):
+            msg = f"must be one of {', '.join(get_args(Launch))}, got {self.launch!r:.60}"
+            raise BadValue(msg, field="launch", fix="graph")
+
+
+def check_question(workload: Any, kernel: Any) -> None:
+    """Raise BadValue where ``workload`` is no operator or ``kernel`` no name."""
+    if not isinstance(workload, Workload):
+        msg = f"must be an operator, got {type(workload).__name__}"
+        raise BadValue(msg, field="workload", fix="perfmodel.Gemm(...); perfmodel.step for a model")
+    if not isinstance(kernel, str | None):
+        msg = f"must be a kernel's name, got {kernel!r:.60}"
+        raise BadValue(msg, field="kernel", fix="leave the kernel out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,7 +171,7 @@ def launch_s(device: Device, values: Values, run: Run) -> np.float64:
     are known. Eagerly: the framework's host path on top.
     """
     fixed = np.float64(values["fixed_clk"]) / np.float64(device.compute.clock_vector_hz)
-    if run.launch == "graph":
+    if run.launch in ("graph", "host"):
         return fixed
     if device.launch_stream_s is not None and device.launch_graph_s is not None:
         fixed = fixed + np.float64(max(device.launch_stream_s - device.launch_graph_s, 0.0))

@@ -54,10 +54,3 @@ def power_limited_rate(peak: np.float64, device: Device, values: Values) -> np.f
     demand = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12) * scale * peak
     share = np.power(np.float64(device.tdp_w) / demand, np.float64(values["power_exponent"]))
     return np.float64(peak * share)
-
-
-def sustained_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
-    """FLOP/s that the device sustains: the inner loop's ``tensor_fraction`` of the peak, or what
-    its power allows (:func:`power_limited_rate`)."""
-    limited = power_limited_rate(peak, device, values)
-    return np.float64(np.minimum(limited, peak * np.float64(values["tensor_fraction"])))

@@ -20,7 +20,7 @@ from perfmodel.roofline.coverage import described, octaves_outside
 from perfmodel.roofline.evidence import doubtful_figures, roof_figures
 from perfmodel.roofline.fallback import predict_analytic
 from perfmodel.roofline.links import fastest_bandwidth
-from perfmodel.roofline.model import Launch, Run, Terms
+from perfmodel.roofline.model import Launch, Run, Terms, check_question
 from perfmodel.roofline.parameters import (
     Analytic,
     ClassParameters,
@@ -126,7 +126,9 @@ def estimate(
         MissingFigure: the spec lacks a figure that the question needs.
         UnknownName: nobody measured a kernel of that name.
         MissingCalibration: ``kernel`` was named and its class is not fitted.
+        BadValue: no operator, or a kernel or launch that is none.
     """
+    check_question(workload, kernel)
     run = Run(launch=launch, warm=warm)
     assigned = class_of_kernel(workload.op, kernel) if kernel else None
     if isinstance(workload, Mixer) and (assigned is None or assigned in _FORMS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +58,37 @@ def check_real(value: object, field: str, *, least: float = 0.0) -> Real:
     return float(array) if np.ndim(array) == 0 else _frozen(array)
 
 
+def one_size(value: object, field: str) -> int:
+    """As :func:`check_size` for a single number."""
+    size = check_size(value, field)
+    return size if isinstance(size, int) else _refuse_array(field)
+
+
+def one_real(value: object, field: str) -> float:
+    """As :func:`check_real` for a single number."""
+    number = check_real(value, field)
+    return number if isinstance(number, float) else _refuse_array(field)
+
+
+def one_above_zero(value: object, field: str) -> float:
+    """As :func:`one_real`, more than zero."""
+    number = one_real(value, field)
+    if number <= 0:
+        msg = f"must be more than zero, got {number:g}"
+        raise BadValue(msg, field=field)
+    return number
+
+
+def _refuse_array(field: str) -> NoReturn:
+    msg = "must be one number, got an array"
+    raise BadValue(msg, field=field, fix="one call per value, or perfmodel.sweep")
+
+
 def _as_number(value: object, field: str) -> NDArray[Any]:
     array = np.asarray(value)
+    if isinstance(value, int) and array.dtype.kind == "O":  # beyond 64 bits
+        msg = f"is absurdly large: {shown(value)}"
+        raise BadValue(msg, field=field, fix="a size below 2**53")
     if array.dtype.kind not in "iuf" or array.size == 0:
         msg = f"must be a number or an array of numbers, got {shown(value)}"
         raise BadValue(msg, field=field)

@@ -25,6 +25,7 @@ from refkernels._launch import (
     params_struct,
     tensor_map,
 )
+from refkernels._plan import ceil_div
 from refkernels._sources import kernel_source, read_spec
 from refkernels.int8_gemm.naive import check_operands
 
@@ -184,12 +185,7 @@ def empty_output(m: int, n: int, out_dtype: str) -> Any:
 
 def round_up(value: int, unit: int) -> int:
     """The least multiple of ``unit`` that is at least ``value``."""
-    return -(-value // unit) * unit
-
-
-def ceil_div(value: int, unit: int) -> int:
-    """``value / unit`` rounded up."""
-    return -(-value // unit)
+    return ceil_div(value, unit) * unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,13 +13,13 @@ import numpy as np
 
 from perfmodel.errors import BadValue, UnknownName
 from refkernels._launch import as_device_array, params_struct
+from refkernels._plan import ceil_div
 from refkernels.int8_gemm.device import (
     OUT_CODES,
     ROW_BYTES,
     Operands,
     Outliers,
     Prepared,
-    ceil_div,
     clustered,
     empty_output,
     loaded,

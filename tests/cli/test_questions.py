@@ -94,7 +94,7 @@ def test_capacity_settings(answer):
 
     assert code == 0
     assert found["per_device"]["reserve_bytes"] == 2**31
-    assert (found["page_size"], found["prefill_chunk"], found["users"]) == (None, 512, 2)
+    assert (found["page_size"], found["chunk"], found["users"]) == (None, 512, 2)
     assert found["kv_bytes_per_token"] == 245_760 / 2
     assert found["budget_bytes"] == 2 * 80 * 2**30
 

@@ -24,7 +24,7 @@ for i in itertools.count():
 """
 WRITERS = {
     "calibration": WRITER.format(
-        imports="from perfmodel.calibration.files import write_atomically",
+        imports="from perfmodel.files import write_atomically",
         write="write_atomically(path, str(i % 10) * 2_000_000)",
     ),
     "measurements": WRITER.format(

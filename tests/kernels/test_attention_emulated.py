@@ -1,4 +1,4 @@
-"""The CUDA sources of attention, run on the host by ``emulator/``: indices, layouts, barriers.
+"""The CUDA sources of attention, run on the host: indices, layouts, barriers.
 
 Asynchronous copies and products happen as late as they may there, and their targets are NaN until
 then; a wrong stage, parity, swizzle or mask shows as NaN, as an error, or as a deadlock.

@@ -1,41 +1,26 @@
 """The Hopper rung of the delta rule, run on the host against the float64 oracle.
 
-``emulator/`` runs its TMA, mbarriers and wgmma as late as they may happen; the launches are the
+The emulator runs its TMA, mbarriers and wgmma as late as they may happen; the launches are the
 launcher's own.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
 from perfmodel.workload import DeltaRule
 from refkernels._check import generator, random_normal
-from refkernels._sources import kernel_source, read_spec
 from refkernels.delta_rule import device
 from refkernels.delta_rule import problem as delta
 
-from . import simt
-from .test_gla_wgmma_emulated import Launched
+from . import emulator
 
 RUNGS = device.RUNGS[2:]
 
 
 @pytest.fixture
-def on_hopper(monkeypatch, emulate, on_host, tile_map):
-    """Kernels with descriptors go to ``emulator/``, the others to ``simt/``."""
-    simt.install(monkeypatch)
-
-    def bound(*args, maps=(), **more):
-        threads = read_spec(kernel_source(args[0])).threads
-        build = partial(Launched, emulate, threads=threads) if maps else simt.Emulated
-        return build(*args, **more, **({"maps": maps} if maps else {}))
-
-    monkeypatch.setattr(device, "bound_launch", bound)
-    monkeypatch.setattr(
-        device, "tensor_map", lambda x, box, **how: tile_map(on_host(x), box, **how)
-    )
+def on_hopper(monkeypatch):
+    emulator.install(monkeypatch)
 
 
 def arrays(batch, length, key_heads, heads, dk, dv, *, gated=True, gate=1.0):

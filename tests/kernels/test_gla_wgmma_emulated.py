@@ -1,60 +1,29 @@
 """The Hopper rung of linear attention and SSD, run on the host against the float64 oracles.
 
-``emulator/`` runs its TMA, mbarriers and wgmma as late as they may happen; the launches are the
+The emulator runs its TMA, mbarriers and wgmma as late as they may happen; the launches are the
 launcher's own.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 import pytest
 
 from perfmodel.workload import LinearAttention, Ssd
 from refkernels._check import generator, random_normal
-from refkernels._launch import params_struct
 from refkernels.gla import device
 from refkernels.gla import problem as gla
 from refkernels.ssd import problem as ssd
 
-from . import simt
+from . import emulator
 
 RUNG = "04_wgmma"
 
 
-class Launched:
-    """Stands in for ``_plan.Launch`` where a kernel takes TMA descriptors."""
-
-    def __init__(self, emulate, source, entry, grid, fields, defines, smem, maps, threads):
-        addresses = {
-            name: np.uint64(x.ctypes.data) if isinstance(x, np.ndarray) else x or np.uint64(0)
-            for name, x in fields.items()
-            if not isinstance(x, int | float)
-        }
-        self.params = params_struct(**(dict(fields) | addresses))
-        self.kernel = emulate(source, entry, len(maps), defines)
-        self.grid, self.maps = grid, maps
-        assert self.kernel.shared_bytes <= smem <= 232448
-        assert self.kernel.threads == threads
-
-    def __call__(self):
-        self.kernel.run(self.grid, self.params, self.maps)
-
-
 @pytest.fixture
-def on_hopper(monkeypatch, emulate, on_host, tile_map):
-    """Kernels with descriptors go to ``emulator/``, the others to ``simt/``."""
-    simt.install(monkeypatch)
-
-    def bound(*args, maps=(), threads=None, **more):
-        build = partial(Launched, emulate, threads=threads) if maps else simt.Emulated
-        return build(*args, **more, **({"maps": maps} if maps else {}))
-
-    monkeypatch.setattr(device, "bound_launch", bound)
-    monkeypatch.setattr(
-        device, "tensor_map", lambda x, box, **how: tile_map(on_host(x), box, **how)
-    )
+def on_hopper(monkeypatch):
+    """Segments short enough for a test."""
+    emulator.install(monkeypatch)
     monkeypatch.setattr(device, "SEGMENT_TOKENS", 64)
 
 

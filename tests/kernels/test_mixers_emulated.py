@@ -26,7 +26,7 @@ from refkernels.selective_scan import device as scan_device
 from refkernels.selective_scan import problem as scan
 from refkernels.ssd import problem as ssd
 
-from . import simt
+from . import emulator
 
 
 @pytest.fixture(params=[0, 1], ids=["upwards", "downwards"])
@@ -40,31 +40,6 @@ def scan_inputs(batch, length, channels, states, groups, dtype, *, gated=True, *
         gated=gated,
     )  # fmt: skip
     return scan.random_inputs(generator(length), w, **more)
-
-
-# ---------------------------------------------------------------- the emulation itself
-
-
-@pytest.mark.parametrize(("lanes", "returns"), [(32, True), (7, False)])
-def test_a_warps_index_needs_all_its_lanes(monkeypatch, tmp_path, lanes, returns):
-    """It shuffles: where only some lanes come a device hangs, and the emulation fails at once."""
-    simt.install(monkeypatch)
-    source = tmp_path / "asks.cu"
-    source.write_text(
-        '// arch: sm_80\n// threads: 64\n#include "common/types.cuh"\n'
-        "struct Problem { int lanes; };\n"
-        'extern "C" void asks(const Problem& p) {\n'
-        "    if (lane_index() < p.lanes && warp_index() < 0) *shared_bytes = 1;\n}\n"
-    )
-
-    def run():
-        simt.Emulated(str(source), "asks", (1, 1, 1), {"lanes": np.int32(lanes)}, {})()
-
-    if returns:
-        run()
-    else:
-        with pytest.raises(AssertionError, match="never completed"):
-            run()
 
 
 # ---------------------------------------------------------------- selective scan
@@ -83,7 +58,7 @@ def test_a_warps_index_needs_all_its_lanes(monkeypatch, tmp_path, lanes, returns
 )
 def test_scan_rung(monkeypatch, order, rung, lanes, shape):
     """Every rung, lanes of 1 to 8, ragged channels and lengths, an initial state."""
-    simt.install(monkeypatch, order)
+    emulator.install(monkeypatch, order)
     x = scan_inputs(*shape)
     initial = random_normal(generator(1), scan_device.state_shape(x))
 
@@ -108,7 +83,7 @@ def test_scan_rung(monkeypatch, order, rung, lanes, shape):
 @pytest.mark.parametrize("strong", [False, True])
 def test_scan_by_outer_products(monkeypatch, order, turns, shape, strong):
     """Warps alone and in turns, both kinds of rows, ragged channels and lengths."""
-    simt.install(monkeypatch, order)
+    emulator.install(monkeypatch, order)
     x = scan_inputs(*shape, strong=strong)
     initial = random_normal(generator(1), scan_device.state_shape(x))
 
@@ -120,7 +95,7 @@ def test_scan_by_outer_products(monkeypatch, order, turns, shape, strong):
 @pytest.mark.parametrize("turns", [1, 4])
 def test_outer_products_without_optional_parts(monkeypatch, turns):
     """No gate, no skip, no bias, no softplus, no initial state; zero steps keep the state."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     full = scan_inputs(1, 40, 12, 16, 1, "bf16", gated=False)
     some = scan.with_zero_steps(full, "bf16")
     x = scan.Inputs(u=some.u, delta=some.delta, a=some.a, b=some.b, c=some.c, softplus=False)
@@ -131,7 +106,7 @@ def test_outer_products_without_optional_parts(monkeypatch, turns):
 @pytest.mark.parametrize("strong", [False, True])
 def test_scan_in_segments(monkeypatch, strong):
     """Three segments give what one walk gives, with slow and with strong decays."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     x = scan_inputs(1, 170, 20, 16, 1, "fp32", strong=strong)
     initial = random_normal(generator(1), scan_device.state_shape(x))
 
@@ -142,7 +117,7 @@ def test_scan_in_segments(monkeypatch, strong):
 
 def test_scan_without_optional_parts(monkeypatch):
     """No gate, no skip, no bias, no softplus, no initial state; zero steps keep the state."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     full = scan_inputs(1, 40, 12, 16, 1, "fp32", gated=False)
     x = scan.Inputs(
         u=full.u, delta=np.abs(full.delta) * np.float32(0.1), a=full.a, b=full.b, c=full.c,
@@ -156,7 +131,7 @@ def test_scan_without_optional_parts(monkeypatch):
 @pytest.mark.parametrize("rung", scan_device.RUNGS)
 def test_three_scans_are_one(monkeypatch, rung):
     """States handed over at multiples of 64 tokens give the one call's bits."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
 
     gate = scan.gate_three_calls(scan_inputs(1, 170, 20, 16, 1, "bf16"), "bf16", rung)
 
@@ -166,7 +141,7 @@ def test_three_scans_are_one(monkeypatch, rung):
 @pytest.mark.parametrize(("batch", "channels", "states"), [(1, 5, 16), (3, 70, 64), (2, 33, 8)])
 def test_scan_step(monkeypatch, batch, channels, states):
     """The decode step, states changed in place."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     w = SelectiveScan(batch=batch, seq_len=1, channels=channels, state=states)
 
     gate = scan.StepProblem(w, 3, 1).gate()
@@ -198,7 +173,7 @@ def gla_arrays(batch, length, heads, dk, dv, kind, gate):
 @pytest.mark.parametrize("strength", [0.05, 1.0, 20.0])
 def test_gla_chunks(monkeypatch, shape, kind, strength):
     """One pass over chunks, from nearly no decay to e^-16 a step, with an initial state."""
-    simt.install(monkeypatch, order=int(strength == 1.0))
+    emulator.install(monkeypatch, downwards=strength == 1.0)
     batch, _, heads, dk, dv = shape
     initial = random_normal(generator(1), (batch, heads, dk, dv))
 
@@ -211,7 +186,7 @@ def test_gla_chunks(monkeypatch, shape, kind, strength):
 @pytest.mark.parametrize("dims", [(64, 64), (128, 128)])
 def test_gla_segments(monkeypatch, kind, dims):
     """Segments of one and two chunks: the carried states are the walked ones."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     arrays = gla_arrays(1, 193, 1, *dims, kind, 0.2)
     initial = random_normal(generator(1), (1, 1, *dims))
 
@@ -223,7 +198,7 @@ def test_gla_segments(monkeypatch, kind, dims):
 @pytest.mark.parametrize("kind", ["vector", "scalar"])
 def test_three_glas_are_one(monkeypatch, kind):
     """States handed over at chunk boundaries give the one call's bits."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     arrays = gla_arrays(1, 160, 1, 64, 64, kind, 1.0)
     whole, last = gla_device.gla(**arrays, rung="02_chunk")
     parts, state = [], None
@@ -238,7 +213,7 @@ def test_three_glas_are_one(monkeypatch, kind):
 
 def test_strong_gates_in_one_half_of_the_key_dimensions(monkeypatch):
     """A strong sub-chunk in one warp's dimensions only: both warps of the pair add pair by pair."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     arrays = gla_arrays(1, 64, 1, 128, 128, "vector", 1.0)
     strong = gla_arrays(1, 64, 1, 128, 128, "vector", 20.0)
     arrays["g"][:, 16:32, :, 70:80] = strong["g"][:, 16:32, :, 70:80]
@@ -251,7 +226,7 @@ def test_strong_gates_in_one_half_of_the_key_dimensions(monkeypatch):
 @pytest.mark.parametrize("kind", ["vector", "scalar", "none"])
 def test_gla_token_by_token(monkeypatch, kind):
     """The recurrent kernel over a few tokens, columns that do not fill a block."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
 
     gate = gla.gate_gla(gla_arrays(2, 5, 2, 64, 192, kind, 1.0), None)
 
@@ -282,7 +257,7 @@ def delta_arrays(batch, length, key_heads, heads, dk, dv, gate):
 @pytest.mark.parametrize("gate", [None, 0.05, 20.0])
 def test_delta_chunks(monkeypatch, shape, gate):
     """T and A, then the walk: one to five heads on a key, ragged ends, an initial state."""
-    simt.install(monkeypatch, order=int(gate is None))
+    emulator.install(monkeypatch, downwards=gate is None)
     monkeypatch.setattr(delta, "CHECKED_GROUPS", shape[2])
     batch, _, _, heads, dk, dv = shape
     initial = random_normal(generator(1), (batch, heads, dk, dv))
@@ -294,7 +269,7 @@ def test_delta_chunks(monkeypatch, shape, gate):
 
 def test_delta_keys_that_resemble_each_other(monkeypatch):
     """The state stays within its tolerance where T is a small difference of large numbers."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     arrays = delta_arrays(1, 128, 1, 1, 64, 64, 0.05)
     near = widen(arrays["k"], "bf16") + random_normal(generator(2), (1, 1, 1, 64), scale=0.1)
     arrays["k"] = narrow_bf16(near / np.linalg.norm(near, axis=-1, keepdims=True))
@@ -306,7 +281,7 @@ def test_delta_keys_that_resemble_each_other(monkeypatch):
 
 def test_three_delta_calls_are_one(monkeypatch):
     """States handed over at chunk boundaries give the one call's bits."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
 
     gate = delta.gate_three_calls(delta_arrays(1, 160, 1, 1, 64, 64, 1.0), "02_chunk")
 
@@ -317,7 +292,7 @@ def test_three_delta_calls_are_one(monkeypatch):
 @pytest.mark.parametrize("gate", [None, 1.0, 20.0])
 def test_delta_token_by_token(monkeypatch, shape, gate):
     """Sequences too short for a chunk, from zeros and from a state."""
-    simt.install(monkeypatch, order=int(gate is None))
+    emulator.install(monkeypatch, downwards=gate is None)
     batch, _, _, heads, dk, dv = shape
     initial = random_normal(generator(1), (batch, heads, dk, dv)) if gate else None
 
@@ -328,7 +303,7 @@ def test_delta_token_by_token(monkeypatch, shape, gate):
 
 def test_delta_step_in_place(monkeypatch):
     """The decode step writes the state that it read."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     arrays = delta_arrays(2, 1, 1, 2, 64, 64, 1.0)
     state = random_normal(generator(1), (2, 2, 64, 64))
     before = state.copy()
@@ -350,7 +325,7 @@ def test_delta_step_in_place(monkeypatch):
 @pytest.mark.parametrize("rung", ["02_chunk", "01_recurrent"])
 def test_ssd(monkeypatch, heads, groups, states, length, strong, rung):
     """Two heads a block where they share B and C, one where they do not; strong decays."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     w = Ssd(batch=1, seq_len=length, heads=heads, state=states, groups=groups)
     s = ssd.random_inputs(generator(heads), w, strong=strong)
     initial = random_normal(generator(1), (1, heads, states, 64))
@@ -362,7 +337,7 @@ def test_ssd(monkeypatch, heads, groups, states, length, strong, rung):
 
 def test_ssd_segments(monkeypatch):
     """A long SSD on few blocks is cut by the launcher itself."""
-    simt.install(monkeypatch)
+    emulator.install(monkeypatch)
     monkeypatch.setattr(gla_device, "SEGMENT_TOKENS", 64)
     w = Ssd(batch=1, seq_len=200, heads=2, state=128)
     s = ssd.random_inputs(generator(5), w)

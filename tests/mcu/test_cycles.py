@@ -16,8 +16,7 @@ from perfmodel.mcu import latency
 from perfmodel.mcu.calibrated import mcu_calibration
 from perfmodel.mcu.cores import core_of, core_table
 from perfmodel.mcu.instructions import product_cycles, product_shape
-from perfmodel.mcu.measured import network_named
-from perfmodel.mcu.networks import built_in
+from perfmodel.mcu.networks import built_in, network_named
 from perfmodel.mcu.runtimes import runtime_named, runtimes
 from perfmodel.workload import Conv, Gemm
 from tests.mcu.files import to_tflite

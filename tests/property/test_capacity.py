@@ -22,7 +22,7 @@ QUESTIONS = {
     "context": st.integers(1, 200_000),
     "tp": st.sampled_from([1, 2, 4]),
     "memory_bytes": st.floats(4e9, 500e9),
-    "prefill_chunk": st.sampled_from([1, 64, 2048]),
+    "chunk": st.sampled_from([1, 64, 2048]),
 }
 FEW = settings(max_examples=25, deadline=None)
 
@@ -68,7 +68,7 @@ def test_relaxations_relax(of, context, memory_bytes):
     """More memory, a narrower cache, narrower weights, a smaller reserve or a shorter context
     never lets fewer users in.
     """
-    base = {"context": context, "memory_bytes": memory_bytes, "prefill_chunk": 16}
+    base = {"context": context, "memory_bytes": memory_bytes, "chunk": 16}
 
     def users(**change):
         return pm.capacity(of, "h100-sxm-80gb", **(base | change)).max_users
@@ -151,7 +151,7 @@ def test_more_users_than_fit_is_no():
 def test_whole_prompts_take_more():
     """Without chunks the live set is that of the whole context."""
     chunked = pm.capacity("llama-3-8b", "h100-sxm-80gb", context=65_536)
-    whole = pm.capacity("llama-3-8b", "h100-sxm-80gb", context=65_536, prefill_chunk=None)
+    whole = pm.capacity("llama-3-8b", "h100-sxm-80gb", context=65_536, chunk=None)
     logits = 4 * 128_256
 
     ratio = (whole.stack["activations"] - logits) / (chunked.stack["activations"] - logits)

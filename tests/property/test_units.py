@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmodel.errors import BadValue
-from perfmodel.units import BASE_UNIT, dimensions, format_si, parse, unit_factors
+from perfmodel.units import BASE_UNIT, format_si, parse, unit_factors
 
 VALUES = st.floats(min_value=1e-15, max_value=1e18, allow_nan=False, allow_infinity=False)
 
 
-@given(VALUES, st.sampled_from(dimensions()))
+@given(VALUES, st.sampled_from(list(BASE_UNIT)))
 def test_parse_inverts_format(value, dimension):
     """With 17 digits, what is printed reads back as the very same float."""
     unit = BASE_UNIT[dimension]
@@ -28,7 +28,7 @@ def test_format_keeps_three_digits(value, unit):
     assert abs(parse(format_si(value, unit), dimension, "x") / value - 1) <= 0.005 + 1e-12
 
 
-@given(VALUES, st.sampled_from(dimensions()))
+@given(VALUES, st.sampled_from(list(BASE_UNIT)))
 def test_units_scale_linearly(value, dimension):
     """``x unit`` is ``x`` times ``1 unit`` for every unit of the dimension."""
     for unit in unit_factors(dimension):
@@ -39,7 +39,7 @@ def test_units_scale_linearly(value, dimension):
 @given(st.one_of(st.text(max_size=80), st.integers(), st.floats(), st.none(), st.booleans()))
 def test_anything_is_read_or_refused(value):
     """No input whatever raises anything but BadValue, and what is read is finite and >= 0."""
-    for dimension in dimensions():
+    for dimension in list(BASE_UNIT):
         try:
             result = parse(value, dimension, "x")
         except BadValue:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from perfmodel.calibration.calibrate import class_table, read_folder
 from perfmodel.calibration.dataset import gather
-from perfmodel.calibration.files import to_toml, write_atomically, write_class
+from perfmodel.calibration.files import to_toml, write_class
 from perfmodel.calibration.fit import fit
 from perfmodel.calibration.heldback import held_back_ratios
 from perfmodel.calibration.intervals import conformal_quantiles, covered
 from perfmodel.catalog import read_toml
 from perfmodel.errors import BadValue, MissingCalibration, MissingFile
+from perfmodel.files import write_atomically
 from perfmodel.measure import Measurement
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.workload import Norm

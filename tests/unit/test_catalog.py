@@ -8,6 +8,7 @@ import pytest
 
 from perfmodel import catalog
 from perfmodel.errors import MalformedFile, MissingFile, UnknownName
+from perfmodel.files import read_json
 
 
 @pytest.fixture
@@ -112,15 +113,35 @@ def test_malformed_toml(tmp_path, content):
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"a": 1', b"[1]", b'{"a": NaN}', b'{"a": -Infinity}', b"\xff", b"[" * 200_000, b""],
-    ids=["truncated", "list", "nan", "infinite", "not utf-8", "deep", "empty"],
+    [
+        b'{"a": 1',
+        b"[1]",
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b"\xff",
+        b"[" * 200_000,
+        b"",
+        b'{"a": 1, "a": 2}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+    ids=[
+        "truncated",
+        "list",
+        "nan",
+        "infinite",
+        "not utf-8",
+        "deep",
+        "empty",
+        "a key twice",
+        "digits",
+    ],
 )
 def test_malformed_json(tmp_path, content):
     """Whatever the bytes, a broken JSON file is MalformedFile naming the file."""
     path = tmp_path / "x.json"
     path.write_bytes(content)
     with pytest.raises(MalformedFile, match=r"x\.json"):
-        catalog.read_json(path)
+        read_json(path)
 
 
 def test_malformed_alias_table(folder):

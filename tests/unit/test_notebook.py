@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import perfmodel as pm
+from perfmodel import catalog
 from perfmodel.report import notebook
 from perfmodel.report.shown import Shown
 from perfmodel.report.tables import Column, Table
@@ -23,6 +24,9 @@ ASKED = {
     "Crossover": lambda: pm.crossover("h200-sxm", shortest=64, longest=256),
     "ArenaPlan": lambda: pm.arena("ds-cnn", "stm32l4r5"),
     "ModelShape": lambda: pm.model("llama-3-8b"),
+    "Device": lambda: pm.device("h100-sxm-80gb"),
+    "SweepResult": lambda: pm.sweep("llama-3-8b", "h200-sxm", batch=[1, 2], context=64, lean=True),
+    "FileReport": lambda: pm.validate(catalog.find("measured", catalog.names("measured")[0]))[0],
 }
 
 

@@ -30,7 +30,7 @@ ADAPTERS: dict[str, Adapter] = {
     "gpt_neox": gpt.gpt_neox,
     "gptj": gpt.gptj,
     "internlm": llama.internlm,
-    "internlm2": llama.internlm2,
+    "internlm2": llama.internlm,
     "jamba": recurrent.jamba,
     "kimi_k2": experts.deepseek_v3,
     "llama": llama.llama,

@@ -99,15 +99,8 @@ def qwen(c: Reader) -> ModelShape:
 
 
 def internlm(c: Reader) -> ModelShape:
-    """InternLM 1: Llama with biases on all four attention projections where ``bias``."""
-    hidden = c.size("hidden_size")
-    bias = c.flag("bias", default=True)
-    mixer = attention(c, hidden, qkv_bias=bias, out_bias=bias)
-    return decoder(c, stack(c, mixer, mlp(c, bias=False)), hidden=hidden)
-
-
-def internlm2(c: Reader) -> ModelShape:
-    """InternLM 2 and 2.5: grouped-query Llama, ``bias`` false as published."""
+    """InternLM: Llama with biases on all four attention projections where ``bias``, as in 1;
+    2 and 2.5 are grouped and publish ``bias`` false."""
     hidden = c.size("hidden_size")
     bias = c.flag("bias", default=True)
     mixer = attention(c, hidden, qkv_bias=bias, out_bias=bias)
