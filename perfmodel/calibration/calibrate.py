@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.calibration.dataset import Group, gather
 from perfmodel.calibration.files import rounded
@@ -214,7 +215,7 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     inside an interval made of the other folds."""
     rows = held.rows[split]
     inside = covered_unseen(
-        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows)
     )
     by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
     own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
@@ -231,6 +232,17 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
             if np.sum(at) >= LEAST_ROWS
         },
     }
+
+
+def _few(rows: Unseen) -> NDArray[np.float64]:
+    """By what intervals widen for rows whose device the other folds do not have."""
+    stretch = np.ones(rows.ratios.size)
+    for fold in np.unique(rows.folds):
+        out = rows.folds == fold
+        others = np.unique(rows.devices[~out])
+        new = out & ~np.isin(rows.devices, others)
+        stretch[new] = distance().unseen_device(max(others.size, 1))
+    return stretch
 
 
 def _bounds(q: ResidualQuantiles) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ near zero would be moved by nothing, and its parameter taken for one that no row
 
 LEAST_SHARE = 1e-6
 """Share of a start below which a parameter is no further off it."""
+
+STEP = 1e-4
+"""Share of a coordinate over which differences are taken."""
 
 UNSEEN = 1e-6
 """Relative singular value below which the data say nothing about a direction."""
@@ -106,25 +109,21 @@ def fit(model: Declared, groups: Sequence[Sample], starts: Sequence[float | None
         raise MissingCalibration(msg, field="data", fix="another data folder")
     scale = _Scale(model.parameters)
     weights = _file_weights(groups)
-    held = [p for p in model.parameters if p.prior]
-
-    def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = scale.values(x)
-        log = -np.log(ratios(groups, values)) * weights
-        pull = np.array([_pull(p, values[p.name]) for p in held])
-        return np.concatenate([log, pull * (NOISE * float(np.median(weights)))])
-
+    task = _Task(scale, groups, weights)
     bounds, soft = (ASIDE, ASIDE + 1.0), SOFT * float(np.median(weights))
     options = {"bounds": bounds, "loss": "soft_l1", "f_scale": soft, "ftol": 1e-5, "xtol": 1e-5}
     solutions = [
-        least_squares(residuals, scale.start(s), diff_step=1e-4, max_nfev=60, **options)
+        least_squares(task.residuals, scale.start(s), jac=task.slopes, max_nfev=60, **options)
         for s in starts
     ]
     best = min(solutions, key=lambda s: float(s.cost))
-    values = scale.values(_neutral_where_unseen(best.x, best.jac, scale.start(None), residuals))
+    told = task.residuals(best.x)
+    values = scale.values(
+        _neutral_where_unseen(best.x, best.jac, scale.start(None), task.residuals)
+    )
     log = np.log(ratios(groups, values))
-    spread = standard_errors(best.jac, residuals(best.x))
-    seen = standard_errors(best.jac[: log.size], residuals(best.x)[: log.size])  # without priors
+    spread = standard_errors(best.jac, told)
+    seen = standard_errors(best.jac[: log.size], told[: log.size])  # without priors
     return Fit(
         values=values,
         errors={
@@ -181,6 +180,81 @@ class _Scale:
         x = [(p.start - p.low) / (p.high - p.low) for p in self.parameters]
         inside: NDArray[np.float64] = ASIDE + np.clip(np.array(x), 1e-3, 1.0 - 1e-3)
         return inside
+
+
+class _Task:
+    """Residuals of a fit and their slopes: weighted log ratios of all rows, then the priors'."""
+
+    def __init__(
+        self, scale: _Scale, groups: Sequence[Sample], weights: NDArray[np.float64]
+    ) -> None:
+        self.scale, self.groups = scale, groups
+        ends = np.cumsum([len(g.rows) for g in groups])
+        self.parts = [
+            slice(int(e) - len(g.rows), int(e)) for e, g in zip(ends, groups, strict=True)
+        ]
+        self.weights = weights
+        self.measured = [np.log(g.measured_s) for g in groups]
+        self.pull = NOISE * float(np.median(weights))
+        self.asked = [self._asks(g) for g in groups]
+
+    def _asks(self, group: Sample) -> frozenset[str]:
+        """The parameters that ``group``'s prediction looks at; no other changes it."""
+        values = _Listening(self.scale.values(self.scale.start(None)))
+        group.predicted_s(values)
+        return frozenset(values.heard)
+
+    def residuals(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """At the point ``x`` of the unit cube."""
+        values = self.scale.values(x)
+        own = [self._own(i, values) for i in range(len(self.groups))]
+        pulls = [_pull(p, values[p.name]) * self.pull for p in self._held]
+        return np.concatenate([*own, np.array(pulls)])
+
+    def slopes(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Differences of the residuals over :data:`STEP` of each coordinate, inside the cube; only
+        groups that look at a parameter are asked again."""
+        here, rows = self.residuals(x), self.weights.size
+        slopes = np.zeros((here.size, x.size))
+        for i, p in enumerate(self.scale.parameters):
+            beside = x.copy()
+            step = STEP * x[i] if x[i] * (1.0 + STEP) <= ASIDE + 1.0 else -STEP * x[i]
+            beside[i] += step
+            values, moved = self.scale.values(beside), here.copy()
+            for j in range(len(self.groups)):
+                if p.name in self.asked[j]:
+                    moved[self.parts[j]] = self._own(j, values)
+            if p.prior:
+                at = rows + self._held.index(p)
+                moved[at] = _pull(p, values[p.name]) * self.pull
+            slopes[:, i] = (moved - here) / (beside[i] - x[i])
+        return slopes
+
+    @property
+    def _held(self) -> list[Parameter]:
+        return [p for p in self.scale.parameters if p.prior]
+
+    def _own(self, i: int, values: dict[str, float]) -> NDArray[np.float64]:
+        log = np.log(self.groups[i].predicted_s(values)) - self.measured[i]
+        own: NDArray[np.float64] = log * self.weights[self.parts[i]]
+        return own
+
+
+class _Listening(dict[str, float]):
+    """Values that note which of them were asked for."""
+
+    def __init__(self, values: dict[str, float]) -> None:
+        super().__init__(values)
+        self.heard: set[str] = set()
+
+    def __getitem__(self, name: str) -> float:
+        self.heard.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As ``dict.get``."""
+        self.heard.add(name)
+        return super().get(name, default)
 
 
 def table_of(m: Measurement) -> str:

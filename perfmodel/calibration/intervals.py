@@ -75,18 +75,24 @@ def covered_unseen(
     folds: NDArray[np.str_],
     coverage: float = 0.9,
     unseen: float = 1.0,
+    few: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Which ratios lie inside an interval made of the residuals of all other folds; that of a
-    regime without rows there is the pooled one, ``unseen`` times as wide on the log scale."""
-    inside = np.zeros(ratios.size, bool)
+    regime without rows there is the pooled one, ``unseen`` times as wide on the log scale.
+
+    ``few`` stretches the interval of each row: what its device being new to the others adds.
+    """
+    inside, stretch = np.zeros(ratios.size, bool), np.ones(ratios.size) if few is None else few
     for fold in np.unique(folds):
         out = folds == fold
         if bool(np.all(out)):
             continue
         pooled = conformal_quantiles(ratios[~out], coverage)
         own = regime_quantiles(ratios[~out], regimes[~out], coverage)
-        other = _stretched(pooled, unseen) if own else pooled
-        inside[out] = _inside_regimes(ratios[out], regimes[out], other, own)
+        other = _stretched(pooled, unseen if own else 1.0)
+        own = {name: _stretched(q, 1.0) for name, q in own.items()}
+        shrunk = ratios[out] ** (1.0 / stretch[out])
+        inside[out] = _inside_regimes(shrunk, regimes[out], other, own)
     return inside
 
 

@@ -174,8 +174,19 @@ def _warm(cells: Mapping[str, str]) -> bool:
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
+    if _profiled(cells):
+        return "alone"
     operator = cells.get("op", "").lower().replace("_", "")
     joined = operator.startswith("allreduce")  # LLMCompass queues them, Vidur profiles each
     if "eager" in kernel or (source.startswith(("llmcompass", "neusight")) and not joined):
         return "eager"
     return "stream" if source.startswith("vidur") and joined else "graph"
+
+
+def _profiled(cells: Mapping[str, str]) -> bool:
+    """aiconfigurator's integer and weight-only products of TensorRT-LLM are layers of an engine
+    that runs once under TensorRT's profiler (collector/trtllm/collect_gemm_trt.py there): a pair of
+    events around each layer. Its other products are replayed from a graph."""
+    timed = cells.get("source", "").startswith("aiconfigurator")
+    engine = cells.get("framework", "").startswith("trtllm") and cells.get("op") == "gemm"
+    return timed and engine and cells.get("dtype", "").startswith("int")

@@ -17,7 +17,7 @@ from perfmodel.ops.recurrent import (
     count_selective_scan,
     count_ssd,
 )
-from perfmodel.workload import Workload
+from perfmodel.workload import Workload, remembered
 
 __all__ = ["NOTHING", "Cost", "count", "total"]
 
@@ -35,6 +35,7 @@ _COUNTERS: dict[str, Callable[[Any], Cost]] = {
 }
 
 
+@remembered
 def count(workload: Workload) -> Cost:
     """What ``workload`` must do on any device: FLOPs, special functions, compulsory bytes."""
     return _COUNTERS[workload.op](workload)

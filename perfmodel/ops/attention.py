@@ -6,7 +6,7 @@ import numpy as np
 
 from perfmodel.ops.cost import Cost
 from perfmodel.ops.numbers import accumulator, capped_series, f64, stored
-from perfmodel.workload import Array, Attention
+from perfmodel.workload import Array, Attention, remembered
 
 
 def pairs_per_head(w: Attention) -> Array:
@@ -36,6 +36,7 @@ def kv_width(w: Attention) -> Array:
     return f64(w.head_dim) if w.shared_kv else f64(w.head_dim) + f64(w.v_head_dim)
 
 
+@remembered
 def kv_read_bytes(w: Attention) -> Array:
     """Bytes of keys and values read once. Grouped heads share them: ``kv_heads``, not ``heads``.
 

@@ -14,7 +14,7 @@ from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
 from perfmodel.workload import Array, Workload
 
-Launch: TypeAlias = Literal["graph", "stream", "eager", "host"]
+Launch: TypeAlias = Literal["graph", "stream", "alone", "eager", "host"]
 Values: TypeAlias = Mapping[str, float]
 """Parameter values by name, as a fit or a calibration file supplies them."""
 
@@ -38,9 +38,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How an operator is run: replayed from a graph, launched into a stream, called eagerly, or
-    called on the processor that it runs on (``host``); ``warm`` when its operands were just written
-    and may rest in the last-level cache."""
+    """How an operator is run: replayed from a graph, launched into a stream, alone between two
+    events with nothing behind it, called eagerly, or called on the processor that it runs on
+    (``host``); ``warm`` when its operands were just written and may rest in the last-level cache.
+    """
 
     launch: Launch = "graph"
     warm: bool = False
@@ -117,6 +118,15 @@ FIXED_CLK = Parameter(
     start=5_000.0,
     meaning="launch, prologue and epilogue of a kernel replayed from a graph, at the vector clock",
 )
+ALONE_S = Parameter(
+    name="alone_s",
+    unit="s",
+    low=0.0,
+    high=2e-5,
+    start=5e-6,
+    meaning="what the events around a single kernel add when no other kernel waits behind it",
+    prior=0.3,
+)
 EAGER_S = Parameter(
     name="eager_s",
     unit="s",
@@ -173,6 +183,8 @@ def launch_s(device: Device, values: Values, run: Run) -> np.float64:
     fixed = np.float64(values["fixed_clk"]) / np.float64(device.compute.clock_vector_hz)
     if run.launch in ("graph", "host"):
         return fixed
+    if run.launch == "alone":
+        return fixed + np.float64(values.get("alone_s", ALONE_S.start))
     if device.launch_stream_s is not None and device.launch_graph_s is not None:
         fixed = fixed + np.float64(max(device.launch_stream_s - device.launch_graph_s, 0.0))
     return fixed if run.launch == "stream" else fixed + np.float64(values.get("eager_s", 0.0))

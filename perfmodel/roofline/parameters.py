@@ -41,6 +41,7 @@ class ClassParameters:
     near: Residuals | None = None
     """Residuals where the fit had seen the device, and not the shape."""
     kernel_near: Mapping[str, Residuals] = field(default_factory=dict)
+    kernel_devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spans: Spans = field(default_factory=dict)
 
     def for_kernel(
@@ -54,18 +55,21 @@ class ClassParameters:
         Raises:
             UnknownName: nobody measured a kernel of that name in this class.
         """
+        seen = device in self.devices_of(kernel)
         if kernel is None:
-            return self.values, self._at(device, self.near, self.residuals)
+            near = self.near if seen else None
+            return self.values, near or self.residuals
         if kernel not in self.kernels:
             raise UnknownName(
                 f"{self.name} kernel", kernel, self.kernels, fix="leave the kernel out"
             )
         values = {**self.values, **self.kernels[kernel]}
-        near, far = self.kernel_near.get(kernel), self.kernel_residuals.get(kernel, self.residuals)
-        return values, self._at(device, near, far)
+        near = self.kernel_near.get(kernel) if seen else None
+        return values, near or self.kernel_residuals.get(kernel, self.residuals)
 
-    def _at(self, device: str, near: Residuals | None, far: Residuals) -> Residuals:
-        return near if near is not None and device in self.devices else far
+    def devices_of(self, kernel: str | None) -> tuple[str, ...]:
+        """The devices that one implementation was measured on; all of the class for None."""
+        return self.devices if kernel is None else self.kernel_devices.get(kernel, self.devices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +136,12 @@ class Distance:
     """Share of the width added for every doubling of a size outside the data."""
     unseen_regime: float
     """Factor on the width of a regime of which a fit saw too few rows."""
+    few_devices: tuple[float, ...]
+    """Factors on the width for a device that nobody measured, by how many were: 1, 2, ..."""
+
+    def unseen_device(self, measured: int) -> float:
+        """What residuals of so many devices leave out of how devices differ."""
+        return self.few_devices[measured - 1] if measured <= len(self.few_devices) else 1.0
 
 
 def distance() -> Distance:
@@ -196,6 +206,7 @@ def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
         kernel_residuals={
             k: read_residuals(v["residuals"]) for k, v in kernels.items() if "residuals" in v
         },
+        kernel_devices={k: tuple(v["fit"]["devices"]) for k, v in kernels.items() if "fit" in v},
         kernel_near={k: near for k, v in kernels.items() if (near := _near(v)) is not None},
     )
 
@@ -259,6 +270,7 @@ def _read_distance(path: Path, mtime_ns: int) -> Distance:
         return Distance(
             growth_per_octave=float(told["growth_per_octave"]),
             unseen_regime=float(told["unseen_regime"]),
+            few_devices=tuple(float(f) for f in told["few_devices"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path}: does not say how intervals widen with distance: {error}"

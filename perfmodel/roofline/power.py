@@ -27,6 +27,17 @@ POWER_EXPONENT = Parameter(
     meaning="how the sustained share of the peak falls with too little power (0: it does not; 1/3: "
     "power grows with the cube of the clock)",
 )
+REST_W = Parameter(
+    name="rest_w",
+    unit="W",
+    low=0.0,
+    high=60.0,
+    start=25.0,
+    meaning="board power that no FLOP spends while it works: memory, leakage, regulators",
+    prior=0.15,
+)
+LEAST_SHARE = 0.25
+"""Share of the board's power that is left to work, however small the board."""
 PROCESS_EXPONENT = Parameter(
     name="process_exponent",
     unit="1",
@@ -39,7 +50,8 @@ PROCESS_EXPONENT = Parameter(
 
 
 def power_limited_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
-    """FLOP/s that the board power allows: ``peak (TDP / (e peak))^x``, infinite without a TDP.
+    """FLOP/s that the board power allows: ``peak ((TDP - rest) / (e peak))^x``, infinite without a
+    TDP; ``rest`` is what the board draws whatever it computes, where the class has ``rest_w``.
 
     Under dynamic voltage and frequency scaling power grows faster than linearly with the clock, so
     the clock falls as a power x < 1 of the missing watts. ``e`` scales with the manufacturing
@@ -52,5 +64,6 @@ def power_limited_rate(peak: np.float64, device: Device, values: Values) -> np.f
     size = np.float64((device.process_m or REFERENCE_M) / REFERENCE_M)
     scale = np.power(size, np.float64(values.get("process_exponent", 0.0)))
     demand = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12) * scale * peak
-    share = np.power(np.float64(device.tdp_w) / demand, np.float64(values["power_exponent"]))
+    left = np.maximum(device.tdp_w - values.get("rest_w", 0.0), LEAST_SHARE * device.tdp_w)
+    share = np.power(np.float64(left) / demand, np.float64(values["power_exponent"]))
     return np.float64(peak * share)

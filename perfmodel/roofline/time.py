@@ -57,7 +57,10 @@ _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
     "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
-    "recurrent_own": ("recurrent_own_step", "recurrent_segments"),
+    **{
+        f"recurrent_own_{kind}": ("recurrent_own_step", f"recurrent_own_{kind}")
+        for kind in ("whole", "segments", "hopper", "prepared", "beside", "scan")
+    },
 }
 """Families of mixers, each with a class for single tokens and one for longer sequences."""
 
@@ -213,9 +216,11 @@ def _predict(
         note = f"no measured kernels of class {cls} for a {device.kind}: {assumed.reason}"
         basis = _assumed(assumed.low, assumed.high, (note,))
         return predict_analytic(cost, bound, device, assumed), basis
-    values, residuals = fitted.for_kernel(_measured(w, kernel, fitted), device.name)
+    measured = _measured(w, kernel, fitted)
+    values, residuals = fitted.for_kernel(measured, device.name)
     terms = CLASS_MODELS[cls].predict(w, device, values, run)
-    return terms, _basis(w, fitted, residuals, device, assumed, terms)
+    seen = fitted.devices_of(measured)
+    return terms, _basis(w, fitted, seen, residuals, device, assumed, terms)
 
 
 def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str | None:
@@ -254,6 +259,7 @@ def _has_matrix_unit(device: Device) -> bool:
 def _basis(
     w: Workload,
     fitted: ClassParameters,
+    seen: tuple[str, ...],
     residuals: Residuals,
     device: Device,
     assumed: Analytic,
@@ -270,19 +276,27 @@ def _basis(
     told = distance()
     octaves = sum(beyond.values(), np.float64(0.0))
     widening = np.float64(1.0) + np.float64(told.growth_per_octave) * octaves
+    few = 1.0 if device.name in seen else told.unseen_device(len(seen))
+    widening = widening * np.float64(few)
     below, above = residuals.factors(terms.regimes, widening, told.unseen_regime)
     return _Basis(
         source="calibrated",
         coverage=residuals.coverage,
         low=below,
         high=above,
-        notes=(note, *_distance(beyond, widening)),
+        notes=(note, *_few(device, few), *_distance(beyond, widening)),
     )
 
 
 def _assumed(low: float, high: float, notes: tuple[str, ...]) -> _Basis:
     ends = np.float64(min(low, 1.0)), np.float64(max(high, 1.0))
     return _Basis(source="analytic", coverage=None, low=ends[0], high=ends[1], notes=notes)
+
+
+def _few(device: Device, by: float) -> Iterator[str]:
+    """That few devices stand behind an interval for another."""
+    if by > 1.0:
+        yield f"{device.name} is not among them: interval {by:.3g} times as wide on the log scale"
 
 
 def _distance(beyond: Mapping[str, Array], widening: Array) -> Iterator[str]:

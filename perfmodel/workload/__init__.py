@@ -34,6 +34,7 @@ from perfmodel.workload.dtypes import (
     dtype_name,
     is_integer_dtype,
 )
+from perfmodel.workload.memo import remembered
 from perfmodel.workload.mixers import Attention, DeltaRule, LinearAttention, SelectiveScan, Ssd
 from perfmodel.workload.stack import stack, stack_key
 
@@ -62,6 +63,7 @@ __all__ = [
     "dtype_bytes",
     "dtype_name",
     "is_integer_dtype",
+    "remembered",
     "stack",
     "stack_key",
     "workload_from_dict",

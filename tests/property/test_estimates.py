@@ -315,9 +315,10 @@ def test_warm_operands_are_never_slower(work):
 
 @given(work=workloads)
 def test_launching_costs_what_it_costs(work):
-    """Graph <= stream <= eager."""
+    """Graph <= stream <= eager, and graph <= alone between two events."""
     device = load_device("h100-sxm-80gb")
-    graph, stream, eager = (
-        estimate(work, device, launch=how).time_s for how in ("graph", "stream", "eager")
+    graph, stream, eager, alone = (
+        estimate(work, device, launch=how).time_s for how in ("graph", "stream", "eager", "alone")
     )
     assert graph <= stream <= eager
+    assert graph <= alone

@@ -15,6 +15,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import octaves_outside, spans_of
 from perfmodel.roofline.model import Run
+from perfmodel.roofline.parameters import distance
 from perfmodel.roofline.residuals import Residuals
 from perfmodel.roofline.time import estimate, kernel_class
 from perfmodel.workload import (
@@ -140,3 +141,28 @@ def test_few_rows_of_a_regime_share_the_pooled_interval():
     """Nineteen residuals are too few for a tail of one in twenty."""
     found = regime_quantiles(np.ones(49), np.array(["a"] * 30 + ["b"] * 19))
     assert set(found) == {"a"}
+
+
+def test_few_devices_widen_the_interval_of_another():
+    """The less devices were measured, the wider; never for one of them, never below their own."""
+    told = distance()
+    factors = [told.unseen_device(n) for n in range(1, 9)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == 1.0
+    work = Gemm(m=4096, n=4096, k=4096, dtype="int8")
+    known, new = widths(work, "h200-sxm"), widths(work, "h100-sxm-80gb")
+    assert any("not among them" in a for a in new[2].assumptions)
+    assert not any("not among them" in a for a in known[2].assumptions)
+    assert new[0] + new[1] > known[0] + known[1]
+
+
+def test_a_new_device_is_covered_by_the_stretched_interval():
+    """Two devices, each off by its own bias: what one says of the other needs the stretch."""
+    rng = np.random.default_rng(3)
+    folds = np.repeat(["a", "b"], 500)
+    ratios = np.exp(rng.normal(np.where(folds == "a", -0.05, 0.05), 0.1))
+    regimes = np.full(1000, "work")
+    bare = covered_unseen(ratios, regimes, folds).mean()
+    wide = covered_unseen(ratios, regimes, folds, few=np.full(1000, 2.4)).mean()
+    assert bare < 0.8
+    assert wide > 0.95

@@ -23,7 +23,8 @@ from perfmodel.roofline.classes.product import (
     GEMM_RUNGS,
     GEMM_WEIGHT_ONLY,
 )
-from perfmodel.roofline.classes.recurrent import CHUNK, OWN_STEP, SEGMENTS, STEP
+from perfmodel.roofline.classes.recurrent import CHUNK, OWN_STEP, SCAN, STEP
+from perfmodel.roofline.classes.walks import BESIDE, HOPPER, PREPARED, SEGMENTS, WHOLE
 from perfmodel.roofline.model import ClassModel, Launch, Parameter, Run, Terms, Values
 
 __all__ = ["CLASS_MODELS", "ClassModel", "Launch", "Parameter", "Run", "Terms", "Values"]
@@ -45,7 +46,12 @@ CLASS_MODELS: dict[str, ClassModel] = {
         OWN_DECODE,
         CHUNK,
         STEP,
+        WHOLE,
         SEGMENTS,
+        HOPPER,
+        PREPARED,
+        BESIDE,
+        SCAN,
         OWN_STEP,
         POINTWISE,
         NORM,

@@ -41,7 +41,7 @@ from perfmodel.roofline.traffic import (
     latency_share,
     memory_s,
 )
-from perfmodel.workload import Array, Attention
+from perfmodel.workload import Array, Attention, remembered
 
 WIDTH = np.float64(128.0)
 """Head dimension whose latencies are the parameters' own."""
@@ -174,10 +174,8 @@ def predict_prefill(w: Attention, device: Device, values: Values, run: Run, plan
     blocks of a launch take ``max+(work / units and chains / held, longest block; tail)``.
     """
     cost, clock = count(w), np.float64(device.compute.clock_vector_hz)
-    cut = plan(w, f64(w.q_len), device)
     units, held = np.float64(device.compute.units), np.float64(values["held_blocks"])
-    heads, q_tiles = f64(w.batch) * f64(w.heads), ceil_div(w.q_len, cut.rows)
-    total, longest = _walked(w, cut, q_tiles)
+    cut, heads, q_tiles, total, longest = _prefill_tiles(w, device, plan)
     element_s = _element_s(w, device, values, warps=_by_warps(w, plan))
     width = _width(w, values) * latency_share(cost.bytes_total, device, values, run) / clock
     prologue, tile = (np.float64(values[f"{k}_clk"]) * width for k in ("prologue", "tile"))
@@ -203,11 +201,8 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
     for one block only. Splits are joined by a second kernel that reads them one after another.
     """
     cost, clock = count(w), np.float64(device.compute.clock_vector_hz)
-    assert w.kv_heads is not None
-    rows = f64(w.q_len) * f64(w.heads) / f64(w.kv_heads)
-    cut = plan(w, rows, device)
     units = np.float64(device.compute.units)
-    blocks = f64(w.batch) * f64(w.kv_heads) * ceil_div(rows, cut.rows) * cut.splits
+    cut, rows, blocks = _decode_tiles(w, device, plan)
     element_s = _element_s(w, device, values, warps=_by_warps(w, plan))
     width = _width(w, values) * latency_share(kv_read_bytes(w), device, values, run) / clock
     prologue, tile = (np.float64(values[f"{k}_clk"]) * width for k in ("prologue", "tile"))
@@ -221,6 +216,25 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
     return _terms(
         w, device, values, run, cut, walk, memory, unhidden, _folding_clk(w, rows, values)
     )
+
+
+@remembered
+def _prefill_tiles(
+    w: Attention, device: Device, plan: Plan
+) -> tuple[Cut, Array, Array, Array, Array]:
+    """The cut, heads of all sequences, query tiles of a head, and key tiles as :func:`_walked`."""
+    cut = plan(w, f64(w.q_len), device)
+    q_tiles = ceil_div(w.q_len, cut.rows)
+    return cut, f64(w.batch) * f64(w.heads), q_tiles, *_walked(w, cut, q_tiles)
+
+
+@remembered
+def _decode_tiles(w: Attention, device: Device, plan: Plan) -> tuple[Cut, Array, Array]:
+    """The cut, query rows that share a KV head, and thread blocks."""
+    assert w.kv_heads is not None
+    rows = f64(w.q_len) * f64(w.heads) / f64(w.kv_heads)
+    cut = plan(w, rows, device)
+    return cut, rows, f64(w.batch) * f64(w.kv_heads) * ceil_div(rows, cut.rows) * cut.splits
 
 
 def _terms(

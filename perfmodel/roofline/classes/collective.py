@@ -45,7 +45,7 @@ def _fraction(name: str, start: float, meaning: str, prior: float = 0.0) -> Para
 PARAMETERS = (
     _seconds("latency_start_s", 1e-4, 1e-5, "latency protocol: launch and proxy", 0.3),
     _seconds("latency_hop_s", 1e-5, 1e-6, "latency protocol: one ring step", 0.3),
-    _fraction("latency_fraction", 0.2, "latency protocol: share of the link", 0.3),
+    _fraction("latency_fraction", 0.2, "latency protocol: share of the link", 0.1),
     _seconds("bandwidth_start_s", 2e-4, 4e-5, "bandwidth protocol: launch and set-up", 0.3),
     _seconds("bandwidth_hop_s", 1e-5, 1e-6, "bandwidth protocol: one ring step", 0.3),
     _fraction("bandwidth_fraction", 0.7, "bandwidth protocol: share of the link", 0.15),

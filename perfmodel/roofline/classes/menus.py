@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-THIN = 2
+THIN = 4
 """Rows (or columns) that a matrix-vector kernel takes; more rows run as tiles."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Menu:
     """The kernels that a library chooses among: every tile with every split, one axis."""
 
@@ -21,7 +22,7 @@ class Menu:
     single_warps: bool = False
     """Whether they multiply by instructions of single warps, where others take warp groups."""
 
-    @property
+    @cached_property
     def thin(self) -> NDArray[np.bool_]:
         """Matrix-vector kernels: they stream one operand and hold the other."""
         return np.minimum(self.rows, self.cols) <= THIN
@@ -45,7 +46,7 @@ VECTOR_TILES = (
 TENSOR_MENU = menu(TENSOR_TILES, SPLITS)
 WHOLE_MENU = menu(TENSOR_TILES, (1,))
 """Without splits of the inner dimension."""
-INTEGER_MENU = replace(WHOLE_MENU, single_warps=True)
+INTEGER_MENU = replace(menu((*TENSOR_TILES, (4, 64)), (1,)), single_warps=True)
 """Libraries' integer kernels: not split, and written for single warps."""
 VECTOR_MENU = menu(VECTOR_TILES, SPLITS)
 """Tiles of the vector units, and matrix-vector kernels."""

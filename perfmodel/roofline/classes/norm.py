@@ -40,7 +40,9 @@ CHUNK = np.float64(1024.0)
 """Columns whose latency the parameters state."""
 IN_REGISTERS = np.float64(1024.0)
 """Columns up to which softmax keeps a row in the registers of a warp."""
-NORM_THREADS, SOFTMAX_THREADS, WARP = np.float64(128.0), np.float64(1024.0), np.float64(32.0)
+NORM_THREADS, WARP = np.float64(128.0), np.float64(32.0)
+SOFTMAX_READINGS = np.float64(3.0)
+"""Of a row that does not fit in registers: for its maximum, for the sum, for what is written."""
 THREADS = np.float64(2048.0)
 """Threads of a multiprocessor where a spec states none."""
 
@@ -55,22 +57,23 @@ PARAMETERS = (
     replace(FIXED_CLK, start=2_500.0, prior=0.3),
     replace(EAGER_S, start=1e-5, prior=0.3),
     DRAM_FRACTION,
-    UNHIDDEN,
+    replace(UNHIDDEN, start=0.2, prior=0.5),
     WARM_LATENCY,
     CACHE_SHARE,
     CACHE_FRACTION,
     _clk("row_clk", 10_000.0, 2_000.0, "fixed latency of one row of a norm in a thread block"),
-    _clk("pass_clk", 10_000.0, 2_000.0, "latency of 1024 columns of it, both readings"),
+    _clk("pass_clk", 10_000.0, 2_700.0, "latency of 1024 columns of it, both readings"),
+    Parameter(
+        name="rms_share",
+        unit="1",
+        low=0.2,
+        high=1.0,
+        start=0.7,
+        meaning="share of these latencies that a norm without a mean has",
+        prior=0.2,
+    ),
     _clk("softmax_row_clk", 10_000.0, 2_000.0, "fixed latency of one row of softmax"),
     _clk("softmax_pass_clk", 10_000.0, 700.0, "latency of 1024 columns of it, all readings"),
-    Parameter(
-        name="softmax_readings",
-        unit="1",
-        low=1.0,
-        high=3.0,
-        start=2.0,
-        meaning="how often softmax reads a row that does not fit in registers",
-    ),
     Parameter(
         name="norm_readings",
         unit="1",
@@ -92,12 +95,11 @@ def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
     cost, rows, cols = count(w), f64(w.rows), f64(w.cols)
     softmax = w.kind == "softmax"
     kind = "softmax_" if softmax else ""
-    threads = _threads(cols) if softmax else NORM_THREADS
-    held = np.float64(device.compute.threads_per_unit or THREADS) / threads
-    places = held * np.float64(device.compute.units)
+    places = _blocks_held(w, device) * np.float64(device.compute.units)
     shorter = latency_share(cost.bytes_total, device, values, run)
     passes = cols / CHUNK * np.float64(values[f"{kind}pass_clk"])
-    chain = (np.float64(values[f"{kind}row_clk"]) + passes) * shorter
+    share = np.float64(values["rms_share"] if w.kind == "rms" else 1.0)
+    chain = (np.float64(values[f"{kind}row_clk"]) + passes) * (share * shorter)
     clock = np.float64(device.compute.clock_vector_hz)
     walk = np.maximum(rows / places, 1.0) * chain / clock
     again = _again(w, np.minimum(rows, places), device, values)
@@ -112,23 +114,26 @@ def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
     )
 
 
-def _threads(cols: Array) -> Array:
-    threads: Array = np.where(cols <= IN_REGISTERS, WARP, SOFTMAX_THREADS)[()]
-    return threads
+def _blocks_held(w: Norm, device: Device) -> Array:
+    """Thread blocks that a multiprocessor works on at a time: as its threads allow, but one of long
+    rows of softmax, whose registers fill it."""
+    threads = np.float64(device.compute.threads_per_unit or THREADS)
+    if w.kind != "softmax":
+        return threads / NORM_THREADS
+    held: Array = np.where(f64(w.cols) <= IN_REGISTERS, threads / WARP, 1.0)[()]
+    return held
 
 
 def _again(w: Norm, at_work: Array, device: Device, values: Values) -> Array:
-    """Further readings of a row that main memory serves."""
-    cols = f64(w.cols)
-    if w.kind == "softmax":
-        more = np.float64(values["softmax_readings"]) - 1.0
-        again: Array = np.where(cols <= IN_REGISTERS, 0.0, more)[()]
-        return again
+    """Further readings of a row that main memory serves: those for which the rows at work, and
+    what is written of them, do not rest in the last-level cache."""
+    cols, softmax = f64(w.cols), w.kind == "softmax"
     cache = device.memory.cache
     size = np.float64(0.0 if cache is None or cache.bytes is None else cache.bytes)
-    share = np.float64(values["cache_share"]) * size / (at_work * cols * stored(w.dtype))
-    missed: Array = np.clip(1.0 - share, 0.0, 1.0)
-    return missed * (np.float64(values["norm_readings"]) - 1.0)
+    rests = np.float64(values["cache_share"]) * size / (2.0 * at_work * cols * stored(w.dtype))
+    more = (SOFTMAX_READINGS if softmax else np.float64(values["norm_readings"])) - 1.0
+    missed: Array = np.clip(1.0 - rests, 0.0, 1.0) * more
+    return np.where(softmax & (cols <= IN_REGISTERS), 0.0, missed)[()]
 
 
 NORM = ClassModel(name="norm", parameters=PARAMETERS, predict=host_bound(predict_norm))

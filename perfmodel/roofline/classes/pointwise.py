@@ -92,6 +92,12 @@ BLOCKS_PER_UNIT = Parameter(
     start=2.0,
     meaning="rows that one multiprocessor works on at a time",
 )
+ROW_UNHIDDEN = replace(
+    UNHIDDEN,
+    name="row_unhidden",
+    meaning="share of the shorter of a row's latencies and memory time that the longer does not "
+    "hide, in kernels that give a row to one thread block",
+)
 TRIP_CLK = Parameter(
     name="trip_clk",
     unit="cycles",
@@ -106,9 +112,10 @@ VECTOR_FRACTION = Parameter(
     unit="1",
     low=0.02,
     high=1.0,
-    start=0.5,
+    start=0.15,
     meaning="share of the vector peak that counted FLOPs reach: functions take more instructions "
     "than they count",
+    prior=0.5,
 )
 SPECIAL_FRACTION = Parameter(
     name="special_fraction",
@@ -164,7 +171,7 @@ def predict_synchronous(w: Norm | Elementwise, device: Device, values: Values, r
 
 def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run: Run) -> Terms:
     """``launch + trip + max+(arithmetic, memory; unhidden)`` of flat kernels; of kernels that hold
-    a row in a thread block ``launch + max+(rows, memory; unhidden)``.
+    a row in a thread block ``launch + max+(rows, memory; row_unhidden)``.
 
     memory: the compulsory bytes, each element counted as ``element_bytes`` at least; rows:
     ``max(1, rows / (blocks units)) * (row + ceil(cols / 1024) pass)`` cycles.
@@ -179,9 +186,9 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     chain = np.maximum(rows / held, 1.0) * row_clk / np.float64(device.compute.clock_vector_hz)
     start = launch_s(device, values, run)
     return Terms(
-        time_s=start + overlap(chain, memory, values["unhidden"]),
+        time_s=start + overlap(chain, memory, values["row_unhidden"]),
         terms={"launch": start, "rows": chain, "memory": memory},
-        formula=f"launch + max+(rows, memory; {values['unhidden']:.3g})",
+        formula=f"launch + max+(rows, memory; {values['row_unhidden']:.3g})",
         details={},
     )
 
@@ -277,7 +284,7 @@ POINTWISE = ClassModel(
     name="pointwise",
     parameters=(
         *_FLAT, UNHIDDEN, VECTOR_FRACTION, SPECIAL_FRACTION, NORM_ELEMENT, NORM_PASSES, ROW_ELEMENT,
-        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT,
+        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN,
     ),
     predict=host_bound(predict_pointwise),
     typical_of=("norm/torch",),
@@ -286,8 +293,8 @@ POINTWISE = ClassModel(
 GENERATED = ClassModel(
     name="generated",
     parameters=(
-        FIXED_CLK, HOST_S, DRAM_FRACTION, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION, UNHIDDEN,
-        ROW_ELEMENT, ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT,
+        FIXED_CLK, HOST_S, DRAM_FRACTION, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION,
+        ROW_UNHIDDEN, ROW_ELEMENT, ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT,
     ),
     predict=host_bound(predict_pointwise),
 )  # fmt: skip

@@ -25,12 +25,19 @@ from perfmodel.roofline.classes.menus import (
     WHOLE_MENU,
     Menu,
 )
+from perfmodel.roofline.classes.product_parameters import (
+    BESIDE,
+    COMMON,
+    ODD_CLK,
+    ODD_RATE,
+    ODD_SUPPLY,
+    SPLIT,
+    SUPPLY_BYTES,
+    TILE_EDGE,
+    WIDEN_CLK,
+)
 from perfmodel.roofline.model import (
-    DRAM_FRACTION,
-    EAGER_S,
-    FIXED_CLK,
-    TENSOR_FRACTION,
-    UNHIDDEN,
+    ALONE_S,
     ClassModel,
     Parameter,
     Run,
@@ -39,136 +46,15 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
-from perfmodel.roofline.power import (
-    ENERGY_PJ,
-    POWER_EXPONENT,
-    PROCESS_EXPONENT,
-    power_limited_rate,
-)
-from perfmodel.workload import Array, Gemm
+from perfmodel.roofline.power import REST_W, power_limited_rate
+from perfmodel.workload import Array, Gemm, remembered
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
-TILE_EDGE = Parameter(
-    name="tile_edge",
-    unit="elements",
-    low=0.0,
-    high=256.0,
-    start=48.0,
-    meaning="tile edge at which bringing operands to a unit costs as much as the product, 2-byte "
-    "operands",
-    prior=0.7,
-)
-TAIL = Parameter(
-    name="tail",
-    unit="1",
-    low=0.0,
-    high=1.0,
-    start=0.6,
-    meaning="share of full wave quantisation that survives smaller tiles and stream-K",
-    prior=0.5,
-)
-STEP_CLK = Parameter(
-    name="step_clk",
-    unit="cycles",
-    low=0.0,
-    high=30.0,
-    start=4.0,
-    meaning="least cycles per step of the inner dimension: latency of the operands in flight",
-    prior=0.4,
-)
-STORE_CLK = Parameter(
-    name="store_clk",
-    unit="cycles",
-    low=0.0,
-    high=4.0,
-    start=0.1,
-    meaning="cycles of one unit to round and store 2 bytes of the output",
-    prior=0.7,
-)
-WRITE_COST = Parameter(
-    name="write_cost",
-    unit="1",
-    low=0.5,
-    high=3.0,
-    start=1.2,
-    meaning="main-memory time of a written byte over that of a read one",
-    prior=0.2,
-)
-SPLIT_CLK = Parameter(
-    name="split_clk",
-    unit="cycles",
-    low=0.0,
-    high=20_000.0,
-    start=5_000.0,
-    meaning="second pass that adds the parts of a split inner dimension",
-    prior=0.7,
-)
-SPLIT_FRACTION = Parameter(
-    name="split_fraction",
-    unit="1",
-    low=0.1,
-    high=4.0,
-    start=1.0,
-    meaning="bandwidth at which parts of a split are exchanged, in units of main memory's",
-    prior=0.7,
-)
-ODD_CLK = Parameter(
-    name="odd_clk",
-    unit="cycles",
-    low=0.0,
-    high=20_000.0,
-    start=1_000.0,
-    meaning="extra fixed cost of a kernel whose rows are not 16-byte aligned",
-    prior=0.7,
-)
-ODD_RATE = Parameter(
-    name="odd_rate",
-    unit="1",
-    low=0.1,
-    high=1.0,
-    start=0.6,
-    meaning="share of the inner loop's rate that kernels for unaligned rows reach (instructions of "
-    "single warps instead of warp groups)",
-    prior=0.3,
-)
-ODD_SUPPLY = Parameter(
-    name="odd_supply",
-    unit="1",
-    low=0.0,
-    high=30.0,
-    start=1.0,
-    meaning="unaligned rows: extra supply and store time for each narrow access over a wide one "
-    "(1: every byte passes the registers once more)",
-    prior=0.5,
-)
-WIDEN_CLK = Parameter(
-    name="widen_clk",
-    unit="cycles",
-    low=0.0,
-    high=1.0,
-    start=0.02,
-    meaning="cycles of one unit to widen one narrow weight",
-)
-
-_COMMON = (
-    replace(FIXED_CLK, prior=0.2),
-    EAGER_S,
-    replace(DRAM_FRACTION, prior=0.1),
-    replace(TENSOR_FRACTION, prior=0.1),
-    replace(ENERGY_PJ, start=2.0, prior=0.4),
-    replace(POWER_EXPONENT, start=0.33, prior=0.4),
-    PROCESS_EXPONENT,
-    replace(UNHIDDEN, prior=1.0),
-    TILE_EDGE,
-    TAIL,
-    STEP_CLK,
-    STORE_CLK,
-    WRITE_COST,
-)
-_SPLIT = (SPLIT_CLK, SPLIT_FRACTION)
+ISSUE_LANES = np.float64(128.0)
+"""Lanes that the four schedulers of a multiprocessor issue to in a cycle."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +75,9 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     product: ``max(waves (k / s step + store), FLOPs / power-limited rate)`` where, for a tile
     BM x BN on one unit of rate R, ``step = max(max+(2 BM BN / R, edge (BM a + BN b) / R), least)``
     seconds per step of k (a, b: operand bytes), and ``waves`` lies between ``CTAs / units`` and its
-    ceiling by ``tail``. Rows that are not 16-byte aligned divide R and multiply supply and store.
+    ceiling by ``tail``. Classes with ``supply_bytes`` bring operands at so many bytes a cycle
+    instead; vector units issue ``beside`` instructions with every multiply-add. Rows that are not
+    16-byte aligned divide R and multiply supply and store.
     """
     cost = count(w)
     sizes = _sizes(w)
@@ -252,6 +140,7 @@ def _power_of_two(row_bytes: Array) -> Array:
     return found
 
 
+@remembered
 def _sizes(w: Gemm) -> _Sizes:
     narrow = VECTOR_BYTES / np.asarray(access_bytes(w))
     m, n, k, batch = (np.asarray(f64(x))[..., None] for x in (w.m, w.n, w.k, w.batch))
@@ -272,11 +161,20 @@ def _product_s(
     outputs = np.where(menu.thin, 0.0, menu.rows * menu.cols * stored(w.out_dtype) / 2.0)
     store = np.float64(values["store_clk"]) / clock * outputs * burden
     units = np.float64(device.compute.units)
-    tiled = _waves(at, units, values, menu) * (np.ceil(at.k / menu.parts) * step + store)
+    tiles, steps, runs = _tiles(w, menu)
+    tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
     powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
-    fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
-    product: Array = np.where(fits | ~menu.thin, np.maximum(tiled, powered), NEVER_S)
+    product: Array = np.where(runs, np.maximum(tiled, powered), NEVER_S)
     return product
+
+
+@remembered
+def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """For every entry of the menu: tiles, steps of each, and whether the entry takes the sizes."""
+    at = _sizes(w)
+    tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
+    fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
+    return tiles, np.ceil(at.k / menu.parts), fits | ~menu.thin
 
 
 def _step_s(
@@ -287,17 +185,30 @@ def _step_s(
     assert w.weight_dtype is not None
     mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
     operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
-    supply = np.where(menu.thin, 0.0, np.float64(values["tile_edge"]) * operands / rate)
-    least = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
+    supply = np.where(menu.thin, 0.0, _supply_s(operands, rate, device, values))
+    latency = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
+    least = np.where(menu.thin, 0.0, latency)
     step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
     return step
 
 
-def _waves(at: _Sizes, units: np.float64, values: Values, menu: Menu) -> Array:
+def _supply_s(operand_bytes: Array, rate: np.float64, device: Device, values: Values) -> Array:
+    """Seconds in which one unit gets the operands of a step.
+
+    Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
+    kernels of single warps read from the last-level cache, each unit for itself.
+    """
+    if "supply_bytes" not in values:
+        paced: Array = np.float64(values["tile_edge"]) * operand_bytes / rate
+        return paced
+    port = np.float64(values["supply_bytes"]) * np.float64(device.compute.clock_vector_hz)
+    seconds: Array = operand_bytes / port
+    return seconds
+
+
+def _waves(share: Array, tail: float) -> Array:
     """Rounds of tiles over all units; between an even share and its ceiling by ``tail``."""
-    tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
-    share = tiles / units
-    waves: Array = np.maximum(share + np.float64(values["tail"]) * (np.ceil(share) - share), 1.0)
+    waves: Array = np.maximum(share + np.float64(tail) * (np.ceil(share) - share), 1.0)
     return waves
 
 
@@ -316,15 +227,28 @@ def _rates(cost: Cost, device: Device, values: Values, menu: Menu) -> tuple[np.f
     """The peak, and what one unit's inner loop reaches at the highest clock.
 
     A matrix unit's peak is rated at its own clock; short of the power limit it runs at the highest.
-    Instructions of single warps reach a share of the peak where it takes warp groups.
+    Instructions of single warps reach a share of the peak where it takes warp groups. Vector units
+    do products that the matrix unit has no rate for.
     """
     ((unit, dtype, acc),) = cost.flops
     compute = device.compute
     peak = np.float64(compute.peak(unit, dtype, acc))
-    top = np.float64(compute.clock_vector_hz / compute.clock_tensor_hz) if unit == "tensor" else 1.0
-    warps = np.float64(compute.warp_share if menu.single_warps else 1.0)
-    share = np.float64(values["tensor_fraction"]) * top * warps
+    share = np.float64(values["tensor_fraction"])
+    if any(u == "tensor" and d == dtype and acc in (None, a) for u, d, a in compute.peaks):
+        share = share * np.float64(compute.clock_vector_hz / compute.clock_tensor_hz)
+        share = share * np.float64(compute.warp_share if menu.single_warps else 1.0)
+    else:
+        share = share / _issue(peak, device, values)
     return peak, peak * share / np.float64(compute.units)
+
+
+def _issue(peak: np.float64, device: Device, values: Values) -> np.float64:
+    """By what instructions beside multiply-adds slow these down: not at all where a warp's takes
+    its scheduler two cycles, all of them where it takes one."""
+    compute = device.compute
+    lanes = peak / np.float64(2.0 * compute.units * compute.clock_vector_hz)
+    slots = (1.0 + np.float64(values.get("beside", 0.0))) * lanes / ISSUE_LANES
+    return np.float64(np.maximum(slots, 1.0))
 
 
 def _widen_s(device: Device, values: Values) -> np.float64:
@@ -343,15 +267,14 @@ def _memory_s(cost: Cost, device: Device, values: Values) -> Array:
 
 def _pick(menu: Array, best: NDArray[np.intp]) -> Array:
     """The entries of the trailing axis that ``best`` names."""
-    where = best[..., None]
     whole = np.broadcast_to(menu, (*best.shape, np.shape(menu)[-1]))
-    chosen: Array = np.take_along_axis(whole, where, axis=-1)[..., 0][()]
+    chosen: Array = whole[(*np.indices(best.shape, sparse=True), best)][()]
     return chosen
 
 
 def _model(name: str, entries: Menu, *parameters: Parameter) -> ClassModel:
     predict = partial(predict_product, menu=entries)
-    return ClassModel(name=name, parameters=(*_COMMON, *parameters), predict=predict)
+    return ClassModel(name=name, parameters=(*COMMON, *parameters), predict=predict)
 
 
 def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
@@ -360,28 +283,38 @@ def _with(model: ClassModel, **changes: dict[str, float]) -> ClassModel:
     return replace(model, parameters=tuple(changed))
 
 
-GEMM = _model("gemm", TENSOR_MENU, *_SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
-GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, *_SPLIT)
-GEMM_INT8 = _model("gemm_int8", INTEGER_MENU)
-GEMM_RUNGS = _with(_model("gemm_rungs", WHOLE_MENU), tensor_fraction={"low": 0.02, "prior": 0.5})
+GEMM = _model("gemm", TENSOR_MENU, TILE_EDGE, *SPLIT, ODD_CLK, ODD_RATE, ODD_SUPPLY)
+GEMM_NARROW = _model("gemm_narrow", TENSOR_MENU, TILE_EDGE, *SPLIT)
+GEMM_INT8 = _with(
+    _model("gemm_int8", INTEGER_MENU, SUPPLY_BYTES, ALONE_S), energy_pj_per_flop={"start": 1.0}
+)
+"""Half a 16-bit product's energy: half the bytes toggle. Tiles are written for single warps,
+without the clusters that share operands, so the last-level cache's port decides: 5120 bytes a cycle
+over 108 to 132 units, of which streams reach three quarters."""
+GEMM_RUNGS = _with(
+    _model("gemm_rungs", WHOLE_MENU, TILE_EDGE), tensor_fraction={"low": 0.02, "prior": 0.5}
+)
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *_SPLIT, ODD_CLK),
-    energy_pj_per_flop={"start": 15.0, "prior": 0.1},
-    power_exponent={"start": 0.67, "prior": 0.2},
-    process_exponent={"start": 0.2, "prior": 0.2},
-    tile_edge={"start": 20.0, "prior": 0.15},
+    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES, REST_W),
+    energy_pj_per_flop={"start": 16.0, "prior": 0.1},
+    power_exponent={"start": 0.5, "prior": 0.1},
+    process_exponent={"start": 0.6, "prior": 0.15},
+    supply_bytes={"start": 10.0, "prior": 0.15},
     store_clk={"prior": 0.3},
-    tensor_fraction={"prior": 0.05},
+    tensor_fraction={"start": 0.95, "prior": 0.03},
     unhidden={"start": 0.05, "prior": 0.5},
     tail={"prior": 0.3},
     step_clk={"prior": 0.2},
     split_clk={"start": 10_000.0, "prior": 0.3},
 )
 """On vector units an FLOP costs what fetching and scheduling its instruction costs, about ten times
-a matrix unit's: boards of full power just sustain their fp32 peak (250 W over 14 to 19.5 TFLOP/s)
-and smaller ones run between the cube law and the lowest voltage (exponents 1/3 and 1). Operands
-pass through registers: 128 threads with four 16-byte loads each in a latency of some 600 cycles
-bring 13 bytes a cycle, which is the product's pace at an edge of 20. Few rows measure single terms,
-so priors are tighter than a matrix unit's."""
-GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, *_SPLIT, WIDEN_CLK)
+a matrix unit's: loops of multiply-adds alone draw 10 pJ/FLOP in 7 nm (A100), 13 in 8 nm (A40) and 7
+in 5 nm (L40, gpu-benches), products half as much again. What a small board has left falls further
+than its power; clocks follow the square root of what is left (voltage falls with them), between the
+cube law and the lowest voltage. Two stages of eight steps of a 128 x 32 tile, 10 KB, are on their
+way for some 1000 cycles of a loaded memory: 10 bytes a cycle. Hand-written loops reach 98 % of a
+Maxwell's peak (Gray, maxas, 2014); where one warp's multiply-add takes its scheduler one cycle, a
+loop of nothing else reaches 86 % (registers' banks) and the loads of an 8 x 8 tile take another
+tenth. Few rows measure single terms, so priors are tighter than a matrix unit's."""
+GEMM_WEIGHT_ONLY = _model("gemm_weight_only", TENSOR_MENU, TILE_EDGE, *SPLIT, WIDEN_CLK, ALONE_S)

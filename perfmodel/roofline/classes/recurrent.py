@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -195,12 +197,21 @@ CHUNK = ClassModel(
     predict=predict_chunk,
 )  # fmt: skip
 STEP = ClassModel(name="recurrent_step", parameters=_COMMON, predict=predict_step)
-OWN_STEP = ClassModel(name="recurrent_own_step", parameters=_COMMON, predict=predict_step)
+_OWN = (
+    replace(FIXED_CLK, prior=0.3),
+    EAGER_S,
+    replace(DRAM_FRACTION, prior=0.1),
+    replace(UNHIDDEN, prior=1.0),
+    replace(WORK_FRACTION, prior=0.5),
+    CACHE_SHARE,
+    CACHE_FRACTION,
+)
+OWN_STEP = ClassModel(name="recurrent_own_step", parameters=_OWN, predict=predict_step)
 """This repository's state updates."""
-SEGMENTS = ClassModel(
-    name="recurrent_segments",
+SCAN = ClassModel(
+    name="recurrent_own_scan",
     parameters=(
-        *_COMMON,
+        *_OWN,
         HELD_BLOCKS,
         WAVE_TAIL,
         Parameter(
@@ -238,4 +249,4 @@ SEGMENTS = ClassModel(
     ),
     predict=predict_segments,
 )
-"""This repository's chunked prefills."""
+"""This repository's selective scans of whole sequences."""
