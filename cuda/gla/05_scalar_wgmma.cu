@@ -98,7 +98,8 @@ struct Part {
 // as SMs share all their chunks evenly: block x has chunks [first, last) of the sequences laid end to
 // end. It works them from the last sequence to the first: the beginning of a sequence, which the next
 // block ends, comes first, and the end of one, which the block before begins, comes last; nobody has
-// to wait for the state in between. A block has at least one sequence's chunks.
+// to wait for the state in between. A block has at least one sequence's chunks. Where shares repeat
+// after `period` sequences, those are numbered so that blocks walk neighbouring ones side by side.
 // Grid (blocks, segments).
 struct Share {
     int chunks, sequences, first, last;

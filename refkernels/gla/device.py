@@ -332,17 +332,22 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     return Plan(launches=tuple(launches), keep=keep)
 
 
+SHARES_PER_SM = 0.95
+"""Least blocks per multiprocessor for the sake of shares that repeat."""
+
+
 def even_shares(sequences: int, sms: int) -> tuple[int, int]:
     """Blocks that share sequences evenly, and after how many sequences their shares repeat.
 
-    With a half or a third of a sequence over, nearly all SMs have shares that start at the same places:
-    they walk neighbouring heads side by side, whose rows lie together in memory.
+    Shares of a whole number of halves or thirds of a sequence repeat soon: their blocks walk neighbouring
+    heads side by side, whose rows lie together in memory. That is worth a few idle multiprocessors.
     """
     best = (sms, 1)
-    for over in (1, 2, 3):
-        period = ceil_div(sequences * over, sms)
-        blocks = sequences * over // period
-        if sequences % period == 0 and blocks >= max(0.95 * sms, best[1] > 1 and best[0] + 1):
+    for parts in (1, 2, 3):
+        period = ceil_div(sequences * parts, sms)
+        blocks = sequences * parts // period
+        better = best[1] == 1 or blocks > best[0]
+        if sequences % period == 0 and blocks >= SHARES_PER_SM * sms and better:
             best = (blocks, period)
     return best
 
