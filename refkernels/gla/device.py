@@ -272,8 +272,7 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         floats = (2 + 4) * dk + 7 * dk // 2 + 8 * 136 + 8 + 2
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
-        arrays = 5 if x.a is None else 6
-        floats = 3 * heads * (arrays * CHUNK + CHUNK // 2 + 4)
+        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
         used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
     return ceil_div(used, 1024) * 1024
 
@@ -301,7 +300,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     if x.vector:
         tiles.append((x.g, dk))
     else:
-        source = "gla/05_scalar_wgmma.cu" if x.a is None else "gla/05_scalar_wgmma.cu"
+        source = "gla/05_scalar_wgmma.cu"
         defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
@@ -339,8 +338,9 @@ SHARES_PER_SM = 0.95
 def even_shares(sequences: int, sms: int) -> tuple[int, int]:
     """Blocks that share sequences evenly, and after how many sequences their shares repeat.
 
-    Shares of a whole number of halves or thirds of a sequence repeat soon: their blocks walk neighbouring
-    heads side by side, whose rows lie together in memory. That is worth a few idle multiprocessors.
+    Shares of a whole number of halves or thirds of a sequence repeat soon: their blocks walk
+    neighbouring heads side by side, whose rows lie together in memory. That is worth a few idle
+    multiprocessors.
     """
     best = (sms, 1)
     for parts in (1, 2, 3):

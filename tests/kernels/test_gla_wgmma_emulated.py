@@ -149,7 +149,7 @@ def test_shares_of_scalar_gates(on_hopper, monkeypatch, length, heads):
 
 @pytest.mark.parametrize("sequences", [133, 160, 192, 264, 320, 512, 640, 5000])
 def test_shares_repeat_where_few_blocks_are_lost(sequences):
-    """Every block gets as much, hardly any multiprocessor idles, and periods divide the sequences."""
+    """Blocks get equal shares, few multiprocessors idle, and periods divide the sequences."""
     blocks, period = device.even_shares(sequences, 132)
 
     assert 0.95 * 132 <= blocks <= 132
