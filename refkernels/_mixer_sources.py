@@ -16,6 +16,8 @@ from refkernels.selective_scan.device import (
     MOST_TURN_STATES,
     STATES,
     TYPES,
+    UNIT_WARPS,
+    resident_warps,
 )
 
 Job = tuple[str, dict[str, int]]
@@ -38,9 +40,11 @@ def scan_variants() -> Iterator[Job]:
                 yield "selective_scan/segments.cu", split
         if kind != TYPES["fp32"]:
             for turns in (1, 2, 4, 8) if states <= MOST_TURN_STATES else (1,):
-                for gated in (0, 1):
-                    walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1}
-                    yield "selective_scan/04_outer_products.cu", plain | walk
+                for gated, aligned in itertools.product((0, 1), (0, 1)):
+                    walk = {"TURNS": turns, "GATED": gated, "SOFTPLUS": 1, "ALIGNED": aligned}
+                    resident = resident_warps(0, turns, states, 1)
+                    block = {"RESIDENT": resident, "WARPS": UNIT_WARPS, "EVEN": 0}
+                    yield "selective_scan/04_outer_products.cu", plain | walk | block
 
 
 def linear_variants() -> Iterator[Job]:

@@ -165,10 +165,11 @@ __device__ __forceinline__ void ampere_attention(const Problem& p) {
         ptx::copy_async_commit();
 #pragma unroll
         for (int strip = 0; strip < kStrips; ++strip) {
-            if (work.blocks.masked(block))
+            const bool masked = work.blocks.masked(block);
+            if (masked)
                 mask_scores(scores[strip], thread_row(work, strip), block * kTileN, work.q_len,
                             work.kv_len, p.causal, p.window);
-            rows[strip].weigh(scores[strip], p);
+            rows[strip].weigh(scores[strip], p, masked);
             rows[strip].rescale_outputs(o[strip]);
             rows[strip].pack(weights[strip], scores[strip]);
         }

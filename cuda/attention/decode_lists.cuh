@@ -26,10 +26,7 @@ constexpr int kThreads = kWarps * kWarp;
 constexpr int kUnitKeys = kTile * kWarps;                 // one unit of the schedule
 constexpr int kSteps = kHeadDim / 16;
 constexpr int kMaxSequences = 1024;
-#ifndef STAGES
-#define STAGES (131072 / (2 * kTileBytes * kWarps))
-#endif
-constexpr int kStages = STAGES;
+constexpr int kStages = 131072 / (2 * kTileBytes * kWarps);
 static_assert(kStages >= 2, "a stage to fill while another is read");
 
 // Partial results meet in shared memory a few rows at a time, so that they need not lie where keys
@@ -134,8 +131,8 @@ __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix
     const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
     const int within = (unit - prefix[list.sequence]) / units;
     list.index = list.sequence * lists + within;
-    list.kv_head = within / p.row_groups;
-    list.row_group = within % p.row_groups;
+    list.kv_head = p.row_groups == 1 ? within : within / p.row_groups;
+    list.row_group = within - list.kv_head * p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);
     list.unit_begin = prefix[list.sequence] + within * units;
@@ -158,9 +155,9 @@ struct Row {
     bool valid;
     __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
         const int packed = list.row_group * kRows + r;
-        query = packed / p.group;
-        head = list.kv_head * p.group + packed % p.group;
-        valid = query < p.q_len;
+        query = p.q_len == 1 ? 0 : packed / p.group;  // the start of a launch waits for this
+        head = list.kv_head * p.group + packed - query * p.group;
+        valid = packed < p.q_len * p.group;
     }
     // Where the row's elements begin in q and in out.
     __device__ __forceinline__ size_t offset(const Problem& p, const List& list) const {

@@ -1,4 +1,4 @@
-// arch: sm_80
+// arch: sm_80 sm_90
 // registers: 255
 // threads: 256
 // dynamic_smem: 163328
@@ -6,6 +6,8 @@
 // defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
 // defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
 // defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=2
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=2
 // defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1
 //
 // Attention decoding: 1 to 16 queries per sequence against long keys, in one launch.
@@ -14,8 +16,9 @@
 //   memory      512 bytes: 119 ps at 4.3 TB/s, 29 clocks of one SM's share at 1830 MHz. The bound
 //   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
 //   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
-//   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here 2 of 3 stages
-//               of 8 warps * 8 KiB = 128 KiB, 3.7 us of an SM's share
+//   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here one of two
+//               stages of 8 warps * 8 KiB = 64 KiB at least, 1.9 us of an SM's share. A third stage
+//               is slower by 1 to 3 % at 268 MB of keys and values, faster by 1 % at 34 MB and 1 GB
 //   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and about 5 us of launch, prefix, first
 //   loads and merging
 //
@@ -28,9 +31,10 @@
 //
 // Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
 //   in the main loop. Loads run ahead through all lists of the share; merging has shared memory of
-//   its own, a few rows at a time, and takes less time than what is on its way lasts.
+//   its own, a few rows at a time, and takes less time than what is on its way lasts. Keys and values
+//   are the first to leave L2, so that queries, partial sums and the code stay there.
 //
-//   warp w | wait tile i | load tile i + 2 | S = Q K^T | softmax | O += P V | ...
+//   warp w | wait tile i | load tile i + 1 | S = Q K^T | softmax | O += P V | ...
 //   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
 //
 // Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
@@ -38,7 +42,7 @@
 //   int8 exactly.
 //
 // Registers, D = 128: outputs 64 per strip, scores 8, operands 12. D = 256 takes one strip.
-// Shared memory (STAGES=3, D = 128): ring 196,608, merging 17,408, sums 1,024, queries 4,096,
+// Shared memory (D = 128): ring 131,072, merging 17,408, sums 1,024, queries 4,096,
 //   prefix 4,100.
 #include "attention/decode_lists.cuh"
 #include "attention/decode_merge.cuh"
@@ -53,6 +57,14 @@ constexpr int kLoadsUnrolled = kTight ? 4 : kTile * kUnits / kWarp;
 
 __device__ __forceinline__ int address_lane() {
     return kTight ? opaque(lane_index()) : lane_index();
+}
+
+// No key is read again, so it may leave L2 first. But where loops are tight, ptxas 13.0 adds a uniform
+// register to cp.async's address in shared memory, and with a cache policy encodes that as an illegal
+// instruction, `LDGSTS [R25+UR0], desc[UR1]`: an odd descriptor register.
+__device__ __forceinline__ void copy(void* smem, const void* global, bool inside) {
+    if constexpr (kTight) ptx::copy_async_16(smem, global, inside);
+    else ptx::copy_async_16_once(smem, global, inside);
 }
 
 // Units are stored so that the 8 rows of an ldmatrix meet 8 different groups of banks.
@@ -150,8 +162,8 @@ struct Loader {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                ptx::copy_async_16(swizzled(stage[0], row, unit), p.k + at, inside);
-                ptx::copy_async_16(swizzled(stage[1], row, unit), p.v + at, inside);
+                copy(swizzled(stage[0], row, unit), p.k + at, inside);
+                copy(swizzled(stage[1], row, unit), p.v + at, inside);
             }
             advance(key, end);
         }

@@ -31,7 +31,24 @@ struct Attender {
     Ring k, v;
     u32 q_parity = 0;
 
-    // The scores of `block` have arrived; they become weights.
+    // `count` blocks that are of the tile but that none of this warpgroup's queries sees: their
+    // stages are freed as they come, and `turns` turns passed on.
+    __device__ __forceinline__ void skip(Pipes& s, int group, int count, int turns) {
+        for (int i = 0; i < count; ++i) {
+            if (i < turns) {
+                take_turn(group);
+                pass_turn(group);
+            }
+            ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+            free_stage(&s.k_empty[k.stage]);
+            k.advance();
+            ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
+            free_stage(&s.v_empty[v.stage]);
+            v.advance();
+        }
+    }
+
+    // The scores of `block` have arrived; they, or the first of them, become weights.
     __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work,
                                           const attention::Blocks& blocks, Rows& rows,
                                           float (&scores)[kScores], int group, int row,
@@ -40,15 +57,19 @@ struct Attender {
         free_stage(&s.k_empty[k.stage]);
         k.advance();
         if (block == blocks.needed.first) free_stage(&s.q_empty[group]);
-        if (blocks.masked(block))
+        const bool masked = blocks.masked(block);
+        if (masked)
             mask_scores(scores, row, block * kTileN, work.q_len, work.kv_len, p.causal, p.window);
-        rows.weigh(scores, p);
+        rows.weigh(scores, p, masked);
     }
 
-    __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& work,
+    // Returns whether the weights hold (see the rows' finish).
+    __device__ __forceinline__ bool attend(Pipes& s, const Problem& p, const Work& work,
                                            int group) {
-        const attention::Blocks blocks = work.blocks;  // in registers: read before each softmax
         const int first_row = work.first_row + 64 * group;
+        const attention::Range tile = work.blocks.needed;
+        const attention::Blocks blocks = attention::key_blocks(
+            first_row, 64, kTileN, work.q_len, work.kv_len, p.causal, p.window);
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);
         float o[kOutputs], scores[kScores];
@@ -56,6 +77,13 @@ struct Attender {
 
         ptx::mbarrier_wait(&s.q_full[group], q_parity);
         q_parity ^= 1;
+        if (blocks.count() <= 0) {
+            free_stage(&s.q_empty[group]);
+            skip(s, group, tile.last - tile.first, tile.last - tile.first - 1);
+            store_nothing_seen(p, work, first_row, threadIdx.x % kWarpgroup);
+            return true;
+        }
+        skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
         int block = blocks.needed.last - 1;
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
         issue_scores(scores, s.q[group], s.k[k.stage]);
@@ -89,12 +117,14 @@ struct Attender {
         }
         ptx::mbarrier_wait(&s.v_full[v.stage], v.parity);
         issue_values(o, weights, s.v[v.stage], accumulate);
-        rows.finish(p, work, row);
+        const bool holds = rows.finish(p, work, row);
         ptx::wgmma_wait<0>();
         ptx::pin(o);
         free_stage(&s.v_empty[v.stage]);
         v.advance();
+        skip(s, group, blocks.needed.first - tile.first, blocks.needed.first - tile.first);
         rows.normalise(o);
         store_outputs(p, work, first_row, o);
+        return holds;
     }
 };

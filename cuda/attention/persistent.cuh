@@ -13,6 +13,8 @@ struct Shared {
     Pipes pipes;
     Work work[2];
     u64 work_full[2], work_empty[2];
+    u64 loads_issued;  // of the tile last handed out
+    attention::PackedTiles packed;  // the scheduler's, whose registers are few
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
 
@@ -32,22 +34,52 @@ __device__ __forceinline__ bool find_tile(const Problem& p, int index,
     return true;
 }
 
-// Hands out tiles in ascending order, each to the first CTA that asks; one tile is known ahead, so
-// that the loads of the next one start while this one is computed.
+// A tile whose weights did not hold, once more and with care.
+__device__ __forceinline__ void repeat(Work& work) {
+    work.failed = 0;
+    work.careful = 1;
+}
+
+// When no tile is left: the one before, if it turns out not to hold.
+__device__ __forceinline__ bool repeat_last(Shared& s, ptx::Ring<2> ring) {
+    Work& slot = s.work[ring.stage];
+    ring.advance();
+    ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
+    Work& last = s.work[ring.stage];
+    if (!last.failed) return false;
+    slot = last;
+    repeat(slot);
+    last.failed = 0;
+    return true;
+}
+
+// Hands out tiles in ascending order, each to the first CTA that asks. A CTA asks for its next tile
+// when all loads of the one before have been issued, a stage or two before its end: early enough
+// that the next loads find it known, late enough that no tile waits behind a long one.
+template <typename Rows>
 __device__ __forceinline__ void schedule(Shared& s, const Problem& p) {
-    attention::PackedTiles packed;
     ptx::Ring<2> ring;
     int index = blockIdx.x;
     while (true) {
-        attention::Tile tile{0, 0, 0};
-        const bool found = find_tile(p, index, packed, tile);
+        Work& work = s.work[ring.stage];
         ptx::mbarrier_wait(&s.work_empty[ring.stage], ring.parity ^ 1);
-        if (found) s.work[ring.stage] = work_of_tile(p, tile, kTileM, kTileN);
-        else s.work[ring.stage].valid = 0;
+        if (Rows::kMayFail && work.failed) {
+            repeat(work);
+        } else {
+            attention::Tile tile{0, 0, 0};
+            if (find_tile(p, index, s.packed, tile)) {
+                work = work_of_tile(p, tile, kTileM, kTileN);
+                work.careful = 0;
+                index = -1;
+            } else if (!Rows::kMayFail || !repeat_last(s, ring)) {
+                work.valid = 0;
+            }
+        }
         ptx::mbarrier_arrive(&s.work_full[ring.stage]);
+        if (!work.valid) break;
+        ptx::mbarrier_wait(&s.loads_issued, ring.stage);  // its parity alternates as the slots do
         ring.advance();
-        if (!found) break;
-        index = gridDim.x + atomicAdd(&p.counters[0], 1u);
+        if (index < 0) index = gridDim.x + atomicAdd(&p.counters[0], 1u);
     }
     // Every CTA sees the end once; the last one leaves the counters as it found them.
     if (atomicAdd(&p.counters[1], 1u) == gridDim.x - 1) p.counters[0] = p.counters[1] = 0;
@@ -63,6 +95,7 @@ __device__ __forceinline__ void produce(Shared& s, const Maps& maps) {
         const Work& work = s.work[ring.stage];
         if (!work.valid) return;
         if (work.blocks.count() > 0) loader.load(s.pipes, maps, work);
+        ptx::mbarrier_arrive(&s.loads_issued);
         ptx::mbarrier_arrive(&s.work_empty[ring.stage]);
         ring.advance();
     }
@@ -77,10 +110,14 @@ __device__ __forceinline__ void consume(Shared& s, const Problem& p, int group, 
     if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
     while (true) {
         ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
-        const Work& work = s.work[ring.stage];
+        Work& work = s.work[ring.stage];
         if (!work.valid) return;
-        if (work.blocks.count() > 0) attender.attend(s.pipes, p, work, group);
-        else store_nothing_seen(p, work, work.first_row + 64 * group, thread);
+        bool holds = true;
+        if (work.blocks.count() > 0)
+            holds = attender.attend(s.pipes, p, work, group);
+        else
+            store_nothing_seen(p, work, work.first_row + 64 * group, thread);
+        if (Rows::kMayFail && !holds && lane_index() == 0) atomicOr(&work.failed, 1u);
         __syncwarp();
         free_stage(&s.work_empty[ring.stage]);
         ring.advance();
@@ -97,6 +134,9 @@ __device__ __forceinline__ void persistent_attention(const Problem& p, const Map
             ptx::mbarrier_init(&s.work_full[i], 1);
             ptx::mbarrier_init(&s.work_empty[i], 4 * kConsumers + 1);
         }
+        ptx::mbarrier_init(&s.loads_issued, 1);
+        s.work[0].failed = s.work[1].failed = 0;
+        s.packed = {};
         init_pipes(s.pipes);
     }
     __syncthreads();
@@ -105,7 +145,7 @@ __device__ __forceinline__ void persistent_attention(const Problem& p, const Map
         ptx::registers_shrink<kProducerRegisters>();
         const bool elected = ptx::elect_one();
         if (warp_index() == 0 && elected) produce(s, maps);
-        if (warp_index() == 1 && elected) schedule(s, p);
+        if (warp_index() == 1 && elected) schedule<Rows>(s, p);
         __syncwarp();
     } else {
         ptx::registers_grow<kConsumerRegisters>();

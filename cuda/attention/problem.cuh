@@ -50,6 +50,8 @@ struct Work {
     int kv_start, kv_len;
     attention::Blocks blocks;   // of keys
     int valid;                  // 0: there is nothing left to do
+    int careful;                // 0: weights may be computed in a way that need not hold
+    u32 failed;                 // and did not
 };
 
 __device__ __forceinline__ Work work_of_tile(const Problem& p, const attention::Tile& tile,
@@ -65,7 +67,9 @@ __device__ __forceinline__ Work work_of_tile(const Problem& p, const attention::
             sequence.kv_len,
             attention::key_blocks(first_row, block_rows, block_keys, sequence.q_len,
                                   sequence.kv_len, p.causal, p.window),
-            first_row < sequence.q_len};
+            first_row < sequence.q_len,
+            1,
+            0};
 }
 
 // The tile of a CTA that works one tile only: x walks the blocks of queries from the one with the

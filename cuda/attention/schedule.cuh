@@ -45,7 +45,7 @@ ATTENTION_BOTH Blocks key_blocks(int first_row, int rows, int block_keys, int q_
     const Range tail = visible_keys(last_row, q_len, kv_len, causal, window);
     Blocks blocks{{head.first / block_keys, blocks_of(tail.last, block_keys)},
                   {blocks_of(tail.first, block_keys), head.last / block_keys}};
-    if (tail.last <= head.first) blocks.needed.last = blocks.needed.first;
+    if (first_row >= q_len || tail.last <= head.first) blocks.needed.last = blocks.needed.first;
     return blocks;
 }
 
@@ -94,13 +94,16 @@ struct PackedTiles {
 // CTA c of `ctas` takes [share_begin(c), share_begin(c + 1)): shares differ by one unit at most. A
 // share may span several lists of keys, and a list several shares.
 
+// Quotients of 32 bits: a division of 64 is a call of a hundred instructions.
 ATTENTION_BOTH int share_begin(int cta, int ctas, int units) {
-    return static_cast<int>(static_cast<long long>(cta) * units / ctas);
+    const int each = units / ctas;
+    return cta * each + smaller(cta, units - each * ctas);
 }
 
 // The CTA whose share holds `unit`: the largest c with share_begin(c) <= unit.
 ATTENTION_BOTH int share_owner(int unit, int ctas, int units) {
-    return static_cast<int>(((static_cast<long long>(unit) + 1) * ctas - 1) / units);
+    const int each = units / ctas, longer = units - each * ctas, before = longer * (each + 1);
+    return unit < before ? unit / (each + 1) : longer + (unit - before) / each;
 }
 
 // The first key a decode step has to read: the left edge of its first query's window, rounded down

@@ -5,10 +5,12 @@
 #include "attention/rows.cuh"
 
 struct SoftmaxRows : OnlineSoftmax {
+    static constexpr bool kMayFail = false;
+
     __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
 
     template <int Count>
-    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p) {
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem& p, bool = false) {
         OnlineSoftmax::weigh(s, p.scale_log2);
     }
 
@@ -24,9 +26,9 @@ struct SoftmaxRows : OnlineSoftmax {
     }
 
     // `first_row` is the query of this thread's row g.
-    __device__ __forceinline__ void finish(const Problem& p, const Work& work, int first_row) {
+    __device__ __forceinline__ bool finish(const Problem& p, const Work& work, int first_row) {
         finish_sums();
-        if (p.lse == nullptr || lane_index() % 4 != 0) return;
+        if (p.lse == nullptr || lane_index() % 4 != 0) return true;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int row = first_row + 8 * half;
@@ -34,6 +36,7 @@ struct SoftmaxRows : OnlineSoftmax {
                 p.lse[static_cast<size_t>(work.head) * p.tokens + work.q_start + row] =
                     log_sum(max[half], sum[half], p.scale_log2);
         }
+        return true;
     }
 
     // Divides by the sums; a row that saw no key has the output 0.

@@ -61,13 +61,21 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], const 
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// d = a b with a 16x4 (lane: rows g and g + 8 of column t) and b 4x8 (row t, column g) in tf32: of each
-// fp32 value the upper 19 bits enter.
-__device__ __forceinline__ void mma_tf32_k4(float (&d)[4], float a0, float a1, float b) {
-    asm("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5}, {%6},"
+// d = a b with a 16x8 (a0: row g, columns 2 t and 2 t + 1; a1: row g + 8) and b 8x8 (rows 2 t and 2 t + 1
+// of column g), all bf16 pairs.
+__device__ __forceinline__ void mma_bf16_k8(float (&d)[4], u32 a0, u32 a1, u32 b) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6},"
         " {%7, %7, %7, %7};"
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-        : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(__float_as_uint(b)), "f"(0.f));
+        : "r"(a0), "r"(a1), "r"(b), "f"(0.f));
+}
+
+// d += a b.
+__device__ __forceinline__ void mma_bf16_k8_add(float (&d)[4], u32 a0, u32 a1, u32 b) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6},"
+        " {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(b));
 }
 
 // d += a b with a 16x8 (a0, a1: rows g and g + 8 of column t; a2, a3: of column t + 4) and b 8x8

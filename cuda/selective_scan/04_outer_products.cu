@@ -48,6 +48,7 @@
 #include "common/async_copy.cuh"
 #include "common/barrier.cuh"
 #include "common/mma.cuh"
+#include "common/shared.cuh"
 #include "selective_scan/problem.cuh"
 
 #ifndef TURNS
@@ -56,115 +57,143 @@
 #ifndef GATED
 #define GATED 1
 #endif
+#ifndef ALIGNED
+#define ALIGNED 1
+#endif
 #ifndef SOFTPLUS
 #define SOFTPLUS 1
 #endif
+#ifndef WARPS
+#define WARPS 8
+#endif
+#ifndef RESIDENT
+#define RESIDENT 16
+#endif
+#ifndef EVEN
+#define EVEN 0
+#endif
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarp;
+constexpr int kWarps = WARPS;               // of a block
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kResident = RESIDENT;         // warps of an SM to leave registers for
+constexpr bool kShort = kResident > 16;     // of registers
 constexpr int kTurns = TURNS;               // warps that share a unit of channels
 constexpr int kUnits = kWarps / kTurns;     // of a block
-constexpr int kRows = 16;                   // channels of a unit
-constexpr int kVisit = 8;                   // tokens between two hand-overs
-constexpr int kVisits = kTurns == 1 ? 2 : 1;  // of a warp's tile
-constexpr int kTile = kVisit * kVisits;     // tokens that a warp loads at once
-constexpr int kColumns = kStates / 8;       // products side by side
-constexpr int kShare = 4 * kColumns;        // states of a lane: 2 columns of 2 channels each
+constexpr int kHalves = kStates == 8 ? 1 : 2;  // of the states: rows g of a product have one, rows g + 8 the other
+constexpr int kPer = 2 / kHalves;           // channels of a lane: with 8 states, row g + 8 is another channel
+constexpr int kRows = 8 * kPer;             // channels of a unit
+constexpr int kVisit = 16;                  // tokens between two hand-overs, and of a tile
+constexpr int kOwn = kVisit / 4;            // tokens that a lane prepares and finishes
+constexpr int kColumns = kStates / (8 * kHalves);  // products side by side
+constexpr int kShare = 4 * kColumns;        // states of a lane
 constexpr int kStages = 2;
 constexpr bool kAlone = kTurns == 1;
-constexpr int kBuffers = kAlone ? 2 : 1;  // alone, a warp prepares the next visit while it walks one
-constexpr int kReads = kVisit / 2;        // tokens read from shared memory at once
 
 static_assert(TYPE != TYPE_FP32, "11 bits of the state reach an output");
 
-// A warp's tile of u, delta, z, B and C as loaded, a row per channel or state; rows of 48 or 16
-// bytes put the reads of 8 rows into different banks (with 64 states there is no room for 48).
+// A warp's tile of u, delta, z, B and C as loaded, a row of 32 bytes per channel or state.
 constexpr int kLoadRows = 3 * kRows + 2 * kStates;
-constexpr int kStride = kVisits == 1 || kStates == 64 ? kTile : kTile + 8;
-constexpr int kStage = kLoadRows * kStride;
-constexpr int kChunks = kTile / 8;  // 16-byte pieces of a row
+constexpr int kRowBytes = kVisit * sizeof(Element);
+constexpr int kStageBytes = kLoadRows * kRowBytes;
 enum Part { kU = 0, kDelta = kRows, kZ = 2 * kRows, kB = 3 * kRows, kC = 3 * kRows + kStates };
 
-// What all lanes of a g share (see Lane): tokens 2 t and 2 t + 1 of channels g and g + 8 in place [g][t].
-// Rows of 80 bytes put 8 rows into different banks.
-using Shared8x4 = float4[8][5];
+// 16 bytes per channel for the four tokens of each t. An odd multiple of 32 bytes from t to t spreads what
+// the four t write over the banks.
+using Steps = float4[4][kRows + 2];
+constexpr int kNextT = sizeof(float4) * (kRows + 2);
 
 struct alignas(16) WarpShared {
-    Element raw[kStages][kLoadRows][kStride];
-    Shared8x4 dt[kBuffers], input[kBuffers][3];        // dt; dt u in two parts, and zeros
+    Element raw[kStages][kLoadRows][kVisit];
+    Steps dt;              // dt
+    Steps input;           // dt u as the products take it, of tokens 0, 2, 1 and 3
+    float4 constants[kRows];                           // bias and D of a channel
     float4 rates[kAlone ? 1 : kColumns][kWarp];        // A
     float4 state[kAlone ? 1 : kColumns][kWarp];        // the state handed to this warp
-    float2 constants[kRows];                           // bias and D of a channel
     u64 handed, unused;
 };
 
-extern __shared__ __align__(16) u8 shared_bytes[];
+extern __shared__ __align__(16) u8 shared_bytes[];  // WarpShared[kWarps], then two barriers
+
+__device__ __forceinline__ u64* laps_of(WarpShared* all) { return reinterpret_cast<u64*>(all + kWarps); }
 
 // ---------------------------------------------------------------- a warp's place and its loads
 
 struct Place {
     int batch, segment, group, channel, rows, turn, warp;  // channel: the first of `rows` valid ones
+    int busy;                                              // warps of the block that have channels
 };
 
 __device__ __forceinline__ Place place_of(const Problem& p) {
     const int warp = warp_index(), per_group = p.channels / p.groups;
     const int units = ceil_div(per_group, kRows), blocks = ceil_div(units, kUnits);
-    const int group = blockIdx.x / blocks, unit = blockIdx.x % blocks * kUnits + warp / kTurns;
+    const int group = blockIdx.x / blocks, first = blockIdx.x % blocks * kUnits, unit = first + warp / kTurns;
     return {static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y), group,
             group * per_group + unit * kRows, least(per_group - unit * kRows, kRows),
-            warp % kTurns, warp};
+            warp % kTurns, warp, least(units - first, kUnits) * kTurns};
 }
 
-// Of a warp's tile a lane copies 16 bytes of some rows: `own` of u, delta and z, `shared` of B and C, as
-// elements of those arrays.
+// Of a warp's tile a lane copies 8 tokens (16 bytes) of rows lane / 2, and of rows 16 further: bytes from the
+// starts of u, delta and z (`own`), of B and C (`shared`).
+constexpr int kAtOnce = kWarp / 2;
+
 struct Source {
     size_t own, shared;
 };
 
-constexpr int kAtOnce = kWarp / kChunks;  // rows that a warp copies at once
+__device__ __forceinline__ int copied_column() { return lane_index() % 2 * 8; }
 
 __device__ __forceinline__ Source source_of(const Problem& p, const Place& at, int t) {
-    const int row = lane_index() / kChunks, token = t + lane_index() % kChunks * 8;
-    return {row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token,
-            group_row(p, at.batch, at.group, row % kStates) + token};
+    const int row = lane_index() / 2, token = t + copied_column();
+    return {sizeof(Element) * (row_of(p, at.batch, at.channel + least(row % kRows, at.rows - 1)) + token),
+            sizeof(Element) * (group_row(p, at.batch, at.group, row % kStates) + token)};
 }
 
-// Calls copy(row of the tile, from, what stands for a missing token) for each piece of this lane.
+__device__ __forceinline__ void move(Source& from, int tokens) {
+    from.own += tokens * static_cast<s64>(sizeof(Element)), from.shared += tokens * static_cast<s64>(sizeof(Element));
+}
+
+__device__ __forceinline__ const Element* at_byte(const Element* base, size_t offset) {
+    return reinterpret_cast<const Element*>(reinterpret_cast<const u8*>(base) + offset);
+}
+
+// Calls copy(row of the tile less lane / 2, from, whether other warps read it too) for each piece of this lane.
 template <typename Copy>
 __device__ __forceinline__ void each_piece(const Problem& p, const Source& from, Copy copy) {
-    // delta beyond the end: softplus(-infinity) = 0 keeps the state as it is.
-    constexpr Element kNever = TYPE == TYPE_FP16 ? 0xfc00 : 0xff80;
-    const int row = lane_index() / kChunks;
+    constexpr bool kKept = true, kOnce = false;
+    const int row = lane_index() / 2;
     if (row < kRows) {
-        copy(kU + row, p.u + from.own, 0);
-        copy(kDelta + row, p.delta + from.own, kNever);
-        if (GATED) copy(kZ + row, p.z + from.own, 0);
+        copy(kU, at_byte(p.u, from.own), kOnce);
+        copy(kDelta, at_byte(p.delta, from.own), kOnce);
+        if (GATED) copy(kZ, at_byte(p.z, from.own), kOnce);
     }
-    if constexpr (kAtOnce > kStates) {  // B and C side by side
-        if (row < 2 * kStates) copy(kB + row, (row < kStates ? p.b : p.c) + from.shared, 0);
+    if (kAtOnce > kStates) {  // B and C side by side
+        copy(kB, at_byte(row < kStates ? p.b : p.c, from.shared), kKept);
     } else {
 #pragma unroll
         for (int n = 0; n < kStates; n += kAtOnce) {
-            const size_t rows = from.shared + static_cast<size_t>(n) * p.length;
-            copy(kB + n + row, p.b + rows, 0);
-            copy(kC + n + row, p.c + rows, 0);
+            const size_t rows = from.shared + sizeof(Element) * static_cast<size_t>(n) * p.length;
+            copy(kB + n, at_byte(p.b, rows), kKept);
+            copy(kC + n, at_byte(p.c, rows), kKept);
         }
     }
 }
 
-// Starts the copies of a tile of which `left` tokens exist. Rows that are no multiple of 16 bytes are
-// read element by element.
-__device__ __forceinline__ void load(const Problem& p, const Source& from,
-                                     Element (&to)[kLoadRows][kStride], int left) {
-    const int column = lane_index() % kChunks * 8;
-    if (left >= kTile && p.length % 8 == 0) {
-        each_piece(p, from, [&](int row, const Element* source, Element) {
-            ptx::copy_async_16(&to[row][column], source);
-        });
-    } else if (left > 0) {
-        each_piece(p, from, [&](int row, const Element* source, Element missing) {
+// Starts the copies of a tile of which `left` tokens exist, zeros for the others. Rows that are no multiple
+// of 16 bytes are read element by element.
+template <bool Aligned>
+__device__ __forceinline__ void load(const Problem& p, const Source& from, ptx::Shared to, int left) {
+    if (left > 0) {
+        const int column = copied_column();
+        const bool valid = column < left;
+        each_piece(p, from, [&](int row, const Element* source, bool kept) {
+            const ptx::Shared place = to + row * kRowBytes;
+            if constexpr (Aligned) {
+                ptx::copy_async_16(place, source, valid, kept);
+            } else {
 #pragma unroll 1
-            for (int i = 0; i < 8; ++i) to[row][column + i] = column + i < left ? source[i] : missing;
+                for (int i = 0; i < 8; ++i)
+                    ptx::store_2(place + 2 * i, column + i < left ? source[i] : Element(0));
+            }
         });
     }
     ptx::copy_async_commit();
@@ -172,230 +201,245 @@ __device__ __forceinline__ void load(const Problem& p, const Source& from,
 
 // ---------------------------------------------------------------- before: dt and dt u
 
-// Lane 4 g + t owns tokens 2 t and 2 t + 1 of channels g and g + 8: it makes their dt and dt u and
-// finishes their outputs. All lanes of g need them in between. Element i of a lane is channel
-// g + 8 (i % 2) at token 2 t + i / 2. The pointers are into the warp's shared memory, stage 0.
+// Lane 4 g + t owns tokens 4 t .. 4 t + 3 of channel g (with 8 states, of channel g + 8 too): it makes their
+// dt and dt u and finishes their outputs. All lanes of g need them in between. Places are of stage 0.
 struct Lane {
     int g, t;
-    const Element* own;    // u of channel g, token 2 t
-    const Element* b;      // of state g, token 0
-    const Element* c;      // of state 2 t, token g
-    float4* mine;          // this lane's place in dt
-    const float4* dt;      // row g of dt
-    const float4* input;   // row g of what the lane gives as row t of dt u: k = 2 and 3 are zeros
-    const float2* constants;
+    int first[kPer];       // token of the visit, 4 t; beyond any if there is no channel g + 8 r
+    ptx::Shared copied;    // where this lane's 16 bytes of row 0 land
+    ptx::Shared own;       // u of channel g, token 4 t
+    ptx::Shared b;         // this lane's state, token 0
+    ptx::Shared c;         // this lane's state, token 4 (g / 2)
+    ptx::Shared mine;      // dt of channel g at this t
+    ptx::Shared dt;        // dt of channel g at t = 0
+    ptx::Shared input;     // what this lane gives of dt u, at t = 0
+    u32 even, odd;         // which halves of a pair of B this lane gives to the products
 };
 
-__device__ __forceinline__ Lane lane_of(WarpShared& s) {
+constexpr int kFromDt = kStages * kStageBytes, kToInput = sizeof(Steps);  // of WarpShared
+constexpr int kToConstants = 2 * sizeof(Steps), kToRest = kFromDt + kToConstants + 16 * kRows;
+
+__device__ __forceinline__ Lane lane_of(const WarpShared& s, int rows) {
     const int g = lane_index() / 4, t = lane_index() % 4;
-    const Element* raw = &s.raw[0][0][0];
-    return {g, t, raw + (kU + g) * kStride + 2 * t, raw + (kB + g) * kStride,
-            raw + (kC + 2 * t) * kStride + g, &s.dt[0][g][t], s.dt[0][g], s.input[0][least(t, 2)][g],
-            &s.constants[g]};
+    constexpr int kHalf = kHalves == 2 ? 8 : 0;
+    constexpr u32 kNone = 0x4444;  // bytes of the second operand, which is 0
+    constexpr u32 kLow = TYPE == TYPE_BF16 ? 0x1010 : 0x3232, kHigh = 0x3232;
+    const ptx::Shared base = ptx::shared_at(&s), dt = base + (kFromDt + 16 * g);
+    constexpr int kBeyond = 1 << 30;
+    Lane lane = {g, t, {}, ptx::pinned(base + 16 * lane_index()), ptx::pinned(base + 8 * lane_index()),
+            ptx::pinned(base + (kB + g + t % 2 * kHalf) * kRowBytes),
+            ptx::pinned(base + ((kC + 2 * t + g % 2 * kHalf) * kRowBytes + g / 2 * 8)),
+            ptx::pinned(dt + t * kNextT), ptx::pinned(dt),
+            ptx::pinned(dt + (kToInput + t / 2 * 8 + (kPer == 2 ? t % 2 * 128 : 0))),
+            t < 2 ? kLow : kNone, t < 2 ? kNone : kHigh};
+#pragma unroll
+    for (int r = 0; r < kPer; ++r) lane.first[r] = g + 8 * r < rows ? kOwn * t : kBeyond;
+    return lane;
 }
 
-constexpr int kPlane = sizeof(Shared8x4) / sizeof(float4);
-
-// `visit` is where the visit lies in raw: stage * kStage + token.
-template <int Part>
-__device__ __forceinline__ void read_owned(const Lane& lane, int visit, u32 (&to)[2]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-        to[r] = *reinterpret_cast<const u32*>(lane.own + visit + (Part + 8 * r) * kStride);
+// The four tokens that a lane owns, as loaded: of channel g + 8 r.
+template <int Stage, int Part>
+__device__ __forceinline__ uint2 read_owned(const Lane& lane, int r) {
+    return ptx::load_8(lane.own + (Stage * kStageBytes + (Part + 8 * r) * kRowBytes));
 }
 
-__device__ __forceinline__ void prepare(const Lane& lane, int visit, int buffer, int left) {
-    u32 u[2], delta[2];
-    read_owned<kU>(lane, visit, u);
-    read_owned<kDelta>(lane, visit, delta);
-    float dt[4], high[4], low[4];
+// x and y of `constants` of channel g + 8 r.
+__device__ __forceinline__ float constant(const Lane& lane, int r, int which) {
+    return __uint_as_float(ptx::load_4(lane.dt + (kToConstants + 128 * r + 4 * which)));
+}
+
+__device__ __forceinline__ void widen_four(uint2 x, float (&to)[4]) {
+    to[0] = widen_low(x.x), to[1] = widen_high(x.x), to[2] = widen_low(x.y), to[3] = widen_high(x.y);
+}
+
+// An fp32 value as two of bf16, side by side: 16 bits of it.
+__device__ __forceinline__ u32 two_parts(float x) {
+    const float high = __uint_as_float(pack_bf16(0.f, x));
+    return pack_bf16(x - high, x);
+}
+
+template <int Stage>
+__device__ __forceinline__ void prepare(const Lane& lane, int left) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const u32 pair = delta[i % 2];
-        dt[i] = (i < 2 ? widen_low(pair) : widen_high(pair)) + lane.constants[i % 2 * 8].x;
-        if (SOFTPLUS) dt[i] = softplus(dt[i]);
-        else dt[i] = 2 * lane.t + i / 2 < left ? dt[i] : 0.f;
-        const float du = dt[i] * (i < 2 ? widen_low(u[i % 2]) : widen_high(u[i % 2]));
-        high[i] = __uint_as_float(__float_as_uint(du) & 0xffffe000u);
-        low[i] = du - high[i];
+    for (int r = 0; r < kPer; ++r) {
+        float u[4], dt[4];
+        u32 w[4];
+        widen_four(read_owned<Stage, kDelta>(lane, r), dt);
+        const float bias = constant(lane, r, 0);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            dt[i] += bias;
+            if (SOFTPLUS) dt[i] = softplus(dt[i]);
+        }
+        if (left < kVisit)  // beyond the end, the state stays as it is
+#pragma unroll
+            for (int i = 0; i < 4; ++i) dt[i] = kOwn * lane.t + i < left ? dt[i] : 0.f;
+        widen_four(read_owned<Stage, kU>(lane, r), u);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) w[i] = two_parts(dt[i] * u[i]);
+        ptx::store_16(lane.mine + 128 * r, make_float4(dt[0], dt[1], dt[2], dt[3]));
+        ptx::store_16(lane.mine + (kToInput + 128 * r), make_uint4(w[0], w[2], w[1], w[3]));
     }
-    float4* dts = lane.mine + buffer * kPlane;
-    float4* inputs = lane.mine + (kBuffers + 3 * buffer) * kPlane;
-    dts[0] = make_float4(dt[0], dt[1], dt[2], dt[3]);
-    inputs[0] = make_float4(high[0], high[1], high[2], high[3]);
-    inputs[kPlane] = make_float4(low[0], low[1], low[2], low[3]);
 }
 
-// ---------------------------------------------------------------- 8 tokens
+// ---------------------------------------------------------------- 16 tokens
 
-// Tokens First .. First + kReads - 1 of a row; to[2 token + r]: channel g + 8 r.
-template <int First>
-__device__ __forceinline__ void read_rows(const float4* from, float (&to)[2 * kVisit]) {
+// The same place, reached only when `decay` is known: it is no less than 0, so its sign adds nothing.
+__device__ __forceinline__ ptx::Shared after(ptx::Shared at, float decay) {
+    return at + static_cast<int>(__float_as_uint(decay) >> 31);
+}
+
+// dt of the four tokens of t = quarter.
+__device__ __forceinline__ void read_dt(ptx::Shared from, int quarter, float (&dt)[kPer][4]) {
 #pragma unroll
-    for (int pair = First / 2; pair < (First + kReads) / 2; ++pair) {
-        const float4 x = from[pair];
-        to[4 * pair] = x.x, to[4 * pair + 1] = x.y, to[4 * pair + 2] = x.z, to[4 * pair + 3] = x.w;
+    for (int r = 0; r < kPer; ++r) {
+        const float4 x = ptx::load_floats(from + (quarter * kNextT + 128 * r));
+        dt[r][0] = x.x, dt[r][1] = x.y, dt[r][2] = x.z, dt[r][3] = x.w;
     }
 }
 
-// The decays of one token.
-template <int Token>
+// Their dt u as the products take it: two tokens in a column, of rows g or of rows g + 8.
+__device__ __forceinline__ uint2 read_input(ptx::Shared from, int quarter) {
+    return ptx::load_8(from + quarter * kNextT);
+}
+
+// B of 8 tokens from 8 half on.
+template <int Stage>
+__device__ __forceinline__ void read_b(ptx::Shared from, int half, uint4 (&b)[kColumns]) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
+        b[n] = ptx::load_16(from + (Stage * kStageBytes + 8 * kHalves * n * kRowBytes + 16 * half));
+}
+
+template <int Stage>
+__device__ __forceinline__ void read_c(const Lane& lane, float (&c)[kColumns][2][4]) {
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+            widen_four(ptx::load_8(lane.c + (Stage * kStageBytes + (8 * kHalves * n + i) * kRowBytes)), c[n][i]);
+}
+
+// The decays of token s of a quarter.
 __device__ __forceinline__ void decays(float (&w)[kShare], const float (&a)[kShare],
-                                       const float (&dt)[2 * kVisit]) {
+                                       const float (&dt)[kPer][4], int s) {
 #pragma unroll
-    for (int i = 0; i < kShare; ++i) w[i] = exp2_approx(dt[2 * Token + i % 4 / 2] * a[i]);
+    for (int i = 0; i < kShare; ++i) w[i] = exp2_approx(dt[kPer == 2 ? i % 4 / 2 : 0][s] * a[i]);
 }
 
-// Those of all tokens of a visit, before the state is there.
-template <int Token>
-struct DecaysAhead {
-    static __device__ __forceinline__ void run(float (&w)[kVisit][kShare], const float (&a)[kShare],
-                                               const float (&dt)[2 * kVisit]) {
-        if constexpr (Token < kVisit) {
-            decays<Token>(w[Token], a, dt);
-            DecaysAhead<Token + 1>::run(w, a, dt);
-        }
+// The product (dt u) B^T of a token whose pairs of dt u and B are given.
+__device__ __forceinline__ void product(const Lane& lane, float (&in)[4], u32 input, u32 pair, bool odd) {
+    const u32 a0 = lane.t % 2 ? 0 : input, a1 = lane.t % 2 ? input : 0, which = odd ? lane.odd : lane.even;
+    if (TYPE == TYPE_BF16) {
+        ptx::mma_bf16_k8(in, a0, a1, __byte_perm(pair, 0, which));
+    } else {  // 11 bits of B are two parts
+        const float b = odd ? widen_high(pair) : widen_low(pair);
+        const u32 high = __float_as_uint(b) & 0xffff0000u, low = __float_as_uint(b - __uint_as_float(high));
+        ptx::mma_bf16_k8(in, a0, a1, __byte_perm(high, 0, which));
+        ptx::mma_bf16_k8_add(in, a0, a1, __byte_perm(low, 0, which));
     }
-};
-
-// What the products of 8 tokens read from shared memory.
-struct Operands {
-    float dt[2 * kVisit], du[2 * kVisit];
-    u32 b[kColumns][kVisit / 2];
-    float c[kColumns][2];
-};
-
-template <int First>
-__device__ __forceinline__ void read_dt(const Lane& lane, int buffer, Operands& x) {
-    read_rows<First>(lane.dt + buffer * kPlane, x.dt);
 }
 
-template <int First>
-__device__ __forceinline__ void read_inputs(const Lane& lane, int visit, int buffer, Operands& x) {
-    read_rows<First>(lane.input + 3 * buffer * kPlane, x.du);
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n)
-#pragma unroll
-        for (int i = 0; i < kReads / 4; ++i) {
-            const Element* from = lane.b + visit + 8 * n * kStride + First + 4 * i;
-            const uint2 b = *reinterpret_cast<const uint2*>(from);
-            x.b[n][First / 2 + 2 * i] = b.x, x.b[n][First / 2 + 2 * i + 1] = b.y;
-        }
-}
-
-__device__ __forceinline__ void read_c(const Lane& lane, int visit, Operands& x) {
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n)
-#pragma unroll
-        for (int i = 0; i < 2; ++i) x.c[n][i] = widen(lane.c[visit + (8 * n + i) * kStride]);
+__device__ __forceinline__ u32 pair_of(uint4 b, int pair) {
+    return pair == 0 ? b.x : pair == 1 ? b.y : pair == 2 ? b.z : b.w;
 }
 
 // One token of the recurrence: w becomes the new state.
-template <int Token>
-__device__ __forceinline__ void advance(const float (&h)[kShare], float (&w)[kShare], const Operands& x) {
+__device__ __forceinline__ void advance(const Lane& lane, const float (&h)[kShare], float (&w)[kShare],
+                                        uint2 input, const uint4 (&b)[kColumns], int token) {
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
         float in[4];
-        const u32 b = x.b[n][Token / 2];
-        ptx::mma_tf32_k4(in, x.du[2 * Token], x.du[2 * Token + 1],
-                         Token % 2 ? widen_high(b) : widen_low(b));
+        product(lane, in, token % 4 < 2 ? input.x : input.y, pair_of(b[n], token % 8 / 2), token % 2);
 #pragma unroll
         for (int i = 0; i < 4; ++i) w[4 * n + i] = fmaf(w[4 * n + i], h[4 * n + i], in[i]);
     }
 }
 
 // Its output, into the lanes that own it.
-template <int Token>
-__device__ __forceinline__ void contract(const float (&h)[kShare], const Operands& x, int quarter,
-                                         float (&y)[4]) {
+__device__ __forceinline__ void contract(const Lane& lane, const float (&h)[kShare],
+                                         const float (&c)[kColumns][2][4], int token,
+                                         float (&y)[kPer][4]) {
     float out[4] = {};
+    const int s = token % 4;
 #pragma unroll
     for (int n = 0; n < kColumns; ++n)
         // k = t is column 2 t, k = t + 4 column 2 t + 1.
-        ptx::mma_tf32_k8(out, h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3], x.c[n][0], x.c[n][1]);
-    if (quarter == Token / 2)
-        y[2 * (Token % 2)] = out[Token % 2], y[2 * (Token % 2) + 1] = out[2 + Token % 2];
+        ptx::mma_tf32_k8(out, h[4 * n], h[4 * n + 2], h[4 * n + 1], h[4 * n + 3], c[n][0][s], c[n][1][s]);
+    if (lane.t == token / 4) {
+        if (kPer == 1) y[0][s] = out[0] + out[3];
+        else y[0][s] = out[0], y[kPer - 1][s] = out[3];
+    }
 }
-
-// Tokens Token .. End - 1 by a warp alone: decays as they are needed.
-template <int Token, int End>
-struct Walk {
-    static __device__ __forceinline__ void run(const float (&a)[kShare], const Operands& x, int quarter,
-                                               float (&h)[kShare], float (&y)[4]) {
-        if constexpr (Token < End) {
-            float w[kShare];
-            decays<Token>(w, a, x.dt);
-            advance<Token>(h, w, x);
-            contract<Token>(w, x, quarter, y);
-#pragma unroll
-            for (int i = 0; i < kShare; ++i) h[i] = w[i];
-            Walk<Token + 1, End>::run(a, x, quarter, h, y);
-        }
-    }
-};
-
-// Tokens 0 .. 7 with their decays at hand, which become their states; then their outputs.
-template <int Token>
-struct Follow {
-    static __device__ __forceinline__ void states(const float (&h)[kShare], float (&w)[kVisit][kShare],
-                                                  const Operands& x) {
-        advance<Token>(h, w[Token], x);
-        if constexpr (Token + 1 < kVisit) Follow<Token + 1>::states(w[Token], w, x);
-    }
-    static __device__ __forceinline__ void outputs(const float (&w)[kVisit][kShare], const Operands& x,
-                                                   int quarter, float (&y)[4]) {
-        contract<Token>(w[Token], x, quarter, y);
-        if constexpr (Token + 1 < kVisit) Follow<Token + 1>::outputs(w, x, quarter, y);
-    }
-};
 
 // ---------------------------------------------------------------- after: skip, gate, store
 
+// silu(z) = z (1 + tanh(z / 2)) / 2: one special function instead of two.
+__device__ __forceinline__ float gate(float z) {
+    const float half = 0.5f * z;
+    return fmaf(half, tanh_approx(half), half);
+}
+
 // Of a visit whose states are done: what its outputs still need.
 struct Pending {
-    float y[4];
-    u32 u[2], z[2];  // pairs of tokens, as loaded
+    float y[kPer][4];
+    uint2 u[kPer], z[kPer];  // as loaded
 };
 
-__device__ __forceinline__ void keep(const Lane& lane, int visit, Pending& x) {
-    read_owned<kU>(lane, visit, x.u);
-    if (GATED) read_owned<kZ>(lane, visit, x.z);
-}
-
-// out[r]: the two outputs of channel g + 8 r.
-__device__ __forceinline__ void finish(const Lane& lane, const Pending& x, u32 (&out)[2]) {
+template <int Stage>
+__device__ __forceinline__ void keep(const Lane& lane, Pending& x) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-        const float skip = lane.constants[8 * r].y;
-        float low = fmaf(skip, widen_low(x.u[r]), x.y[r]);
-        float high = fmaf(skip, widen_high(x.u[r]), x.y[2 + r]);
-        if (GATED) low *= silu(widen_low(x.z[r])), high *= silu(widen_high(x.z[r]));
-        out[r] = narrow_pair(low, high);
+    for (int r = 0; r < kPer; ++r) {
+        x.u[r] = read_owned<Stage, kU>(lane, r);
+        if (GATED) x.z[r] = read_owned<Stage, kZ>(lane, r);
     }
 }
 
-// `to`: token 2 t of channel g.
-__device__ __forceinline__ void store(const Problem& p, const Place& at, const Lane& lane, Element* to,
-                                      int left, const u32 (&out)[2]) {
-    const s64 below = 8 * static_cast<s64>(p.length);
-    if (left >= kVisit && at.rows == kRows && p.length % 2 == 0) {
-        *reinterpret_cast<u32*>(to) = out[0];
-        *reinterpret_cast<u32*>(to + below) = out[1];
-        return;
-    }
+__device__ __forceinline__ void finish(const Lane& lane, const Pending& x, uint2 (&out)[kPer]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-        if (lane.g + 8 * (i % 2) < at.rows && 2 * lane.t + i / 2 < left)
-            to[i % 2 * below + i / 2] = static_cast<Element>(out[i % 2] >> 16 * (i / 2));
+    for (int r = 0; r < kPer; ++r) {
+        const float skip = constant(lane, r, 1);
+        float u[4], z[4], y[4];
+        widen_four(x.u[r], u);
+        if (GATED) widen_four(x.z[r], z);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            y[i] = fmaf(skip, u[i], x.y[r][i]);
+            if (GATED) y[i] *= gate(z[i]);
+        }
+        out[r] = make_uint2(narrow_pair(y[0], y[1]), narrow_pair(y[2], y[3]));
+    }
+}
+
+// `to`: token 4 t of channel g.
+template <bool Aligned>
+__device__ __forceinline__ void store(const Problem& p, const Lane& lane, Element* to,
+                                      int left, const uint2 (&out)[kPer]) {
+#pragma unroll
+    for (int r = 0; r < kPer; ++r) {
+        Element* row = to + 8 * r * static_cast<s64>(p.length);
+        if (Aligned) {
+            if (lane.first[r] < left) *reinterpret_cast<uint2*>(row) = out[r];
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                if (lane.first[r] + i < left)
+                    row[i] = static_cast<Element>((i < 2 ? out[r].x : out[r].y) >> 16 * (i % 2));
+        }
+    }
 }
 
 // ---------------------------------------------------------------- states and their hand-over
 
-// Register i of a lane: product i / 4, channel g + 8 (i % 4 / 2), state 2 t + i % 2 of its 8.
-__device__ __forceinline__ int state_of(int t, int i) { return i / 4 * 8 + 2 * t + i % 2; }
+// Register i of a lane: product i / 4, its row g + 8 (i % 4 / 2) and column 2 t + i % 2.
+__device__ __forceinline__ int state_of(int t, int i) {
+    return i / 4 * 8 * kHalves + (kHalves == 2 ? i % 4 / 2 * 8 : 0) + 2 * t + i % 2;
+}
+
+__device__ __forceinline__ int row_at(int g, int i) { return g + (kHalves == 2 ? 0 : i % 4 / 2 * 8); }
 
 __device__ __forceinline__ int channel_of(const Place& at, int g, int i) {
-    return at.channel + least(g + i % 4 / 2 * 8, at.rows - 1);
+    return at.channel + least(row_at(g, i), at.rows - 1);
 }
 
 __device__ __forceinline__ void first_state(const Problem& p, const Place& at, const Lane& lane,
@@ -413,7 +457,7 @@ __device__ __forceinline__ void last_state(const Problem& p, const Place& at, co
     const int g = own / 4, t = own % 4;
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
-        if (g + i % 4 / 2 * 8 < at.rows)
+        if (row_at(g, i) < at.rows)
             p.last[(static_cast<size_t>(at.batch) * p.channels + channel_of(at, g, i)) * kStates +
                    state_of(t, i)] = h[i];
 }
@@ -440,10 +484,10 @@ __device__ __forceinline__ int next_warp(const Place& at) {
 }
 
 // The state for the next visit of warp `to`. It has read the one before: that one has come around.
+// Every lane arrives for what it wrote, which costs nothing and spares the wait for the others.
 __device__ __forceinline__ void give_state(WarpShared& to, const float (&h)[kShare]) {
     put(to.state, h);
-    __syncwarp();
-    if (lane_index() == 0) ptx::mbarrier_arrive(&to.handed);
+    ptx::mbarrier_arrive(&to.handed);
 }
 
 // A sum that needs every decay of a visit: products take ten values each.
@@ -472,116 +516,186 @@ __device__ __forceinline__ void take_state(WarpShared& s, u32& parity, u32 none,
 
 // ---------------------------------------------------------------- a segment of the sequence
 
+// A scheduler favours some of its warps. Those would end early and leave the last ones alone, with nobody to
+// hide their waits; so no warp of a block starts a lap of two visits before all have started the one before.
+// (Of a visit more or less at the end, the last lap is the one that some do not start: nobody waits for it.)
+__device__ __forceinline__ void start_lap(u64* laps, u32 lap) {
+    if (!EVEN) return;
+    if (lane_index() == 0) ptx::mbarrier_arrive(&laps[lap % 2]);
+    if (lap > 0) ptx::mbarrier_wait(&laps[(lap - 1) % 2], (lap - 1) / 2 % 2);
+}
+
+// What a warp carries through its visits.
+struct Walk {
+    Source from;      // of the tile that is loaded next
+    Element* to;      // token 4 t of channel g of this visit
+    int left;         // tokens from this visit's first on
+    u32 parity;
+};
+
+constexpr int kRound = kTurns * kVisit;  // tokens from a warp's visit to its next
+
+// Short of registers, the offsets of the sequence's end wait in shared memory.
+__device__ __forceinline__ void rest(const Lane& lane, Source from, int left) {
+    move(from, left);
+    ptx::store_16(lane.copied + kToRest, make_uint4(static_cast<u32>(from.own), static_cast<u32>(from.own >> 32),
+                                                    static_cast<u32>(from.shared), static_cast<u32>(from.shared >> 32)));
+}
+
+__device__ __forceinline__ Source resting(const Lane& lane, int left) {
+    const uint4 x = ptx::load_16(lane.copied + kToRest);
+    Source from = {static_cast<size_t>(x.y) << 32 | x.x, static_cast<size_t>(x.w) << 32 | x.z};
+    move(from, -left);
+    return from;
+}
+
+template <bool Aligned>
+__device__ __forceinline__ Walk start_of(const Problem& p, const Place& at, const Lane& lane, int start, int end) {
+    const int first = start + at.turn * kVisit;
+    Walk x = {source_of(p, at, first), p.out + row_of(p, at.batch, at.channel + lane.g) + first + kOwn * lane.t,
+              end - first, 0};
+    load<Aligned>(p, x.from, lane.copied, x.left);
+    move(x.from, kRound);
+    return x;
+}
+
 // Warps in turns: the next visit's state comes from the warp before.
-__device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at, const Lane& lane,
-                                              WarpShared* all, int start, int end, float (&a)[kShare],
-                                              float (&h)[kShare]) {
-    constexpr int kRound = kTurns * kVisit;
+template <bool Aligned, int Stage>
+__device__ __forceinline__ void visit_in_turn(const Problem& p, const Place& at, const Lane& lane,
+                                              WarpShared* all, Walk& x) {
     WarpShared& s = all[at.warp];
-    u32 parity = 0;
-    int stage = 0, left = end - start - at.turn * kVisit;
-    Source from = source_of(p, at, end - left);
-    Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + end - left + 2 * lane.t;
-    load(p, from, s.raw[0], left);
-    ptx::copy_async_wait_all();
-    __syncwarp();
-    prepare(lane, 0, 0, left);
-    from.own += kRound, from.shared += kRound;
-    load(p, from, s.raw[1], left - kRound);
-#pragma unroll 1
-    for (; left > 0; left -= kRound, stage ^= 1, to += kRound) {
-        const int visit = stage * kStage;
-        __syncwarp();  // dt is there
-        float w[kVisit][kShare];
-        Operands x;
-        get(s.rates, a);
-        read_dt<0>(lane, 0, x), read_dt<kReads>(lane, 0, x);
-        DecaysAhead<0>::run(w, a, x.dt);
-        read_inputs<0>(lane, visit, 0, x);
-        take_state(s, parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
-        read_inputs<kReads>(lane, visit, 0, x);
-        Follow<0>::states(h, w, x);
-        if (left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
-        else put(s.state, w[kVisit - 1]);
-        Pending done;
-        read_c(lane, visit, x);
-        keep(lane, visit, done);
-        ptx::copy_async_wait_all();
-        __syncwarp();  // everyone has left this stage and dt, which are filled next
-        from.own += kRound, from.shared += kRound;
-        load(p, from, s.raw[stage], left - 2 * kRound);
-        // The next visit's dt beside this one's outputs: each fills the other's waits.
-        prepare(lane, (stage ^ 1) * kStage, 0, left - kRound);
-        Follow<0>::outputs(w, x, lane.t, done.y);
-        u32 out[2];
-        finish(lane, done, out);
-        store(p, at, lane, to, left, out);
-    }
-    get(s.state, h);
-}
-
-// One visit of a warp alone: it finishes the visit before and prepares the next one on the way, so that
-// their waits are filled by this one's exponentials.
-template <int Buffer>
-__device__ __forceinline__ void visit_alone(const Lane& lane, int visit, int next, int left,
-                                            const float (&a)[kShare], float (&h)[kShare],
-                                            Pending& done, u32 (&out)[2]) {
-    Operands x;
-    float y[4];
-    read_dt<0>(lane, Buffer, x), read_inputs<0>(lane, visit, Buffer, x);
-    read_c(lane, visit, x);
-    if (GATED) finish(lane, done, out);
-    Walk<0, kReads>::run(a, x, lane.t, h, y);
-    if (!GATED) finish(lane, done, out);        // little to do: it fits in later
-    if (!GATED || kStates == 64) __syncwarp();  // else more is read ahead than registers hold
-    read_dt<kReads>(lane, Buffer, x), read_inputs<kReads>(lane, visit, Buffer, x);
-    prepare(lane, next, Buffer ^ 1, left - kVisit);
-    Walk<kReads, kVisit>::run(a, x, lane.t, h, y);
-    keep(lane, visit, done);
+    __syncwarp();  // dt is there
+    float w[kVisit][kShare], a[kShare], h[kShare];
+    get(s.rates, a);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) done.y[i] = y[i];
+    for (int q = 0; q < 4; ++q) {
+        float dt[kPer][4];
+        read_dt(lane.dt, q, dt);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) decays(w[4 * q + i], a, dt, i);
+    }
+    uint2 input[4];
+    uint4 b[2][kColumns];
+    const auto read = [&](int half) {
+        input[2 * half] = read_input(lane.input, 2 * half), input[2 * half + 1] = read_input(lane.input, 2 * half + 1);
+        read_b<Stage>(lane.b, half, b[half]);
+    };
+    if (TYPE == TYPE_BF16) read(0);  // two parts of B would take more registers than there are
+    take_state(s, x.parity, __float_as_uint(tied(w)) & static_cast<u32>(at.warp) >> 8, h);
+    if (TYPE != TYPE_BF16) read(0);
+    read(1);
+#pragma unroll
+    for (int i = 0; i < kVisit; ++i) advance(lane, i ? w[i - 1] : h, w[i], input[i / 4], b[i / 8], i);
+    if (x.left > kVisit) give_state(all[next_warp(at)], w[kVisit - 1]);
+    else put(s.state, w[kVisit - 1]);
+    Pending done;
+    float c[kColumns][2][4];
+    read_c<Stage>(lane, c);
+    keep<Stage>(lane, done);
+    ptx::copy_async_wait_all();
+    __syncwarp();  // everyone has left this stage and dt, which are filled next
+    load<Aligned>(p, x.from, lane.copied + Stage * kStageBytes, x.left - 2 * kRound);
+    move(x.from, kRound);
+    // The next visit's dt beside this one's outputs: each fills the other's waits.
+    prepare<Stage ^ 1>(lane, x.left - kRound);
+#pragma unroll
+    for (int i = 0; i < kVisit; ++i) contract(lane, w[i], c, i, done.y);
+    uint2 out[kPer];
+    finish(lane, done, out);
+    store<Aligned>(p, lane, x.to, x.left, out);
+    x.to += kRound, x.left -= kRound;
 }
 
-__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane,
-                                           WarpShared& s, int start, int end, const float (&a)[kShare],
-                                           float (&h)[kShare]) {
-    int stage = 0, left = end - start;
-    Source from = source_of(p, at, start);
-    Element* to = p.out + row_of(p, at.batch, at.channel + lane.g) + start + 2 * lane.t;
-    load(p, from, s.raw[0], left);
+template <bool Aligned>
+__device__ __forceinline__ void walk_in_turns(const Problem& p, const Place& at, const Lane& lane,
+                                              WarpShared* all, int start, int end, float (&h)[kShare]) {
+    Walk x = start_of<Aligned>(p, at, lane, start, end);
     ptx::copy_async_wait_all();
     __syncwarp();
-    prepare(lane, 0, 0, left);
-    Pending done = {};
-    u32 out[2];
+    prepare<0>(lane, x.left);
+    load<Aligned>(p, x.from, lane.copied + kStageBytes, x.left - kRound);
+    move(x.from, kRound);
 #pragma unroll 1
-    for (; left > 0; left -= kTile, stage ^= 1) {
-        __syncwarp();  // dt of the first visit is there; everyone has left the other stage
-        from.own += kTile, from.shared += kTile;
-        load(p, from, s.raw[stage ^ 1], left - kTile);
-        const int visit = stage * kStage;
-        visit_alone<0>(lane, visit, visit + kVisit, left, a, h, done, out);
-        if (left < end - start) store(p, at, lane, to - kVisit, kVisit, out);
-        if (left <= kVisit) break;
-        ptx::copy_async_wait_all();
-        __syncwarp();
-        visit_alone<1>(lane, visit + kVisit, (stage ^ 1) * kStage, left - kVisit, a, h, done, out);
-        store(p, at, lane, to, kVisit, out);
-        to += kTile;
+    for (u32 lap = 0; x.left > 0; ++lap) {
+        start_lap(laps_of(all), lap);
+        visit_in_turn<Aligned, 0>(p, at, lane, all, x);
+        if (x.left <= 0) break;
+        visit_in_turn<Aligned, 1>(p, at, lane, all, x);
     }
-    const int last = (end - start - 1) / kVisit * kVisit;
+    get(all[at.warp].state, h);
+}
+
+// A warp alone.
+template <bool Aligned, int Stage>
+__device__ __forceinline__ void visit_alone(const Problem& p, const Place& at, const Lane& lane,
+                                            const float (&a)[kShare], float (&h)[kShare], Walk& x) {
+    ptx::copy_async_wait_all();
+    __syncwarp();  // the tile is there; everyone has left the other stage, dt and dt u
+    load<Aligned>(p, kShort ? resting(lane, x.left - kVisit) : x.from, lane.copied + (Stage ^ 1) * kStageBytes,
+                  x.left - kVisit);
+    if (!kShort) move(x.from, kVisit);
+    prepare<Stage>(lane, x.left);
+    __syncwarp();
+    Pending done;
+    float c[kColumns][2][4];
+    uint4 b[kColumns];
+    float gone = 0.f;  // a decay of the quarter before
+    read_c<Stage>(lane, c);
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+        float dt[kPer][4], w[kShare];
+        // Short of registers, a quarter is read when the one before has begun, not ahead.
+        if (!kShort) gone = 0.f;
+        read_dt(after(lane.dt, gone), q, dt);
+        const uint2 input = read_input(after(lane.input, gone), q);
+        if (q % 2 == 0) read_b<Stage>(after(lane.b, gone), q / 2, b);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            decays(w, a, dt, i);
+            if (i == 0) gone = w[0];
+            advance(lane, h, w, input, b, 4 * q + i);
+            contract(lane, w, c, 4 * q + i, done.y);
+#pragma unroll
+            for (int n = 0; n < kShare; ++n) h[n] = w[n];
+        }
+    }
+    keep<Stage>(lane, done);
+    uint2 out[kPer];
     finish(lane, done, out);
-    store(p, at, lane, p.out + row_of(p, at.batch, at.channel + lane.g) + start + last + 2 * lane.t,
-          end - start - last, out);
+    store<Aligned>(p, lane, x.to, x.left, out);
+    x.to += kVisit, x.left -= kVisit;
+}
+
+template <bool Aligned>
+__device__ __forceinline__ void walk_alone(const Problem& p, const Place& at, const Lane& lane,
+                                           WarpShared* all, int start, int end, const float (&a)[kShare], float (&h)[kShare]) {
+    Walk x = start_of<Aligned>(p, at, lane, start, end);
+    if (kShort) rest(lane, x.from, x.left - kRound);
+#pragma unroll 1
+    for (u32 lap = 0; x.left > 0; ++lap) {
+        start_lap(laps_of(all), lap);
+        visit_alone<Aligned, 0>(p, at, lane, a, h, x);
+        if (x.left <= 0) break;
+        visit_alone<Aligned, 1>(p, at, lane, a, h, x);
+    }
+}
+
+template <bool Aligned>
+__device__ __forceinline__ void walk(const Problem& p, const Place& at, const Lane& lane, WarpShared* all,
+                                     int start, int end, const float (&a)[kShare], float (&h)[kShare]) {
+    if constexpr (kAlone)
+        walk_alone<Aligned>(p, at, lane, all, start, end, a, h);
+    else
+        walk_in_turns<Aligned>(p, at, lane, all, start, end, h);
 }
 
 // ---------------------------------------------------------------- the kernel
 
-// Blocks per SM to leave registers for; before sm_90 shared memory holds one.
+// Before sm_90 shared memory holds one block.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr int kBlocks = 1;
 #else
-constexpr int kBlocks = kStates <= 16 ? 2 : 1;
+constexpr int kBlocks = kResident / kWarps;
 #endif
 
 // Grid (units of a group / kUnits * groups, segments, batch).
@@ -590,20 +704,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     const Place at = place_of(p);
     WarpShared* all = reinterpret_cast<WarpShared*>(shared_bytes);
     WarpShared& s = all[at.warp];
-    const Lane lane = lane_of(s);
+    const Lane lane = lane_of(s, at.rows);
     const int start = at.segment * p.segment_length;
     const int end = least(start + p.segment_length, p.length);
 
-    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, 1);
-    if (kTurns > 1) __syncthreads();
+    if (kTurns > 1 && lane_index() == 0) ptx::mbarrier_init(&s.handed, kWarp);
+    if (EVEN && threadIdx.x < 2) ptx::mbarrier_init(&laps_of(all)[threadIdx.x], at.busy);
+    if (kTurns > 1 || EVEN) __syncthreads();
     if (at.rows <= 0) return;
-#pragma unroll
-    for (int buffer = 0; buffer < kBuffers; ++buffer)
-        s.input[buffer][2][lane.g][lane.t] = make_float4(0.f, 0.f, 0.f, 0.f);
     if (lane_index() < kRows) {
         const int channel = at.channel + least(lane_index(), at.rows - 1);
         s.constants[lane_index()] =
-            make_float2(p.bias ? p.bias[channel] : 0.f, p.skip ? p.skip[channel] : 0.f);
+            make_float4(p.bias ? p.bias[channel] : 0.f, p.skip ? p.skip[channel] : 0.f, 0.f, 0.f);
     }
     float a[kShare], h[kShare];
 #pragma unroll
@@ -614,9 +726,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     if constexpr (kTurns > 1)
         if (at.turn == 0) give_state(s, h);
 
-    if constexpr (kAlone)
-        walk_alone(p, at, lane, s, start, end, a, h);
-    else
-        walk_in_turns(p, at, lane, all, start, end, a, h);
+    walk<ALIGNED>(p, at, lane, all, start, end, a, h);
     if (kTurns == 1 || (ceil_div(end - start, kVisit) - 1) % kTurns == at.turn) last_state(p, at, h);
 }

@@ -2,9 +2,12 @@
 // registers: 168
 // threads: 384
 // dynamic_smem: 230400
-// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=0
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=1
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=2
+// defines: HEAD_DIM=128 TILE_N=176 FP16=0 FORM=1
+// defines: HEAD_DIM=128 TILE_N=176 FP16=0 FORM=2
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=0
-// defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=1
+// defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=3
 //
 // Sigmoid attention, rung 2: the persistent Hopper kernel of softmax attention, logistic weights.
 //
@@ -14,8 +17,10 @@
 // Limits per score, in clocks of one SM (tensor: 4 D / 4096 = 0.0625 at D = 64, 0.125 at D = 128):
 //                             special functions    instructions, special ones included
 //   softmax                   1 / 16 = 0.0625      4 / 128    = 0.031
-//   accurate, all w < 2^-6    1 / 16 = 0.0625      3.25 / 128 = 0.025
-//   accurate, otherwise       1.5 / 16 = 0.094     6.5 / 128  = 0.051
+//   small, all w < 2^-8       1 / 16 = 0.0625      2.75 / 128 = 0.021
+//   small, all w < 2^-6       1 / 16 = 0.0625      3.25 / 128 = 0.025
+//   balanced                  1 / 16 = 0.0625      3.75 / 128 = 0.029
+//   general                   1.5 / 16 = 0.094     6.5 / 128  = 0.051
 //   tanh                      1 / 16 = 0.0625      3.5 / 128  = 0.027
 //
 // Registers and shared memory: as attention/04_overlap.cu.

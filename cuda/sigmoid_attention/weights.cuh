@@ -2,36 +2,55 @@
 //
 // With the usual bias of -log n a weight is about 1 / n, so it is the relative error of small
 // weights that counts. tanh.approx has an absolute error of about 2^-11 near -1, which is larger
-// than 1 / n from n = 4096 on: w = 0.5 + 0.5 tanh(x / 2) then has no correct digit. It is kept as
-// FORM_TANH for short sequences and for comparison; its error is in README.md.
+// than 1 / n from n = 4096 on: w = 0.5 + 0.5 tanh(x / 2) then has no correct digit. So the launcher
+// chooses by the bias, e = 2^y; each form computes any weight right, but not as fast:
 //
-// FORM_ACCURATE, each branch taken by a whole warp for a whole block of its scores, e = 2^y:
-//   all e < 2^-6: w = e / (1 + e) = e - e^2 + ...: cut after the second term, at most e^2 = 2^-12
-//                 is lost relative to w. Pairs are packed to 16 bits first: then the bound is
-//                 tested for four, and e - e^2 computed for two, by one instruction.
-//   otherwise:    the even columns w = 1 / (1 + 2^-y): two special functions, one addition;
-//                 the odd ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special
-//                 function, 5 products and a test. All by the first takes more of the special
-//                 functions' unit (16 a clock) than there is, all by the second more instructions.
-// The first is tried where the bias leaves room for scores of some deviations above the mean, from
-// n = 2897 on with the usual one; where it fails, w = e / (1 + e) from what has been computed.
+//   FORM_SMALL     a bias far below 0, the usual one from n = 2981 on. Per warp and block of its
+//                  scores: all e < 2^-6: w = e / (1 + e) = e - e^2 + ..., cut after the second term
+//                  (at most e^2 = 2^-12 is lost relative to w), and where all e < 2^-8 (fp16: 2^-11)
+//                  after the first (e). Pairs are packed to 16 bits first: then the bounds are
+//                  tested for four, and e - e^2 computed for two, by one instruction. Where a score
+//                  is too large, e / (1 + e) from what is there.
+//   FORM_BALANCED  bf16 and a bias near 0 or above: weights are large as a rule, and an absolute
+//                  error is as good as a relative one. w = 0.5 + 0.5 tanh(x / 2), off by 2^-12 at
+//                  most, if the weights of a row add up to a sixteenth of its keys or more: then
+//                  all errors of the row together are at most 2^-8 of its weights, as large as one
+//                  rounding to bf16. The sum over 8 of every 32 columns bounds theirs from below.
+//                  Where it is too small in any row, the scheduler hands the tile out again
+//                  (Work::careful), for the general form.
+//   FORM_GENERAL   the even columns w = 1 / (1 + 2^-y): two special functions, one addition; the
+//                  odd ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special
+//                  function, 5 products and a test. All by the first takes more of the special
+//                  functions' unit (16 a clock) than there is, all by the second more instructions.
+//   FORM_TANH      tanh whatever comes, for comparison.
+//
 // P is off by about a tenth of the rounding to 16 bits that follows (2^-8 in bf16, 2^-11 in fp16);
 // where e - e^2 differs from e at all, in 16 bits, there are two roundings.
+//
+// A special function takes a warp 8 clocks to issue, and everything that can be done in between is
+// free. Hence no weight waits for another: the first ones are computed while the values of the block
+// before are multiplied, the rest each next to its packing, which has to wait for that product.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
 
-#define FORM_ACCURATE 0
-#define FORM_TANH 1
+#define FORM_GENERAL 0
+#define FORM_SMALL 1
+#define FORM_BALANCED 2
+#define FORM_TANH 3
 #ifndef FORM
-#define FORM FORM_ACCURATE
+#define FORM FORM_GENERAL
+#endif
+static_assert(!(FP16 && FORM == FORM_BALANCED), "tanh is not good enough for fp16");
+#ifndef FIRST  // eighths of a block that are computed before the product is awaited
+#define FIRST (HEAD_DIM == 64 ? 1 : HEAD_DIM == 128 ? 2 : 8)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
 constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
 constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
-constexpr float kExpectSmallBelow = -11.5f;     // the bias, in units of log2
+constexpr u32 kTiny = FP16 ? 0x4c00 : 0x3b80;   // 2^-11 and 2^-8
 
 // P: the polynomial with the least relative error on [0, 1]; of degree 4, 3.0e-4, before a rounding
 // to bf16, of degree 5, 5.1e-5, before one to fp16.
@@ -58,31 +77,36 @@ __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
     return times_if_negative(reciprocal_of_one_plus(a), a, y);
 }
 
-// The policy of the main loops (see attention/rows.cuh): nothing to rescale, nothing to sum.
+// The policy of the main loops (see attention/rows.cuh): nothing to rescale, nothing to sum. A
+// weight depends on its own score only, so not all of them need to be computed before the products
+// of the block before are awaited: weigh() computes some, pack() the rest, each next to its packing.
 struct SigmoidRows {
-    float scale_log2, bias_log2;
-    bool expect_small;
+    static constexpr bool kMayFail = FORM == FORM_BALANCED;
+
+    float scale, bias;           // y = scale q . k + bias; half of it, in units of e, for tanh
+    bool careful;                // balanced: the general form instead
+    bool thorough = false;
+    float seen[2] = {0.f, 0.f};  // balanced: a part of this thread's weights of each row
 
     __device__ __forceinline__ SigmoidRows(const Problem& p, const Work& work)
-        : scale_log2(p.scale_log2),
-          bias_log2(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len))
-                                       : p.bias_log2),
-          expect_small(uniform(bias_log2 < kExpectSmallBelow)) {
-        if (FORM == FORM_TANH) {
-            scale_log2 *= 0.5f * kLn2;
-            bias_log2 *= 0.5f * kLn2;
+        : scale(p.scale_log2),
+          bias(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len)) : p.bias_log2),
+          careful(uniform(work.careful)) {
+        if (FORM == FORM_SMALL) bias += kScaleLog2;
+        if (FORM == FORM_TANH || (FORM == FORM_BALANCED && !careful)) {
+            scale *= 0.5f * kLn2;
+            bias *= 0.5f * kLn2;
         }
     }
 
+    // Column i's weight, or e where weights are small.
+    template <int Form>
     __device__ __forceinline__ float weight(float s, int i) const {
-        const float y = fmaf(s, scale_log2, bias_log2);
-        if (FORM == FORM_TANH)
-            return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
-        return (i % 2 ? sigmoid_by_polynomial(y) : sigmoid_by_reciprocal(y)) * kWeightScale;
-    }
-
-    __device__ __forceinline__ float exponential(float s) const {
-        return exp2_approx(fmaf(s, scale_log2, bias_log2 + kScaleLog2));
+        const float y = fmaf(s, scale, bias);
+        if (Form == FORM_SMALL) return exp2_approx(y);
+        if (Form == FORM_GENERAL)
+            return (i % 2 ? sigmoid_by_polynomial(y) : sigmoid_by_reciprocal(y)) * kWeightScale;
+        return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
     }
 
     // From e, scaled; not to be inf in the product.
@@ -91,55 +115,108 @@ struct SigmoidRows {
         return finite * reciprocal_approx(fmaf(finite, 1.f / kWeightScale, 1.f));
     }
 
-    // Whether all packed e are small; if so they become e - e^2.
-    template <int Steps>
-    __device__ __forceinline__ bool two_terms(u32 (&w)[Steps][4]) const {
-        u32 top = 0;
-#pragma unroll
-        for (int i = 0; i < Steps; ++i)
-#pragma unroll
-            for (int j = 0; j < 4; j += 2) top = max_of_three_pairs(top, w[i][j], w[i][j + 1]);
-        const bool large = (top & 0xffff) >= kSmall || top >> 16 >= kSmall;
-        if (__any_sync(kFullMask, large)) return false;
-#pragma unroll
-        for (int i = 0; i < Steps; ++i)
-#pragma unroll
-            for (int j = 0; j < 4; ++j) w[i][j] = less_square(w[i][j]);
-        return true;
-    }
+    // Columns of which weigh() computes the weights: about as many as the products take time for.
+    template <int Count>
+    static constexpr int kFirst = FIRST >= 8 ? Count : (Count / 8 * FIRST + 7) / 8 * 8;
 
     template <int Count>
-    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&) const {
-        if (FORM == FORM_ACCURATE && expect_small) {
-#pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = exponential(s[i]);
-        } else {
-#pragma unroll
-            for (int i = 0; i < Count; ++i) s[i] = weight(s[i], i);
-        }
+    __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&, bool masked) {
+        thorough = masked;
+        if (FORM == FORM_BALANCED && careful) weigh_as<FORM_GENERAL>(s);
+        else weigh_as<FORM>(s);
     }
 
-    template <int Count>
-    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], float (&s)[Count]) const {
-        pack_rows(w, s);
-        if (FORM == FORM_TANH || !expect_small || two_terms(w)) return;
+    template <int Form, int Count>
+    __device__ __forceinline__ void weigh_as(float (&s)[Count]) const {
 #pragma unroll
-        for (int i = 0; i < Count; ++i) s[i] = weight_of(s[i]);
-        pack_rows(w, s);
+        for (int i = 0; i < kFirst<Count>; ++i) s[i] = weight<Form>(s[i], i);
     }
 
+    // 0, but the compiler cannot know it before weigh() is done: no weight is negative.
     template <int Count>
     __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
-        u32 bits = 0;
+        return (__float_as_uint(w[kFirst<Count> - 1]) | __float_as_uint(w[kFirst<Count> - 2])) >> 31;
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], float (&s)[Count]) {
+        if (FORM == FORM_BALANCED && careful) pack_as<FORM_GENERAL>(w, s);
+        else pack_as<FORM>(w, s);
+    }
+
+    template <int Form, int Count>
+    __device__ __forceinline__ void pack_as(u32 (&w)[Count / 8][4], float (&s)[Count]) {
+        u32 top[4] = {0, 0, 0, 0};
 #pragma unroll
-        for (int i = 1; i < Count; i += 8) bits |= __float_as_uint(w[i]);
-        return bits >> 31;
+        for (int k = 0; k < Count / 8; ++k) {
+#pragma unroll
+            for (int i = 8 * k; i < 8 * k + 8; ++i)
+                if (i >= kFirst<Count>) s[i] = weight<Form>(s[i], i);
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                w[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
+            if (Form == FORM_SMALL)
+#pragma unroll
+                for (int i = 0; i < 4; i += 2)
+                    top[k % 4] = max_of_three_pairs(top[k % 4], w[k][i], w[k][i + 1]);
+            if (Form == FORM_BALANCED && k % 2 == 0)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) seen[i / 2] += s[8 * k + i];
+        }
+        if (Form == FORM_SMALL) {
+            const u32 largest =
+                max_of_three_pairs(max_of_three_pairs(top[0], top[1], top[2]), top[3], 0);
+            if (!any_reaches(largest, kTiny)) return;
+            if (any_reaches(largest, kSmall)) divide(w, s);
+            else subtract_squares(w);
+        }
+        if (Form == FORM_BALANCED && thorough) count_rest(s);
+    }
+
+    __device__ __forceinline__ static bool any_reaches(u32 pair, u32 limit) {
+        return __any_sync(kFullMask, (pair & 0xffff) >= limit || pair >> 16 >= limit);
+    }
+
+    template <int Steps>
+    __device__ __forceinline__ static void subtract_squares(u32 (&w)[Steps][4]) {
+#pragma unroll
+        for (int k = 0; k < Steps; ++k)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) w[k][i] = less_square(w[k][i]);
+    }
+
+    template <int Count>
+    __device__ __forceinline__ void divide(u32 (&w)[Count / 8][4], float (&e)[Count]) const {
+#pragma unroll
+        for (int i = 0; i < Count; ++i) e[i] = weight_of(e[i]);
+        pack_rows(w, e);
+    }
+
+    // Masked blocks hold the few keys of rows that see few: all of their weights are counted.
+    template <int Count>
+    __device__ __forceinline__ void count_rest(const float (&s)[Count]) {
+#pragma unroll
+        for (int i = 0; i < Count; ++i)
+            if (i % 16 >= 4) seen[i % 4 / 2] += s[i];
     }
 
     template <int Count>
     __device__ __forceinline__ void rescale_outputs(float (&)[Count]) const {}
 
-    __device__ __forceinline__ void finish(const Problem&, const Work&, int) const {}
+    // Whether the weights of every row of this warp add up to a sixteenth of its keys.
+    __device__ __forceinline__ bool finish(const Problem& p, const Work& work, int first_row) {
+        if (FORM != FORM_BALANCED || careful) return true;
+        bool holds = true;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int row = first_row + 8 * half;
+            const attention::Range keys =
+                attention::visible_keys(row, work.q_len, work.kv_len, p.causal, p.window);
+            const float sum = quad_sum(seen[half]);
+            holds = holds && (row >= work.q_len || 16.f * sum >= keys.last - keys.first);
+        }
+        return __all_sync(kFullMask, holds);
+    }
 
     template <int Count>
     __device__ __forceinline__ void normalise(float (&o)[Count]) const {

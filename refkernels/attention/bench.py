@@ -25,7 +25,7 @@ from refkernels._record import gpu_device, measurement_file, write_json
 from refkernels._sources import kernel_source
 from refkernels.attention import timed
 from refkernels.attention.cases import random_cases, random_decodes
-from refkernels.attention.decode import RING_BYTES, tile_shape
+from refkernels.attention.decode import KV_CODES
 from refkernels.attention.device import HEAD_DIMS, RUNGS, Operands, Prepared, tile_choices
 from refkernels.attention.gates import Sweep, rung, sweep, sweep_decode
 
@@ -133,27 +133,32 @@ def compile_launches(names: Sequence[str]) -> None:
 
 def prefill_variants() -> list[tuple[str, dict[str, int]]]:
     """Sources and defines of the ladders' launches, as ``device.base_defines`` makes them."""
+    from refkernels.sigmoid_attention.device import FORMS
     from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
 
-    return [
+    found: list[tuple[str, dict[str, int]]] = [
         (rung.source, {"HEAD_DIM": head_dim, "FP16": fp16} | tile | form)
-        for ladder, forms in ((RUNGS, ({},)), (SIGMOID, ({"FORM": 0}, {"FORM": 1})))
+        for ladder, forms in ((RUNGS, [{}]), (SIGMOID, [{"FORM": f} for f in FORMS.values()]))
         for rung in ladder.values()
         for head_dim in HEAD_DIMS
         for tile in tile_choices(rung, head_dim)
         for fp16 in (0, 1)
         for form in forms
     ]
+    return [job for job in found if job[1].get("FORM") != FORMS["balanced"] or _balances(*job)]
+
+
+def _balances(source: str, defines: dict[str, int]) -> bool:
+    """Whether the launcher takes the balanced form there."""
+    return "persistent" in source and not defines["FP16"]
 
 
 def decode_variants() -> list[tuple[str, dict[str, int]]]:
     """Defines of decoding's launches, as ``decode.decode_defines`` makes them."""
     found: list[tuple[str, dict[str, int]]] = []
-    for kv_dtype, code in (("bf16", 0), ("fp8", 1), ("int8", 2)):
+    for kind in ("bf16", "fp8", "int8"):
         for head_dim in HEAD_DIMS:
-            tile_bytes, warps = tile_shape(head_dim, kv_dtype)
-            stages = RING_BYTES["90"] // (2 * tile_bytes * warps)
-            codes = {"HEAD_DIM": head_dim, "KV": code, "STAGES": stages}
+            codes = {"HEAD_DIM": head_dim, "KV": KV_CODES[kind]}
             found += [
                 ("attention/decode_split_kv.cu", codes | {"STRIPS": strips, "FP16": fp16})
                 for strips in ((1, 2) if head_dim < 256 else (1,))
@@ -222,11 +227,12 @@ def _say(line: str) -> None:
 JOBS: dict[str, Callable[[], Part]] = {
     "check_05": _check_rung("05_persistent", SHAPES, "bf16"),
     "check_decode": _check_decode(SHAPES, "bf16", "bf16"),
-    "check_sigmoid": _check_sigmoid("02_persistent", SHAPES // 2, "bf16"),
-    "check_05_fp16": _check_rung("05_persistent", FEWER, "fp16"),
-    "check_decode_fp8": _check_decode(FEWER, "bf16", "fp8"),
-    "check_decode_int8": _check_decode(FEWER, "fp16", "int8"),
-    "check_sigmoid_fp16": _check_sigmoid("02_persistent", FEWER, "fp16"),
+    "check_sigmoid": _check_sigmoid("02_persistent", SHAPES, "bf16"),
+    "check_05_fp16": _check_rung("05_persistent", SHAPES, "fp16"),
+    "check_decode_fp16": _check_decode(SHAPES, "fp16", "fp16"),
+    "check_decode_fp8": _check_decode(SHAPES, "bf16", "fp8"),
+    "check_decode_int8": _check_decode(SHAPES, "fp16", "int8"),
+    "check_sigmoid_fp16": _check_sigmoid("02_persistent", SHAPES, "fp16"),
     "check_sigmoid_01": _check_sigmoid("01_mma_sync", FEWER, "bf16"),
     **{f"check_{name[:2]}": _check_rung(name, FEWER, "bf16") for name in list(RUNGS)[:4]},
     "time_flash": _timed(lambda: timed.flash(w for d in (128, 64, 256) for w in timed.prefill(d))),

@@ -101,13 +101,15 @@ def _form(rng: np.random.Generator, longest: int, score: str) -> Form:
 def random_decodes(
     count: int, seed: int, *, dtype: str = "bf16", kv_dtype: str = "bf16"
 ) -> Iterator[DecodeCase]:
-    """1 to 16 queries, ragged lengths up to a few thousand, pages of 16 and 64 or none."""
+    """1 to 16 queries, ragged lengths up to a few thousand, pages of 16 and 64 or none; every sixth
+    has many sequences."""
     rng = np.random.default_rng(seed)
     for index in range(count):
         kv_heads = int(rng.choice([1, 2, 8]))
         q_len = int(rng.choice([1, 1, 2, 5, 16]))
-        sequences = int(rng.integers(1, 7))
-        longest = int(np.exp(rng.uniform(0, np.log(5000))))
+        many = index % 6 == 5
+        sequences = int(rng.integers(8, 40) if many else rng.integers(1, 7))
+        longest = int(np.exp(rng.uniform(0, np.log(1000 if many else 5000))))
         lens = rng.integers(1, longest + 1, sequences)
         yield DecodeCase(
             kv_lens=tuple(int(x) for x in lens),

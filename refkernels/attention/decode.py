@@ -28,8 +28,8 @@ TILE = 16
 MAX_SEQUENCES = 1024
 MAX_QUERIES = 16
 MAX_CTAS = 256
-RING_BYTES = {"80": 128 * 1024, "90": 192 * 1024}
-"""Shared memory for keys on their way, per block, by compute capability (else as for 80)."""
+RING_BYTES = 128 * 1024
+"""Shared memory for keys on their way, per block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,17 +165,15 @@ def _check(x: DecodeOperands) -> None:
             raise BadValue(msg, field="k")
 
 
-def decode_defines(x: DecodeOperands, ring_bytes: int) -> dict[str, int]:
+def decode_defines(x: DecodeOperands) -> dict[str, int]:
     """The compile-time constants of a launch."""
     head_dim = int(x.q.shape[3])
     rows = int(x.q.shape[1] * x.q.shape[2]) // x.kv_heads
-    tile_bytes, warps = tile_shape(head_dim, x.kv_dtype)
     return {
         "HEAD_DIM": head_dim,
         "KV": KV_CODES[x.kv_dtype],
         "FP16": int(x.dtype == "fp16"),
         "STRIPS": 2 if rows > 16 and head_dim < 256 else 1,
-        "STAGES": ring_bytes // (2 * tile_bytes * warps),
     }
 
 
@@ -188,14 +186,13 @@ def tile_shape(head_dim: int, kv_dtype: str) -> tuple[int, int]:
 def shared_bytes(defines: Mapping[str, int], kv_dtype: str) -> int:
     """Dynamic shared memory of a launch, as the source's struct adds it up."""
     head_dim, rows = defines["HEAD_DIM"], 16 * defines["STRIPS"]
-    tile_bytes, warps = tile_shape(head_dim, kv_dtype)
-    ring = 2 * tile_bytes * warps * defines["STAGES"]
+    warps = tile_shape(head_dim, kv_dtype)[1]
     merge_rows = min(8, 16384 // (4 * warps * head_dim))
     merging = max(4 * warps * merge_rows * (head_dim + 8), 8 * merge_rows * MAX_CTAS)
     sums = 2 * 4 * warps * rows + 8 * merge_rows
     queries = rows * head_dim * 2
     cursors = 32 * warps
-    return ring + merging + sums + queries + cursors + 4 * (MAX_SEQUENCES + 1) + 128
+    return RING_BYTES + merging + sums + queries + cursors + 4 * (MAX_SEQUENCES + 1) + 128
 
 
 def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) -> Prepared:
@@ -203,8 +200,7 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
     import cupy
 
     device = cupy.cuda.Device()
-    ring = RING_BYTES.get(str(device.compute_capability), RING_BYTES["80"])
-    codes = decode_defines(x, ring) | dict(defines or {})
+    codes = decode_defines(x) | dict(defines or {})
     compiled = compile_kernel(kernel_source("attention/decode_split_kv.cu"), defines=codes)
     ctas = min(int(device.attributes["MultiProcessorCount"]), MAX_CTAS)
     rows = 16 * codes["STRIPS"]

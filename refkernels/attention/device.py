@@ -290,7 +290,7 @@ def tile_choices(rung: Rung, head_dim: int) -> list[dict[str, int]]:
     """The tile shapes among which :func:`base_defines` chooses."""
     if not rung.hopper:
         return [{}]
-    keys = {64: (128,), 128: (128, 176), 256: (80,)}[head_dim]
+    keys = {64: (128,), 128: (128, 176), 256: (64, 80)}[head_dim]
     widths = [{"TILE_N": n} for n in keys]
     if rung.persistent and head_dim == 64:
         return [width | {"CONSUMERS": n} for width in widths for n in (2, 3)]
@@ -298,7 +298,8 @@ def tile_choices(rung: Rung, head_dim: int) -> list[dict[str, int]]:
 
 
 SHORT_CAUSAL = 2048
-"""Keys below which a causal tile of 192 queries (d = 64) wastes more than its width gains."""
+"""Keys below which a causal mask wastes more of a large tile than its size gains: of 192 queries
+(d = 64) instead of 128, of 80 keys (d = 256) instead of 64."""
 
 WIDE_FROM = {False: 2048, True: 8192}
 """Keys from which blocks of 176 (d = 128) gain more than their padding costs, causal or not."""
@@ -310,7 +311,7 @@ def tile_keys(head_dim: int, form: Form, kv_len: int) -> int:
     A wide block has more padding at the end and, under a causal mask, more beyond the diagonal.
     """
     if head_dim == 256:
-        return 80
+        return 64 if form.causal and kv_len < SHORT_CAUSAL else 80
     wide = head_dim == 128 and form.window is None and kv_len >= WIDE_FROM[form.causal]
     return 176 if wide else 128
 

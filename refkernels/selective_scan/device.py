@@ -30,8 +30,16 @@ RUNGS = ("01_channel_per_thread", "02_shared_groups", "03_state_lanes", "04_oute
 UNIT = 16
 """Channels of a warp of rung 4: the rows of a product."""
 
-UNIT_WARPS = 8
-"""Warps of a block of rung 4."""
+UNIT_ALIGNMENT = 8
+"""Tokens of 16 bytes: rows of a multiple of them are copied 16 bytes at a time."""
+
+UNIT_WARPS, MOST_WARPS = 8, 32
+"""Warps of the smallest block of rung 4, and of an SM at 64 registers a thread."""
+
+MANY_WARPS = 24
+"""Warps alone per SM above which half the registers and twice the warps pay."""
+
+SHORT, STEP = False, False
 
 BUSY_WARPS = 12
 """Warps per SM above which more turns of rung 4 do not pay: 3 per scheduler."""
@@ -127,9 +135,9 @@ def best_rung(dtype: str) -> str:
 
 def units_of(x: Inputs) -> int:
     """Groups of 16 channels that rung 4 walks side by side."""
-    batch, channels, _ = state_shape(x)
+    batch, channels, states = state_shape(x)
     groups = x.b.shape[1]
-    return int(batch * groups * ceil_div(channels // groups, UNIT))
+    return int(batch * groups * ceil_div(channels // groups, unit_channels(states)))
 
 
 def turns_of_warps(units: int, states: int, sms: int) -> int:
@@ -150,12 +158,13 @@ def prepare(
     rung: str | None = None,
     lanes: int | None = None,
     turns: int | None = None,
+    warps: int | None = None,
     segment: int | None = None,
 ) -> Plan:
     """Bind a rung to checked arrays (:func:`bind`).
 
-    ``lanes`` (rung 3, and the first pass over segments), ``turns`` (rung 4) and ``segment``
-    override the choice.
+    ``lanes`` (rung 3, and the first pass over segments), ``turns`` and ``warps`` of a block (rung 4)
+    and ``segment`` override the choice.
 
     Raises:
         UnknownName: no such rung.
@@ -188,33 +197,65 @@ def prepare(
         step = bound_launch(f"selective_scan/{name}.cu", "selective_scan", grid, fields, defines)
         return Plan(launches=(step,), keep=keep)
     before, fields, starts = _starts(x, fields, defines | {"LANES": width})
-    scan = _scan(name, x, fields, defines, width, shift)
+    if name == RUNGS[3]:
+        scan = _scan_in_units(x, fields, defines, shift, warps)
+    else:
+        scan = _scan(name, x, fields, defines, width)
     return Plan(launches=(*before, scan), keep=(*keep, *starts))
 
 
 def _scan(
-    name: str,
-    x: Inputs,
-    fields: dict[str, Any],
-    defines: dict[str, int],
-    lanes: int,
-    turns: int,
+    name: str, x: Inputs, fields: dict[str, Any], defines: dict[str, int], lanes: int
 ) -> Launch:
-    """The launch of rung 2, 3 or 4 that writes the outputs."""
+    """The launch of rung 2 or 3 that writes the outputs."""
     batch, channels, states = state_shape(x)
     groups, segments = x.b.shape[1], int(fields["segments"])
-    if name == RUNGS[3]:
-        defines = defines | {"TURNS": turns, "GATED": int(x.z is not None)}
-        defines["SOFTPLUS"] = int(x.softplus)
-        smem = unit_shared_bytes(states, turns)
-        blocks = ceil_div(ceil_div(channels // groups, UNIT), UNIT_WARPS // turns)
-    else:
-        defines = defines | {"LANES": lanes}
-        smem = shared_bytes(states, lanes, defines["TYPE"])
-        blocks = ceil_div(channels // groups, THREADS // lanes)
-    grid = (groups * blocks, segments, batch)
-    source = f"selective_scan/{name}.cu"
-    return bound_launch(source, "selective_scan", grid, fields, defines, smem)
+    smem = shared_bytes(states, lanes, defines["TYPE"])
+    grid = (groups * ceil_div(channels // groups, THREADS // lanes), segments, batch)
+    source, named = f"selective_scan/{name}.cu", defines | {"LANES": lanes}
+    return bound_launch(source, "selective_scan", grid, fields, named, smem)
+
+
+def _scan_in_units(
+    x: Inputs, fields: dict[str, Any], defines: dict[str, int], turns: int, warps: int | None
+) -> Launch:
+    """The launch of rung 4."""
+    batch, channels, states = state_shape(x)
+    groups, segments, sms = x.b.shape[1], int(fields["segments"]), sm_count()
+    resident = resident_warps(units_of(x), turns, states, sms)
+    block = warps or warps_of_block(units_of(x) * turns * segments, resident, sms)
+    named = defines | {
+        "TURNS": turns,
+        "GATED": int(x.z is not None),
+        "SOFTPLUS": int(x.softplus),
+        "ALIGNED": int(x.u.shape[2] % UNIT_ALIGNMENT == 0),
+        "RESIDENT": max(resident, block),
+        "WARPS": block,
+        "EVEN": int(block > UNIT_WARPS),
+    }
+    units = ceil_div(channels // groups, unit_channels(states))
+    grid = (groups * ceil_div(units, block // turns), segments, batch)
+    smem = block * unit_shared_bytes(states, turns) + 16
+    source = f"selective_scan/{RUNGS[3]}.cu"
+    threads = 32 * block
+    return bound_launch(source, "selective_scan", grid, fields, named, smem, threads=threads)
+
+
+def resident_warps(units: int, turns: int, states: int, sms: int) -> int:
+    """Warps of an SM for which rung 4 leaves registers: 64, 128 or 255 a thread."""
+    if states == STATES[-1]:
+        return UNIT_WARPS
+    many = turns == 1 and states == STATES[1] and units >= MANY_WARPS * sms
+    return MOST_WARPS if many and SHORT else 16
+
+
+def warps_of_block(warps: int, resident: int, sms: int) -> int:
+    """All that an SM holds, which then keep step, unless smaller blocks spread better."""
+
+    def fullest(block: int) -> int:
+        return block * ceil_div(ceil_div(warps, block), sms)
+
+    return resident if STEP and fullest(resident) <= fullest(UNIT_WARPS) else UNIT_WARPS
 
 
 def _starts(
@@ -239,12 +280,16 @@ def _starts(
 
 
 def unit_shared_bytes(states: int, turns: int) -> int:
-    """Of a block of rung 4 (04_outer_products.cu: WarpShared)."""
-    alone = turns == 1
-    stride = (16 if states == STATES[-1] else 24) if alone else 8
-    raw = 2 * (3 * UNIT + 2 * states) * stride * 2
-    lanes, prepared = 2 * (1 if alone else states // 8), 4 * (2 if alone else 1)
-    return UNIT_WARPS * (raw + 512 * lanes + 640 * prepared + 8 * UNIT + 16)
+    """Of a warp of rung 4 (04_outer_products.cu: WarpShared)."""
+    rows = unit_channels(states)
+    raw = 2 * (3 * rows + 2 * states) * 16 * 2
+    lanes = 2 * (1 if turns == 1 else max(1, states // 16))
+    return raw + 128 * (rows + 2) + 512 * lanes + 16 * rows + 16
+
+
+def unit_channels(states: int) -> int:
+    """Channels of a warp of rung 4: the rows of a product, which halves of the states share."""
+    return UNIT if states == STATES[0] else UNIT // 2
 
 
 def _fields(

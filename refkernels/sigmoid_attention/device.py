@@ -24,8 +24,11 @@ RUNGS: dict[str, Rung] = {
 }
 """Name (of the source file) -> how it is launched."""
 
-FORMS = {"accurate": 0, "tanh": 1}
+FORMS = {"general": 0, "small": 1, "balanced": 2, "tanh": 3}
 """How the logistic function is computed, numbered as weights.cuh numbers it."""
+
+SMALL_BELOW, BALANCED_ABOVE = -8.0, -1.0
+"""Biases: below the first nearly all weights are below 2**-6, from the second on most are large."""
 
 
 def sigmoid_attention(
@@ -64,12 +67,26 @@ def prepare_sigmoid(
     name = kernel or default_rung()
     if name not in RUNGS:
         raise UnknownName("rung", name, RUNGS)
-    if weights not in FORMS:
-        raise UnknownName("form of the weights", weights, FORMS)
+    if weights not in ("accurate", "tanh"):
+        raise UnknownName("form of the weights", weights, ("accurate", "tanh"))
     if x.form.score != "sigmoid" or x.lse is not None:
         msg = f"score is {x.form.score!r}; sigmoid attention has no log-sum-exp"
         raise BadValue(msg, field="form", fix="sigmoid_form(...)")
-    return prepare_rung(RUNGS[name], x, {"FORM": FORMS[weights], **dict(defines or {})})
+    form = accurate_form(RUNGS[name], x) if weights == "accurate" else weights
+    return prepare_rung(RUNGS[name], x, {"FORM": FORMS[form], **dict(defines or {})})
+
+
+def accurate_form(rung: Rung, x: Operands) -> str:
+    """The form that the bias asks for; each computes any weight right, but not as fast.
+
+    The balanced one relies on the scheduler, which hands out tiles again where it does not hold;
+    its absolute error is good enough for bf16 only.
+    """
+    bias = x.form.bias_of(x.kv_len)
+    if bias < SMALL_BELOW:
+        return "small"
+    balanced = bias > BALANCED_ABOVE and rung.persistent and x.dtype == "bf16"
+    return "balanced" if balanced else "general"
 
 
 def default_rung() -> str:

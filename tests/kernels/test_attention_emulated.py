@@ -15,6 +15,7 @@ from refkernels._check import narrow_bf16, relative_rms, widen
 from refkernels.attention import decode, device, naive
 from refkernels.attention.cases import draw, draw_bytes, from_e4m3
 from refkernels.attention.naive import Form
+from refkernels.sigmoid_attention.device import FORMS, accurate_form
 from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
 
 ROUNDED = {"bf16": 3e-3, "fp16": 4e-4}
@@ -81,6 +82,12 @@ def drawn(rng, tokens, heads, width, dtype="bf16", loudness=1.0):
 
 def values(bits, dtype):
     return widen(bits, "bf16") if dtype == "bf16" else bits.view(np.float16)
+
+
+def squash(rung, bias, kv_len, dtype="bf16"):
+    """The define that the launcher would choose."""
+    x = SimpleNamespace(form=Form(score="sigmoid", bias=bias), kv_len=kv_len, dtype=dtype)
+    return {"FORM": FORMS[accurate_form(rung, x)]}
 
 
 def agrees(run, rung, lens, heads, form, width, dtype="bf16", loudness=1.0, defines=None):
@@ -151,23 +158,42 @@ def test_packed_sequences_do_not_meet(run_prefill, name):
 def test_sigmoid(run_prefill, name, bias):
     """Both rungs, in every branch of the weights: small ones, tiny ones, any, most near 1."""
     form = Form(causal=True, score="sigmoid", bias=bias)
-    agrees(run_prefill, SIGMOID[name], (140, 500), (2, 1), form, 64, defines={"FORM": 0})
+    rung = SIGMOID[name]
+    agrees(run_prefill, rung, (140, 500), (2, 1), form, 64, defines=squash(rung, bias, 500))
 
 
 def test_sigmoid_where_small_weights_were_expected(run_prefill):
     """A bias that promises small weights, and scores of +-80 that break it."""
     form = Form(score="sigmoid", bias=-9.0)
     rung = SIGMOID["02_persistent"]
-    agrees(run_prefill, rung, (70, 300), (1, 1), form, 64, loudness=20.0, defines={"FORM": 0})
+    codes = squash(rung, -9.0, 300)
+    agrees(run_prefill, rung, (70, 300), (1, 1), form, 64, loudness=20.0, defines=codes)
+
+
+@pytest.mark.parametrize("lens", [(70, 300), (400, 129)])
+def test_sigmoid_where_balanced_weights_were_expected(run_prefill, lens):
+    """A bias of 0 and rows of weights of 1e-3 and less: their tiles are computed again."""
+    rng = np.random.default_rng(3)
+    q, k = (np.abs(rng.standard_normal((n, 1, 64))).astype(np.float32) for n in lens)
+    q[: lens[0] // 2] *= -0.6
+    q, k, v = (narrow_bf16(x) for x in (q, k, rng.standard_normal(k.shape).astype(np.float32)))
+    form = Form(score="sigmoid", bias=0.0)
+    rung = SIGMOID["02_persistent"]
+    o, _ = run_prefill(rung, q, k, v, form, defines=squash(rung, 0.0, lens[1]))
+    exact, _ = naive.attend(*(widen(x, "bf16") for x in (q, k, v)), form)
+    small = slice(0, lens[0] // 2)
+
+    assert relative_rms(o[small], exact[small]) < ROUNDED["bf16"]
+    assert relative_rms(o, exact) < ROUNDED["bf16"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [0, 1])
-def test_sigmoid_in_fp16_keeps_small_weights(run_prefill, form):
+@pytest.mark.parametrize("name", ["small", "tanh", "general"])
+def test_sigmoid_in_fp16_keeps_small_weights(run_prefill, name):
     """Weights of 1/n lie where fp16 loses digits; they travel scaled up."""
-    squash = Form(score="sigmoid")
+    form, codes = Form(score="sigmoid"), {"FORM": FORMS[name]}
     rung = SIGMOID["02_persistent"]
-    agrees(run_prefill, rung, (64, 4000), (1, 1), squash, 64, "fp16", defines={"FORM": form})
+    agrees(run_prefill, rung, (64, 4000), (1, 1), form, 64, "fp16", defines=codes)
 
 
 # ---------------------------------------------------------------- decoding
@@ -206,7 +232,7 @@ def run_decode(emulate, on_host):
             kv_dtype=kv_dtype,
         )
         decode._check(x)
-        codes = decode.decode_defines(x, decode.RING_BYTES["90"])
+        codes = decode.decode_defines(x)
         kernel = emulate("attention/decode_split_kv.cu", "attention_decode", 0, codes)
         assert kernel.shared_bytes <= decode.shared_bytes(codes, kv_dtype) <= 232448
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]

@@ -253,13 +253,13 @@ def test_lanes_fill_the_chip_and_no_more(batch, channels, states, lanes):
 
 @pytest.mark.parametrize(
     ("batch", "channels", "states", "turns"),
-    # 132 SMs want 1,584 warps of 16 channels: 8 x 4096 channels are 2,048; one 4096 is 256, which 8
-    # warps a unit make 2,048 again. With more than 16 states a warp stays alone.
-    [(8, 4096, 16, 1), (4, 4096, 16, 2), (1, 4096, 16, 8), (1, 40, 8, 8), (1, 4096, 64, 1)],
+    # 132 SMs want 1,584 warps of 8 channels: 4 x 4096 channels are 2,048; one 4096 is 512, which 4 warps
+    # a unit make 2,048 again. With more than 16 states a warp stays alone, with 8 it has 16 channels.
+    [(8, 4096, 16, 1), (4, 4096, 16, 1), (1, 4096, 16, 4), (1, 40, 8, 8), (1, 4096, 64, 1)],
 )
 def test_warps_take_turns_where_channels_are_few(batch, channels, states, turns):
     """No more warps share a unit of channels than the chip has room for."""
-    units = batch * -(-channels // scan_device.UNIT)
+    units = batch * -(-channels // scan_device.unit_channels(states))
 
     assert scan_device.turns_of_warps(units, states, 132) == turns
 

@@ -92,6 +92,21 @@ def test_scan_by_outer_products(monkeypatch, order, turns, shape, strong):
     assert gate.passed, gate
 
 
+@pytest.mark.parametrize(
+    ("turns", "warps", "shape"),
+    [(1, 32, (1, 200, 210, 16, 2, "bf16")), (4, 16, (2, 333, 30, 16, 1, "fp16"))],
+)
+def test_outer_products_in_step(monkeypatch, turns, warps, shape):
+    """Blocks of a whole SM's warps, some of them without channels, keep step to a ragged end."""
+    emulator.install(monkeypatch)
+    x = scan_inputs(*shape)
+    initial = random_normal(generator(1), scan_device.state_shape(x))
+
+    gate = scan.gate_scan(x, shape[-1], "04_outer_products", initial, turns=turns, warps=warps)
+
+    assert gate.passed, gate
+
+
 @pytest.mark.parametrize("turns", [1, 4])
 def test_outer_products_without_optional_parts(monkeypatch, turns):
     """No gate, no skip, no bias, no softplus, no initial state; zero steps keep the state."""

@@ -48,11 +48,6 @@ inline void cluster_wait(Site site = Site::here()) { emulator::cluster_barrier(f
 inline void cluster_sync(Site site = Site::here()) { emulator::cluster_barrier(true, true, site); }
 inline u32 cluster_rank() { return emulator::rank(); }
 
-inline void tell_shared(u32* word, u32 value) { *word = value; }
-inline u32 await_shared(const u32* word, Site site = Site::here()) {
-    emulator::wait_while("a word of shared memory", site, word, 0);
-    return *word;
-}
 inline void signal(u32* flag) { *flag = 1; }
 inline void signal_add(u32* count) { ++*count; }
 inline void await(u32* flag, Site site = Site::here()) {
