@@ -107,7 +107,8 @@ def linears() -> Iterator[Case]:
 
 
 def duals() -> Iterator[Case]:
-    """SSD: groups, one and two heads a block, strong decays."""
+    """SSD: groups, one and two heads a block, strong decays, zero steps; every tenth case in three
+    calls too."""
     import cupy
 
     sizes, rng = np.random.default_rng(13), generator(13, cupy)
@@ -121,10 +122,15 @@ def duals() -> Iterator[Case]:
             groups=groups,
         )
         s = dual.random_inputs(rng, w, cupy, strong=index % 7 == 0)
-        batch, _, heads, width, states, _ = dual.sizes(w)
+        if index % 25 == 13:
+            s = dual.with_zero_steps(s, cupy)
+        batch, length, heads, width, states, _ = dual.sizes(w)
         initial = random_normal(rng, (batch, heads, states, width)) if index % 2 else None
-        rung = _rung(index, dual.sizes(w)[1], None)
+        rung = _rung(index, length, None)
         yield f"{rung} {w.to_dict()}", dual.gate_ssd(s, rung, initial)
+        if index % 10 == 9 and length > 128:
+            last = LINEAR_RUNGS[-1] if device_capability() == "90" else LINEAR_RUNGS[1]
+            yield f"three calls, {w.to_dict()}", dual.gate_three_calls(s, last)
 
 
 def deltas() -> Iterator[Case]:

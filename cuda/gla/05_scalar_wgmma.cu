@@ -98,13 +98,15 @@ struct Part {
 // as SMs share all their chunks evenly: block x has chunks [first, last) of the sequences laid end to
 // end. It works them from the last sequence to the first: the beginning of a sequence, which the next
 // block ends, comes first, and the end of one, which the block before begins, comes last; nobody has
-// to wait for the state in between. A block has at least one sequence's chunks.
+// to wait for the state in between. A block has at least one sequence's chunks. Where shares repeat
+// after `period` sequences, those are numbered so that blocks walk neighbouring ones side by side.
 // Grid (blocks, segments).
 struct Share {
-    int chunks, first, last;
+    int chunks, sequences, first, last;
 
     __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
-        const s64 total = static_cast<s64>(p.dv * kHeads / kDv) * p.heads / kHeads * p.batch * chunks;
+        sequences = p.dv * kHeads / kDv * (p.heads / kHeads) * p.batch;
+        const s64 total = static_cast<s64>(sequences) * chunks;
         first = static_cast<int>(total * blockIdx.x / gridDim.x);
         last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
     }
@@ -114,7 +116,8 @@ struct Share {
     }
 
     __device__ __forceinline__ Part part(const Problem& p, int i) const {
-        const int sequence = ceil_div(last, chunks) - 1 - i, from = sequence * chunks;
+        const int nth = ceil_div(last, chunks) - 1 - i, from = nth * chunks;
+        const int sequence = nth % p.period * (sequences / p.period) + nth / p.period;
         const int start = most(first - from, 0), end = least(last - from, chunks);
         const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
         const int group = sequence / columns;

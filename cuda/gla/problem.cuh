@@ -28,6 +28,7 @@ struct Problem {
     int softplus;
     int batch, length, heads, key_heads, dv;
     int segments, segment_length;
+    int period;  // sequences after which blocks' shares of them repeat (scalar gates on Hopper)
 };
 
 #ifndef DK

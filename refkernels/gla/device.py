@@ -321,13 +321,35 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
             handed = cupy.zeros((columns * others, segments), cupy.uint32)
             fields, keep = fields | {"handed": handed}, (*keep, handed)  # type: ignore[assignment]
     elif not x.vector and columns * others > sm_count():
-        blocks, columns, others = sm_count(), sm_count(), 1
+        blocks, period = even_shares(columns * others, sm_count())
+        columns, others, fields = blocks, 1, fields | {"period": period}
         passed = cupy.empty((blocks, dk, width), cupy.float32)
         handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
         fields, keep = fields | {"passed": passed, "handed": handed}, (*keep, passed, handed)  # type: ignore[assignment]
     grid = _grid(x, columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+SHARES_PER_SM = 0.95
+"""Least blocks per multiprocessor for the sake of shares that repeat."""
+
+
+def even_shares(sequences: int, sms: int) -> tuple[int, int]:
+    """Blocks that share sequences evenly, and after how many sequences their shares repeat.
+
+    Shares of a whole number of halves or thirds of a sequence repeat soon: their blocks walk
+    neighbouring heads side by side, whose rows lie together in memory. That is worth a few idle
+    multiprocessors.
+    """
+    best = (sms, 1)
+    for parts in (1, 2, 3):
+        period = ceil_div(sequences * parts, sms)
+        blocks = sequences * parts // period
+        better = best[1] == 1 or blocks > best[0]
+        if sequences % period == 0 and blocks >= SHARES_PER_SM * sms and better:
+            best = (blocks, period)
+    return best
 
 
 def _grid(x: Sequence, columns: int, segments: int, others: int) -> tuple[int, int, int]:
@@ -362,4 +384,5 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "dv": dv,
         "segments": 1,
         "segment_length": length,
+        "period": 1,
     }

@@ -48,8 +48,17 @@ def widened(s: Inputs) -> Inputs:
     return replace(s, **wide)
 
 
-def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
-    """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
+def with_zero_steps(s: Inputs, xp: ModuleType = np) -> Inputs:
+    """Every third token has a step of zero: softplus of a number far below."""
+    delta = widen(s.delta, "bf16").copy()
+    delta[:, ::3] = xp.float32(-1e4)
+    return replace(s, delta=narrow_bf16(delta))
+
+
+def run_poisoned(
+    s: Inputs, rung: str | None, initial: Any = None, segment: int | None = None
+) -> tuple[Any, Any]:
+    """Output (bf16 bits) and final state of one call, both NaN before it."""
     import cupy
 
     from refkernels.gla.device import empty_outputs, prepare
@@ -59,7 +68,29 @@ def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
     out, final = empty_outputs(x)
     out[...] = poisoned(out.shape, "uint16", cupy)
     final[...] = poisoned(final.shape, "float32", cupy)
-    prepare(x, out, final=final, rung=rung)()
+    prepare(x, out, final=final, rung=rung, segment=segment)()
+    return out, final
+
+
+def gate_three_calls(s: Inputs, rung: str) -> Gate:
+    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
+    length = s.x.shape[1]
+    first = -(-length // 192) * 64
+    whole, last = run_poisoned(s, rung, segment=3 * first)
+    state, gates = None, []
+    for start in range(0, length, first):
+        part: dict[str, Any] = {n: getattr(s, n)[:, start : start + first].copy() for n in STREAMS}
+        out, state = run_poisoned(replace(s, **part), rung, state, first)
+        gates.append(judge("ssd", "repeat", out, whole[:, start : start + first]))
+    gates.append(judge("ssd", "repeat", state, last))
+    return max(gates, key=lambda gate: gate.error)
+
+
+def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
+    """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
+    import cupy
+
+    out, final = run_poisoned(s, rung, initial)
     some = first_sequence(widened(s))
     start = None if initial is None else initial[:1]
     y, state = naive.ssd(some, start, cupy, oracle.gla)

@@ -106,6 +106,24 @@ def test_three_calls_are_one(on_hopper, kind):
     assert gla.gate_three_calls(arrays(1, 160, 1, 64, 64, kind, 1.0), RUNG).passed
 
 
+@pytest.mark.parametrize("strong", [False, True])
+def test_three_calls_of_ssd_are_one(on_hopper, strong):
+    """The same, where the chunks of some heads or of all are strong."""
+    w = Ssd(batch=1, seq_len=160, heads=2, state=64)
+
+    assert ssd.gate_three_calls(ssd.random_inputs(generator(3), w, strong=strong), RUNG).passed
+
+
+def test_zero_steps(on_hopper):
+    """Tokens whose step is zero neither decay the state nor add to it."""
+    w = Ssd(batch=1, seq_len=130, heads=2, state=64)
+    s = ssd.with_zero_steps(ssd.random_inputs(generator(3), w))
+
+    gate = ssd.gate_ssd(s, RUNG)
+
+    assert gate.passed, gate
+
+
 def test_blocks_share_the_chunks_of_more_heads_than_there_are(on_hopper):
     """6 pairs of heads, 6 chunks each, on 4 blocks of 9: what one begins, the next block ends."""
     w = Ssd(batch=1, seq_len=330, heads=12, state=64)
@@ -127,3 +145,14 @@ def test_shares_of_scalar_gates(on_hopper, monkeypatch, length, heads):
     gate = gla.gate_gla(drawn, RUNG, initial=initial)
 
     assert gate.passed, gate
+
+
+@pytest.mark.parametrize("sequences", [133, 160, 192, 264, 320, 512, 640, 5000])
+def test_shares_repeat_where_few_blocks_are_lost(sequences):
+    """Blocks get equal shares, few multiprocessors idle, and periods divide the sequences."""
+    blocks, period = device.even_shares(sequences, 132)
+
+    assert 0.95 * 132 <= blocks <= 132
+    assert sequences % period == 0
+    if period > 1:
+        assert sequences // period * 6 % blocks == 0  # wholes, halves or thirds of a sequence
