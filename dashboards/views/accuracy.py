@@ -64,6 +64,20 @@ def show(reports: Sequence[FileReport], tell_by: str) -> dict[str, Any]:
     return pictures
 
 
+@st.fragment
+def everything() -> None:
+    """The document of this release, drawn when it is opened: its tables take a browser longer than
+    all else on the page.
+    """
+    document = measured.accuracy_page()
+    if not document:
+        return
+    label = "All that this release was scored on, tables of others included"
+    with st.expander(label, on_change="rerun", key="accuracy document") as folded:
+        if folded.open:
+            st.markdown(document)
+
+
 view.header("Accuracy", "How far do predictions lie from what was measured, and what is refused?")
 with view.refusals():
     with st.sidebar:
@@ -76,7 +90,5 @@ with view.refusals():
         view.table(refusal_table(found))
     view.table(class_table())
     view.table(run_table())
-    if document := measured.accuracy_page():
-        with st.expander("All that this release was scored on, tables of others included"):
-            st.markdown(document)
+    everything()
     view.closing(asked, rows=validation_table(found), pictures=drawn)
