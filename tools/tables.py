@@ -88,7 +88,7 @@ LEAST_ROWS = 100
 
 
 def accuracy() -> str:
-    """One line for each class of many rows: how far it is off on those that its fit had not seen."""
+    """One line for each class of many rows: how far it is off on rows that its fit had not seen."""
     lines = ["| class | rows | measured on | unseen shapes | unseen device | 90 % interval |"]
     lines += ["|---|---:|---|---:|---:|---|"]
     for name in CLASS_MODELS:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perfmodel.calibration.dataset import Group, gather
+from perfmodel.calibration.dataset import Group
 from perfmodel.calibration.files import rounded
 from perfmodel.calibration.fit import Fit, fit
 from perfmodel.calibration.heldback import SPLITS, Unseen, unseen_rows
@@ -70,11 +70,6 @@ def read_rows(folders: Iterable[Path]) -> list[Measurement]:
     """
     files = [f for folder in folders for f in _files(folder)]
     return [m for f in files for m in read_measurements(f)]
-
-
-def read_folder(folders: Iterable[Path]) -> list[Group]:
-    """The single-operator measurements among :func:`read_rows`, gathered."""
-    return gather(read_rows(folders))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -103,13 +103,6 @@ def _unseen(
     )
 
 
-def held_back_ratios(
-    model: Declared, groups: Sequence[Selectable], split: str
-) -> NDArray[np.float64] | None:
-    """:func:`ratios_by` one of :data:`SPLITS`."""
-    return ratios_by(model, groups, SPLITS[split])
-
-
 def ratios_by(
     model: Declared, groups: Sequence[Selectable], fold: Callable[[Measurement], Hashable]
 ) -> NDArray[np.float64] | None:

@@ -21,7 +21,8 @@ from perfmodel.roofline.residuals import Residuals, read_residuals
 class ClassParameters:
     """A fitted class: values, what they were fitted on, and how far off they were there.
 
-    ``covers`` lists the operators and data types of the rows (:func:`described`).
+    ``covers`` lists the operators and data types of the rows, as
+    :func:`perfmodel.roofline.coverage.described` tells them.
     ``kernels`` holds, by name of a known implementation, values that replace the pooled ones.
     """
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfmodel.calibration.calibrate import class_table, read_folder
+from perfmodel.calibration.calibrate import class_table, read_rows
 from perfmodel.calibration.dataset import gather
 from perfmodel.calibration.files import to_toml, write_class
 from perfmodel.calibration.fit import fit
-from perfmodel.calibration.heldback import held_back_ratios
+from perfmodel.calibration.heldback import SPLITS, ratios_by
 from perfmodel.calibration.intervals import conformal_quantiles, covered
 from perfmodel.catalog import read_toml
 from perfmodel.errors import BadValue, MissingCalibration, MissingFile
@@ -95,11 +95,11 @@ def test_held_back_rows_are_predicted_without_themselves():
     """By device: two devices made by the same law predict each other; one alone cannot."""
     both = gather(synthetic("h100-sxm-80gb", "a.csv") + synthetic("a100-sxm-80gb", "b.csv", seed=1))
     model = CLASS_MODELS["pointwise"]
-    ratios = held_back_ratios(model, both, "device")
+    ratios = ratios_by(model, both, SPLITS["device"])
 
     assert ratios is not None
     assert np.exp(np.mean(np.abs(np.log(ratios)))) < 1.05
-    assert held_back_ratios(model, both[:1], "device") is None
+    assert ratios_by(model, both[:1], SPLITS["device"]) is None
 
 
 @given(st.integers(1, 400), st.floats(0.5, 0.99), st.integers(0, 10**6))
@@ -149,4 +149,4 @@ def test_unchanged_fit_is_not_rewritten(tmp_path):
 def test_folder_without_tables(tmp_path):
     """An empty folder is missing data."""
     with pytest.raises(MissingFile):
-        read_folder([tmp_path])
+        read_rows([tmp_path])

@@ -173,7 +173,8 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     """``launch + trip + max+(arithmetic, memory; unhidden)`` of flat kernels; of kernels that hold
     a row in a thread block ``launch + max+(rows, memory; row_unhidden)``.
 
-    memory: the compulsory bytes, each element counted as ``element_bytes`` at least; rows:
+    memory: the compulsory bytes, each element counted as ``row_element_bytes`` (norms:
+    ``norm_element_bytes``) at least; rows:
     ``max(1, rows / (blocks units)) * (row + ceil(cols / 1024) pass)`` cycles.
     """
     cost = count(w)
