@@ -8,19 +8,16 @@ whose gate is red gets no time. Peers (torch) are timed in the same process, on 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from refkernels._compile import compile_kernel
+from refkernels._jobs import Part, run_child, run_here
 from refkernels._record import gpu_device, measurement_file, write_json
 from refkernels._sources import kernel_source
 from refkernels.attention import timed
@@ -44,8 +41,6 @@ AT_ONCE = 6
 WHOLE_S = 540
 """Seconds after which no further job starts."""
 
-Part = dict[str, Any]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the jobs of a phase, or the one named by ``--job`` in this process."""
@@ -59,24 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.job:
-        return _run_here(options.job, options.out)
+        return run_here(options.job, JOBS[options.job], options.out)
     start = time.monotonic()
     names = options.jobs or _phase(options.phase)
     compile_launches(names)
     _say(f"compiled after {time.monotonic() - start:.0f} s")
     checks = [name for name in names if name.startswith("check")]
     with ThreadPoolExecutor(AT_ONCE) as pool:  # what is not timed may share the device
-        parts = pool.map(partial(_run_child, options.out), checks)
+        parts = pool.map(partial(_child, options.out), checks)
         results = dict(zip(checks, parts, strict=True))
     for name in [name for name in names if name not in results]:
         if time.monotonic() - start > options.whole_s:
             results[name] = {"ok": False, "report": "skipped: no time left", "measurements": []}
             _say(f"[{name}] skipped: no time left")
         else:
-            results[name] = _run_child(options.out, name)
+            results[name] = _child(options.out, name)
         _write(options.out, results, options.device_name)
     _write(options.out, results, options.device_name)
     return 0 if all(part["ok"] for part in results.values()) else 1
+
+
+def _child(out: Path, name: str) -> Part:
+    return run_child(__spec__.name, name, out, LIMIT_S)
 
 
 def _phase(phase: str) -> list[str]:
@@ -90,34 +89,6 @@ def _write(out: Path, results: dict[str, Part], device_name: str | None) -> None
     write_json(out / "attention.json", content)
     reports = {name: part["report"] for name, part in results.items()}
     write_json(out / "attention_report.json", reports)
-
-
-def _run_here(name: str, out: Path) -> int:
-    try:
-        part = JOBS[name]()
-    except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
-        traceback.print_exc()
-        return 1
-    (out / f".{name}.json").write_text(json.dumps(part))
-    return 0
-
-
-def _run_child(out: Path, name: str) -> Part:
-    """One job in a child; what it prints goes through, what it returns comes back as data."""
-    failed: Part = {"ok": False, "measurements": []}
-    command = [sys.executable, "-m", __spec__.name, "--out", str(out), "--job", name]
-    try:
-        run = subprocess.run(command, timeout=LIMIT_S, check=False)  # noqa: S603 -- ourselves
-    except subprocess.TimeoutExpired:
-        _say(f"[{name}] killed after {LIMIT_S} s")
-        return failed | {"report": "killed at the time limit"}
-    path = out / f".{name}.json"
-    if run.returncode != 0 or not path.is_file():
-        _say(f"[{name}] failed with exit code {run.returncode}")
-        return failed | {"report": f"exit code {run.returncode}"}
-    part: Part = json.loads(path.read_text())
-    path.unlink()
-    return part
 
 
 def compile_launches(names: Sequence[str]) -> None:

@@ -8,11 +8,7 @@ beside the rungs, on the same shapes.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -20,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from refkernels._compile import compile_kernel
+from refkernels._jobs import run_child, run_here
 from refkernels._record import gpu_device, measurement_file, write_json
 from refkernels._sources import kernel_source, read_spec
 from refkernels.int8_gemm import timed
@@ -43,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.job:
-        return _run_here(options.job, options.out)
+        return run_here(options.job, JOBS[options.job], options.out)
     _compile_all()
-    results = {name: _run_child(name, options.out) for name in options.jobs}
+    results = {n: run_child(__spec__.name, n, options.out, LIMIT_S) for n in options.jobs}
     measurements = [m for part in results.values() for m in part.get("measurements", [])]
     write_json(
         options.out / "int8_gemm.json",
@@ -54,37 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports = {name: part["report"] for name, part in results.items()}
     write_json(options.out / "int8_gemm_report.json", reports)
     return 0 if all(part["ok"] for part in results.values()) else 1
-
-
-def _run_here(name: str, out: Path) -> int:
-    try:
-        part = JOBS[name]()
-    except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
-        traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # After a fault on the device every destructor of the runtime would complain at length.
-        os._exit(1)
-    (out / f".{name}.json").write_text(json.dumps(part))
-    return 0
-
-
-def _run_child(name: str, out: Path) -> dict[str, Any]:
-    """One job in a child; what it prints goes through, what it returns comes back as data."""
-    failed: dict[str, Any] = {"ok": False, "measurements": []}
-    command = [sys.executable, "-m", __spec__.name, "--out", str(out), "--job", name]
-    try:
-        run = subprocess.run(command, timeout=LIMIT_S, check=False)  # noqa: S603 -- ourselves
-    except subprocess.TimeoutExpired:
-        _say(f"[{name}] killed after {LIMIT_S} s")
-        return failed | {"report": "killed at the time limit"}
-    path = out / f".{name}.json"
-    if run.returncode != 0 or not path.is_file():
-        _say(f"[{name}] failed with exit code {run.returncode}")
-        return failed | {"report": f"exit code {run.returncode}"}
-    part: dict[str, Any] = json.loads(path.read_text())
-    path.unlink()
-    return part
 
 
 def _compile_all() -> None:

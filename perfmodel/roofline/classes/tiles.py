@@ -94,7 +94,7 @@ def flash(w: Attention, rows: Array, device: Device) -> Cut:
     engines with sequences of any length split only where heads share keys, and never a prompt.
     """
     tokens, width = kv_tokens(w), f64(w.head_dim)
-    split_keys = SPLIT_BYTES / (4.0 * np.maximum(SMALL, _power_of_two(width)))
+    split_keys = SPLIT_BYTES / (4.0 * np.maximum(SMALL, _padded_width(width)))
     blocks = ceil_div(tokens, split_keys)
     places = PER_UNIT * np.float64(device.compute.units)
     splits = _flash_splits(_walkers(w, rows, SMALL), places, blocks)
@@ -135,7 +135,7 @@ def _flash_splits(walkers: Array, places: Array, blocks: Array) -> Array:
     return ceil_div(blocks, chunk)
 
 
-def _power_of_two(width: Array) -> Array:
+def _padded_width(width: Array) -> Array:
     """Head dimensions are padded to 64, 128 or 256."""
     padded: Array = np.where(width <= 64.0, 64.0, np.where(width <= 128.0, 128.0, 256.0))[()]
     return padded
