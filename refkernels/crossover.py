@@ -176,7 +176,7 @@ def table(content: Mapping[str, Any]) -> str:
         "# Measured crossover of token mixers",
         "",
         f"Microseconds of one forward pass over one sequence of {WIDTH} columns in bf16, causal,",
-        "the faster of our last rungs at each length, replayed as a CUDA graph. Projections, gates",
+        "the fastest of its revision's last rungs, replayed as a CUDA graph. Projections, gates",
         "and convolutions around a mixer are not in it. `python -m refkernels.crossover` wrote",
         f"this page from measurements on {device['product']} ({content['date']}, driver",
         f"{software['driver']}, kernels {content['kernel_revision']}).",

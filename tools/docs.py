@@ -55,7 +55,7 @@ def figure() -> str:
     runs = [r for r in run_table().rows if r["file"] in files]
     days, drivers = (sorted({str(r[key]) for r in runs}) for key in ("date", "driver"))
     when = f"{days[0]} .. {days[-1]}" if len(days) > 1 else days[0]
-    caption = f"our kernels on one H200, {when}, driver {', '.join(drivers)}"
+    caption = f"our kernels on H200s, {when}, driver {', '.join(drivers)}"
     return predicted_measured_svg(mine, caption)
 
 

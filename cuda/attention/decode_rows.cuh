@@ -2,7 +2,7 @@
 // prefill, with the exact maximum as the reference. Merging needs it less than prefill does, but this
 // is the form that decoding was checked and timed with on a device.
 #pragma once
-#include "attention/numbers.cuh"
+#include "attention/row_state.cuh"
 
 // Columns of one row outside [first, last) become -inf; both count from this thread's first column.
 template <int Count>
@@ -14,28 +14,8 @@ __device__ __forceinline__ void mask_row(float (&s)[Count], int half, int first,
             if (8 * j + i < first || 8 * j + i >= last) s[4 * j + 2 * half + i] = minus_infinity();
 }
 
-__device__ __forceinline__ float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(kFullMask, x, 1));
-    return fmaxf(x, __shfl_xor_sync(kFullMask, x, 2));
-}
-
-__device__ __forceinline__ float quad_sum(float x) {
-    x += __shfl_xor_sync(kFullMask, x, 1);
-    return x + __shfl_xor_sync(kFullMask, x, 2);
-}
-
-template <int Count>
-__device__ __forceinline__ void scale_rows(float (&o)[Count], const float (&factor)[2]) {
-#pragma unroll
-    for (int i = 0; i < Count; ++i) o[i] *= factor[i % 4 / 2];
-}
-
 // The state of a thread's two rows.
-struct OnlineSoftmax {
-    float max[2] = {minus_infinity(), minus_infinity()};  // of the raw scores q . k
-    float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish_sums()
-    float rescale[2];           // what earlier sums are multiplied by
-
+struct OnlineSoftmax : RowState {
     // One block of scores becomes weights in place. The weights enter the sum before they are
     // rounded to 16 bits.
     template <int Count>
@@ -62,17 +42,5 @@ struct OnlineSoftmax {
                 }
             sum[half] = fmaf(sum[half], rescale[half], block_sum);
         }
-    }
-
-    // Earlier outputs are multiplied only when a row's maximum has grown: late in a long row it
-    // rarely does, and the vote costs less than the products.
-    template <int Count>
-    __device__ __forceinline__ void rescale_outputs(float (&o)[Count]) const {
-        if (__any_sync(kFullMask, rescale[0] != 1.f || rescale[1] != 1.f)) scale_rows(o, rescale);
-    }
-
-    __device__ __forceinline__ void finish_sums() {
-        sum[0] = quad_sum(sum[0]);
-        sum[1] = quad_sum(sum[1]);
     }
 };

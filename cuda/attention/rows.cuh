@@ -6,7 +6,7 @@
 //     m' = max(m, max_j s_j)     l' = l 2^(m - m') + sum_j 2^(s_j - m')     o' = o 2^(m - m') + ...
 // with s in units of log2(e); 2^-inf = 0 makes masked keys and the first block ordinary cases.
 #pragma once
-#include "attention/numbers.cuh"
+#include "attention/row_state.cuh"
 #include "attention/schedule.cuh"
 
 // How many of a thread's columns of a row, 0 1 8 9 16 17 ..., lie before column `end`.
@@ -50,22 +50,6 @@ __device__ __forceinline__ void mask_scores(float (&s)[Count], int first_row, in
     }
 }
 
-__device__ __forceinline__ float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(kFullMask, x, 1));
-    return fmaxf(x, __shfl_xor_sync(kFullMask, x, 2));
-}
-
-__device__ __forceinline__ float quad_sum(float x) {
-    x += __shfl_xor_sync(kFullMask, x, 1);
-    return x + __shfl_xor_sync(kFullMask, x, 2);
-}
-
-template <int Count>
-__device__ __forceinline__ void scale_rows(float (&o)[Count], const float (&factor)[2]) {
-#pragma unroll
-    for (int i = 0; i < Count; ++i) o[i] *= factor[i % 4 / 2];
-}
-
 // Weights as the A operand of the next product: of 16 columns, (g, 2t) (g+8, 2t) (g, 2t+8)
 // (g+8, 2t+8), each with its right neighbour in the upper half of the register.
 template <int Count>
@@ -80,12 +64,8 @@ __device__ __forceinline__ void pack_rows(u32 (&packed)[Count / 8][4], const flo
 // The state of a thread's two rows. The reference m need not be the maximum: it may lag behind by
 // kLag, weights are then at most 2^kLag, and earlier outputs are seldom rescaled (as
 // FlashAttention-4 does).
-struct OnlineSoftmax {
+struct OnlineSoftmax : RowState {
     static constexpr float kLag = 8.f;
-
-    float max[2] = {minus_infinity(), minus_infinity()};  // the reference, as a raw score q . k
-    float sum[2] = {0.f, 0.f};  // this thread's columns only, until finish_sums()
-    float rescale[2];           // what earlier sums are multiplied by
 
     // The largest score of each row. Positive floats are ordered as their bits are as integers, and
     // above all negative ones; of integers the largest of three takes one instruction. A row that
@@ -140,18 +120,6 @@ struct OnlineSoftmax {
                 }
             sum[half] = fmaf(sum[half], rescale[half], block_sum);
         }
-    }
-
-    // Earlier outputs are multiplied only when a row's reference has grown: it seldom does, and
-    // the vote costs less than the products.
-    template <int Count>
-    __device__ __forceinline__ void rescale_outputs(float (&o)[Count]) const {
-        if (__any_sync(kFullMask, rescale[0] != 1.f || rescale[1] != 1.f)) scale_rows(o, rescale);
-    }
-
-    __device__ __forceinline__ void finish_sums() {
-        sum[0] = quad_sum(sum[0]);
-        sum[1] = quad_sum(sum[1]);
     }
 };
 

@@ -57,7 +57,6 @@ def test_what_is_right_runs(run, name, downwards):
 
 
 IN_CLUSTERS = {
-    "one tells the other": (10, np.tile(THREADS, 2)),
     "a tile for both": (11, np.tile(RIGHT["tile"][1], 2)),
     "each at the other's barrier": (12, np.tile(THREADS, 2)),
 }
@@ -66,7 +65,7 @@ IN_CLUSTERS = {
 @pytest.mark.parametrize("downwards", [False, True])
 @pytest.mark.parametrize("name", IN_CLUSTERS)
 def test_blocks_of_a_cluster_meet(run, name, downwards):
-    """Bytes, tiles and arrivals reach the other block's shared memory."""
+    """Tiles and arrivals reach the other block's shared memory."""
     which, expected = IN_CLUSTERS[name]
 
     assert (run(which, downwards, blocks=2) == expected).all()

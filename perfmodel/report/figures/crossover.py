@@ -131,6 +131,7 @@ def _labels(found: Crossover) -> list[dict[str, Any]]:
         {
             "type": "scatter",
             "mode": "markers+text",
+            "cliponaxis": False,
             "name": "break-even",
             "x": [p.context for p in points],
             "y": [p.time_s for p in points],

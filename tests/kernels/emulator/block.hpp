@@ -58,12 +58,11 @@ void copy_commit();
 void copy_wait(int pending);
 
 // TMA: tiles of `axes` axes through a map (emulator/__init__.py encodes it), contiguous bytes without
-// one; a tile may go to several blocks of the cluster, bytes from one to the same place of another.
+// one; a tile may go to several blocks of the cluster.
 void load_tile(void* smem, const TensorMap* map, std::uint64_t* word, int axes, const int* corner);
 void load_tile_in(unsigned ranks, void* smem, const TensorMap* map, std::uint64_t* word, int axes,
                   const int* corner);
 void load_bytes(void* smem, const void* global, unsigned bytes, std::uint64_t* word);
-void send_bytes(int rank, void* smem, unsigned bytes, std::uint64_t* word);
 void store_tile(const TensorMap* map, const void* smem, int axes, const int* corner);
 void store_bytes(void* global, const void* smem, unsigned bytes);
 void store_commit();

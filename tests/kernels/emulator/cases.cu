@@ -69,14 +69,6 @@ extern "C" __global__ void cases(const Problem p, const __grid_constant__ Tensor
         *out = mine;
         break;
 
-    case 10:  // one block of the cluster tells the other
-        arm(rank == 1 ? 256 : 0);
-        s.tile[i] = mine + 100.f * rank;
-        ptx::cluster_sync();
-        if (rank == 0 && i == 0) ptx::bulk_send(s.tile, 256, &s.full, 1);
-        if (rank == 1) ptx::mbarrier_wait(&s.full, 0);
-        *out = s.tile[i];
-        break;
     case 11:  // a tile for both
         arm(256);
         ptx::cluster_sync();
@@ -121,7 +113,7 @@ extern "C" __global__ void cases(const Problem p, const __grid_constant__ Tensor
     case 38: if (lane < 16) ptx::wgmma_fence(); break;
     case 39: arm(0); while (!ptx::mbarrier_try_wait(&s.full, 0)) {} break;
     case 41: if (rank == 0) ptx::cluster_sync(); break;
-    case 42: arm(0); if (i == 0) ptx::bulk_send(s.tile, 64, &s.full, 7); break;
+    case 42: arm(0); if (i == 0) ptx::mbarrier_arrive_cluster(&s.full, 7); break;
     case 40: *out = __shfl_sync(lane < 16 ? 0xffffu : 0xffff0000u, mine, 20); break;
     }
 }

@@ -10,7 +10,7 @@ struct Copy {
     int bytes, size;
 };
 
-// A tile through a map, or (`global`) contiguous bytes, or (`from` >= 0) those of another block.
+// A tile through a map or (`global`) contiguous bytes.
 struct Tile {
     TensorMap map;
     u8* smem;
@@ -18,7 +18,6 @@ struct Tile {
     u8* global;
     u32 bytes;
     u64* word;
-    int from;
 };
 
 std::vector<Groups<Copy>> copies;  // by thread
@@ -62,7 +61,7 @@ Tile tile_of(void* smem, const TensorMap* map, int axes, const int* corner, u64*
     if (layout.axes != axes) fail("a map of %d axes, a copy of %d", layout.axes, axes);
     if (smem_address(smem) % (layout.swizzle ? 1024 : 128)) fail("a tile is misplaced");
     const u32 bytes = layout.elements() * layout.element;
-    Tile tile{*map, static_cast<u8*>(smem), {}, nullptr, bytes, word, -1};
+    Tile tile{*map, static_cast<u8*>(smem), {}, nullptr, bytes, word};
     for (int i = 0; i < axes; ++i) tile.corner[i] = corner[i];
     return tile;
 }
@@ -71,14 +70,13 @@ Tile bytes_of(void* smem, const void* global, u32 bytes, u64* word) {
     if (smem_address(smem) % 16 || reinterpret_cast<std::uintptr_t>(global) % 16 || bytes % 16)
         fail("a bulk copy of %u bytes is misaligned", bytes);
     u8* there = static_cast<u8*>(const_cast<void*>(global));
-    return {{}, static_cast<u8*>(smem), {}, there, bytes, word, -1};
+    return {{}, static_cast<u8*>(smem), {}, there, bytes, word};
 }
 
 void arrive(const Tile& t) {
-    if (t.from >= 0) std::memcpy(t.smem, memory_in(t.from, t.smem), t.bytes);
-    else if (t.global) std::memcpy(t.smem, t.global, t.bytes);
+    if (t.global) std::memcpy(t.smem, t.global, t.bytes);
     const Layout layout(t.map);
-    if (!t.global && t.from < 0)
+    if (!t.global)
         layout.each(t.smem, t.corner, [&](u8* here, const u8* there) {
             if (there) std::memcpy(here, there, layout.element);
             else std::memset(here, 0, layout.element);
@@ -157,12 +155,6 @@ void load_tile_in(unsigned ranks, void* smem, const TensorMap* map, u64* word, i
 
 void load_bytes(void* smem, const void* global, unsigned bytes, u64* word) {
     send(rank(), bytes_of(smem, global, bytes, word));
-}
-
-void send_bytes(int to, void* smem, unsigned bytes, u64* word) {
-    Tile tile = bytes_of(smem, nullptr, bytes, word);
-    tile.from = rank();
-    send(to, tile);
 }
 
 // A store reads shared memory when it is waited for; elements outside are left as they are.

@@ -39,11 +39,6 @@ inline void mma_bf16_k8(float (&d)[4], u32 a0, u32 a1, u32 b, Site site = Site::
     for (float& x : d) x = 0.f;
     mma_bf16_k8_add(d, a0, a1, b, site);
 }
-inline void mma_tf32_k4(float (&d)[4], float a0, float a1, float b, Site site = Site::here()) {
-    const float a[] = {a0, a1};
-    for (float& x : d) x = 0.f;
-    emulator::mma_tf32(4, d, a, &b, site);
-}
 inline void mma_tf32_k8(float (&d)[4], float a0, float a1, float a2, float a3, float b0, float b1,
                         Site site = Site::here()) {
     const float a[] = {a0, a1, a2, a3}, b[] = {b0, b1};

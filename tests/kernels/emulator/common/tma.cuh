@@ -23,11 +23,6 @@ inline void tma_load_4d(void* smem, const TensorMap* map, u64* barrier, int x, i
     const int corner[] = {x, y, z, w};
     emulator::load_tile(smem, map, barrier, 4, corner);
 }
-inline void tma_load_5d(void* smem, const TensorMap* map, u64* barrier, int x, int y, int z, int w,
-                        int v, Evict = Evict::kNormal) {
-    const int corner[] = {x, y, z, w, v};
-    emulator::load_tile(smem, map, barrier, 5, corner);
-}
 inline void tma_load_2d_multicast(void* smem, const TensorMap* map, u64* barrier, u16 mask, int x,
                                   int y, Evict = Evict::kNormal) {
     const int corner[] = {x, y};
@@ -37,14 +32,6 @@ inline void tma_load_3d_multicast(void* smem, const TensorMap* map, u64* barrier
                                   int y, int z, Evict = Evict::kNormal) {
     const int corner[] = {x, y, z};
     emulator::load_tile_in(mask, smem, map, barrier, 3, corner);
-}
-inline void tma_load_4d_multicast(void* smem, const TensorMap* map, u64* barrier, u16 mask, int x,
-                                  int y, int z, int w, Evict = Evict::kNormal) {
-    const int corner[] = {x, y, z, w};
-    emulator::load_tile_in(mask, smem, map, barrier, 4, corner);
-}
-inline void bulk_send(void* smem, u32 bytes, u64* barrier, u32 rank) {
-    emulator::send_bytes(static_cast<int>(rank), smem, bytes, barrier);
 }
 inline void tma_store_2d(const TensorMap* map, const void* smem, int x, int y) {
     const int corner[] = {x, y};
