@@ -79,10 +79,13 @@ __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
 
 // S: the same for a from 0 to the bound of kModest, from a scaled; 3.5e-4 and, for fp16, 5.1e-5.
 __device__ __forceinline__ float modest_reciprocal(float a) {
-    constexpr float unit = 1.f / kWeightScale;
-    const float r = FP16 ? fmaf(a, 0.83587386f * unit * unit, -0.99260228f * unit)
-                         : fmaf(a, 0.70889579f, -0.97473173f);
-    return fmaf(a, r, FP16 ? 0.99994899f : 0.99965386f);
+    if (FP16) {
+        constexpr float unit = 1.f / kWeightScale;
+        const float r = fmaf(a, 0.83587386f * unit * unit, -0.99260228f * unit);
+        return fmaf(a, r, 0.99994899f);
+    }
+    const float r = fmaf(a, 0.70889579f, -0.97473173f);
+    return fmaf(a, r, 0.99965386f);
 }
 
 __device__ __forceinline__ float sigmoid_by_reciprocal(float y) {
