@@ -133,8 +133,7 @@ struct Attender {
         free_stage(&s.v_empty[v.stage]);
         v.advance();
         skip(s, group, blocks.needed.first - tile.first, blocks.needed.first - tile.first);
-        rows.normalise(o);
-        store_outputs(p, work, first_row, o);
+        store_outputs(p, work, first_row, o, rows.output_factors());
         return holds;
     }
 };

@@ -51,7 +51,7 @@
 constexpr bool kBalanced = FORM == FORM_BALANCED || FORM == FORM_HALVED;
 static_assert(!(FP16 && kBalanced), "tanh is not good enough for fp16");
 #ifndef FIRST  // eighths of a block that are computed before the product is awaited
-#define FIRST (HEAD_DIM == 64 ? 1 : HEAD_DIM == 128 ? 2 : 8)
+#define FIRST (HEAD_DIM == 64 ? 1 : 2)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
@@ -138,7 +138,9 @@ struct SigmoidRows {
     }
 
     // From e, scaled; not to be inf in the product.
-    __device__ __forceinline__ float weight_of(float e) const {
+    template <bool Modest>
+    __device__ __forceinline__ static float divided(float e) {
+        if (Modest) return e * modest_reciprocal(e);
         const float finite = fminf(e, 0x1p80f);
         return finite * reciprocal_approx(fmaf(finite, 1.f / kWeightScale, 1.f));
     }
@@ -205,8 +207,8 @@ struct SigmoidRows {
                 max_of_three_pairs(max_of_three_pairs(top[0], top[1], top[2]), top[3], 0);
             if (!any_reaches(largest, kTiny)) return;
             if (!any_reaches(largest, kSmall)) subtract_squares(w);
-            else if (!any_reaches(largest, kModest)) expand(w, s);
-            else divide(w, s);
+            else if (!any_reaches(largest, kModest)) divide<true>(w, s);
+            else divide<false>(w, s);
         }
         if (Form != FORM_GENERAL && kBalanced && thorough) count_rest(s);
     }
@@ -223,18 +225,16 @@ struct SigmoidRows {
             for (int i = 0; i < 4; ++i) w[k][i] = less_square(w[k][i]);
     }
 
-    template <int Count>
-    __device__ __forceinline__ static void expand(u32 (&w)[Count / 8][4], float (&e)[Count]) {
+    // Weights from e once more, where packing e was in vain.
+    template <bool Modest, int Count>
+    __device__ __forceinline__ static void divide(u32 (&w)[Count / 8][4],
+                                                  const float (&e)[Count]) {
 #pragma unroll
-        for (int i = 0; i < Count; ++i) e[i] *= modest_reciprocal(e[i]);
-        pack_rows(w, e);
-    }
-
-    template <int Count>
-    __device__ __forceinline__ void divide(u32 (&w)[Count / 8][4], float (&e)[Count]) const {
+        for (int k = 0; k < Count / 8; ++k)
 #pragma unroll
-        for (int i = 0; i < Count; ++i) e[i] = weight_of(e[i]);
-        pack_rows(w, e);
+            for (int i = 0; i < 4; ++i)
+                w[k][i] = pack_pair(divided<Modest>(e[8 * k + 2 * i]),
+                                    divided<Modest>(e[8 * k + 2 * i + 1]));
     }
 
     // Masked blocks hold the few keys of rows that see few: all of their weights are counted.
@@ -263,11 +263,7 @@ struct SigmoidRows {
         return __all_sync(kFullMask, holds);
     }
 
-    template <int Count>
-    __device__ __forceinline__ void normalise(float (&o)[Count]) const {
-        if constexpr (kWeightScale != 1.f) {
-            const float inverse[2] = {1.f / kWeightScale, 1.f / kWeightScale};
-            scale_rows(o, inverse);
-        }
+    __device__ __forceinline__ RowFactors output_factors() const {
+        return {{1.f / kWeightScale, 1.f / kWeightScale}};
     }
 };
