@@ -104,5 +104,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         ring.advance();
     }
     rows.finish(p, work, row);
-    store_outputs(p, place_of(p, work, first_row), o, rows.output_factors());
+    store_outputs(p, work, first_row, o, rows.output_factors());
 }

@@ -61,9 +61,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
         if (s.work.valid && s.work.blocks.count() > 0) {
             Attender<SoftmaxRows> attender;
-            attender.begin(s.pipes, p, s.work, group);
-            ptx::wgmma_wait<0>();
-            attender.attend(s.pipes, p, s.work, group).store(p, attender.o);
+            attender.attend(s.pipes, p, s.work, group);
         } else if (s.work.valid) {
             store_nothing_seen(p, s.work, s.work.first_row + 64 * group,
                                threadIdx.x % kWarpgroup);

@@ -94,26 +94,17 @@ __device__ __forceinline__ void transpose_quad(u32 (&x)[4]) {
     }
 }
 
-// Where a warpgroup's 64 outputs go: the first one's row of [tokens, heads], and how many there are
-// before the sequence's end, if that is nearer.
-struct Place {
-    int row, left;
-};
-
-__device__ __forceinline__ Place place_of(const Problem& p, const Work& work, int first_row) {
-    return {(work.q_start + first_row) * p.heads + work.head, work.q_len - first_row};
-}
-
 // A warpgroup's 64 x D outputs, straight from registers: of every 32 columns a lane has 2 in each
 // of 4 groups of 8; after the transpose it has one group whole, a store of 16 bytes. Rows beyond
 // the sequence's end are left out: the next sequence's queries may follow there. No staging, so
 // that the next tile's queries can arrive while this one's outputs leave.
-__device__ __forceinline__ void store_outputs(const Problem& p, const Place& place,
+__device__ __forceinline__ void store_outputs(const Problem& p, const Work& work, int first_row,
                                               const float (&o)[kOutputs],
                                               const RowFactors& factor) {
     const int lane = opaque(lane_index());  // the addresses below, kept across tiles, would spill
-    const int row = warp_index() % 4 * 16 + lane / 4;
-    u16* out = p.out + static_cast<size_t>(place.row + row * p.heads) * kHeadDim + lane % 4 * 8;
+    const int row = first_row + warp_index() % 4 * 16 + lane / 4;
+    const size_t token = work.q_start + row;
+    u16* out = p.out + (token * p.heads + work.head) * kHeadDim + lane % 4 * 8;
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
@@ -124,7 +115,7 @@ __device__ __forceinline__ void store_outputs(const Problem& p, const Place& pla
                 x[i] = pack_pair(factor.of[half] * o[16 * j + 4 * i + 2 * half],
                                  factor.of[half] * o[16 * j + 4 * i + 2 * half + 1]);
             transpose_quad(x);
-            if (row + 8 * half < place.left)
+            if (row + 8 * half < work.q_len)
                 *reinterpret_cast<uint4*>(out + half * 8 * p.heads * kHeadDim + 32 * j) =
                     make_uint4(x[0], x[1], x[2], x[3]);
         }

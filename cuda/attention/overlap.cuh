@@ -31,53 +31,11 @@ __device__ __forceinline__ void meet_after_writes(int group) {
     ptx::named_barrier_sync(1 + kConsumers + group, kWarpgroup);
 }
 
-// A consumer warpgroup's part of the tiles it is given, one after another: begin(), which issues
-// products, attend(), and the outcome's store(), which may run beside the begin() of the next tile.
+// A consumer warpgroup's part of the tiles it is given, one after another.
 template <typename Rows>
 struct Attender {
     Ring k, v;
     u32 q_parity = 0;
-    float o[kOutputs], scores[kScores];
-
-    struct Outcome {
-        Place place{0, 0};
-        RowFactors factors;
-        bool holds = true;  // see the rows' finish
-
-        __device__ __forceinline__ void store(const Problem& p, const float (&o)[kOutputs]) const {
-            store_outputs(p, place, o, factors);
-        }
-    };
-
-    __device__ __forceinline__ static attention::Blocks own_blocks(const Problem& p,
-                                                                   const Work& work, int group) {
-        return attention::key_blocks(work.first_row + 64 * group, 64, kTileN, work.q_len,
-                                     work.kv_len, p.causal, p.window);
-    }
-
-    // Issues the first scores of a tile; the outputs of the one before, which are complete, may be
-    // stored meanwhile. Where there is nothing to multiply, whatever lies there is: products that
-    // only some paths issue, ptxas would wait for at once.
-    __device__ __forceinline__ void begin(Pipes& s, const Problem& p, const Work& work,
-                                          int group) {
-        if (work.valid && work.blocks.count() > 0) {
-            const attention::Blocks blocks = own_blocks(p, work, group);
-            ptx::mbarrier_wait(&s.q_full[group], q_parity);
-            q_parity ^= 1;
-            if (blocks.count() > 0) {
-                if constexpr (Rows::kScalesQueries) {
-                    Rows::scale_queries(p, &s.q[group], kQueryBytes);
-                    meet_after_writes(group);
-                }
-                const int unseen = work.blocks.needed.last - blocks.needed.last;
-                skip(s, group, unseen, unseen);
-                ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
-            }
-        }
-        issue_scores(scores, s.q[group], s.k[k.stage]);
-        ptx::wgmma_wait<1>();
-        ptx::pin(o);
-    }
 
     // `count` blocks that are of the tile but that none of this warpgroup's queries sees: their
     // stages are freed as they come, and `turns` turns passed on.
@@ -98,8 +56,9 @@ struct Attender {
 
     // The scores of `block` have arrived; they, or the first of them, become weights.
     __device__ __forceinline__ void weigh(Pipes& s, const Problem& p, const Work& work,
-                                          const attention::Blocks& blocks, Rows& rows, int group,
-                                          int row, int block) {
+                                          const attention::Blocks& blocks, Rows& rows,
+                                          float (&scores)[kScores], int group, int row,
+                                          int block) {
         ptx::pin(scores);
         free_stage(&s.k_empty[k.stage]);
         k.advance();
@@ -110,24 +69,36 @@ struct Attender {
         rows.weigh(scores, p, masked);
     }
 
-    // The rest of a tile, once its first scores have arrived.
-    __device__ __forceinline__ Outcome attend(Pipes& s, const Problem& p, const Work& work,
-                                              int group) {
+    // Returns whether the weights hold (see the rows' finish).
+    __device__ __forceinline__ bool attend(Pipes& s, const Problem& p, const Work& work,
+                                           int group) {
         const int first_row = work.first_row + 64 * group;
         const attention::Range tile = work.blocks.needed;
-        const attention::Blocks blocks = own_blocks(p, work, group);
+        const attention::Blocks blocks = attention::key_blocks(
+            first_row, 64, kTileN, work.q_len, work.kv_len, p.causal, p.window);
         const int row = first_row + warp_index() % 4 * 16 + lane_index() / 4;
         Rows rows(p, work);
+        float o[kOutputs], scores[kScores];
         u32 weights[kTileN / 16][4];
 
+        ptx::mbarrier_wait(&s.q_full[group], q_parity);
+        q_parity ^= 1;
         if (blocks.count() <= 0) {
             free_stage(&s.q_empty[group]);
             skip(s, group, tile.last - tile.first, tile.last - tile.first - 1);
             store_nothing_seen(p, work, first_row, threadIdx.x % kWarpgroup);
-            return {};
+            return true;
         }
+        if constexpr (Rows::kScalesQueries) {
+            rows.scale_queries(&s.q[group], kQueryBytes);
+            meet_after_writes(group);
+        }
+        skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
         int block = blocks.needed.last - 1;
-        weigh(s, p, work, blocks, rows, group, row, block);
+        ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
+        issue_scores(scores, s.q[group], s.k[k.stage]);
+        ptx::wgmma_wait<0>();
+        weigh(s, p, work, blocks, rows, scores, group, row, block);
         rows.pack(weights, scores);
         if (blocks.count() > 1) ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
 
@@ -141,7 +112,7 @@ struct Attender {
             pass_turn(group);
             accumulate = 1;
             ptx::wgmma_wait<1>();
-            weigh(s, p, work, blocks, rows, group, row, block);
+            weigh(s, p, work, blocks, rows, scores, group, row, block);
             // Waiting for the next keys here and not at the top, with a parity that depends on the
             // weights, also keeps ptxas, which moves waits for products up and arithmetic down,
             // from waiting before the softmax.
@@ -162,6 +133,7 @@ struct Attender {
         free_stage(&s.v_empty[v.stage]);
         v.advance();
         skip(s, group, blocks.needed.first - tile.first, blocks.needed.first - tile.first);
-        return {place_of(p, work, first_row), rows.output_factors(), holds};
+        store_outputs(p, work, first_row, o, rows.output_factors());
+        return holds;
     }
 };

@@ -108,21 +108,16 @@ __device__ __forceinline__ void consume(Shared& s, const Problem& p, int group, 
     Attender<Rows> attender;
     ptx::Ring<2> ring;
     if (group == 0) pass_turn(kConsumers - 1);  // the first turn is consumer 0's
-    typename Attender<Rows>::Outcome outcome;  // what the tile before has left to store
     while (true) {
         ptx::mbarrier_wait(&s.work_full[ring.stage], ring.parity);
         Work& work = s.work[ring.stage];
-        if (kHeadDim == 256) outcome.store(p, attender.o);  // both at once would spill
-        attender.begin(s.pipes, p, work, group);
-        if (kHeadDim != 256) outcome.store(p, attender.o);
-        ptx::wgmma_wait<0>();
         if (!work.valid) return;
-        outcome = {};
+        bool holds = true;
         if (work.blocks.count() > 0)
-            outcome = attender.attend(s.pipes, p, work, group);
+            holds = attender.attend(s.pipes, p, work, group);
         else
             store_nothing_seen(p, work, work.first_row + 64 * group, thread);
-        if (Rows::kMayFail && !outcome.holds && lane_index() == 0) atomicOr(&work.failed, 1u);
+        if (Rows::kMayFail && !holds && lane_index() == 0) atomicOr(&work.failed, 1u);
         __syncwarp();
         free_stage(&s.work_empty[ring.stage]);
         ring.advance();

@@ -112,6 +112,7 @@ struct SigmoidRows {
 
     float scale, bias;           // y = scale q . k + bias; half of it, in units of e, for tanh
     bool careful;                // balanced: the general form instead
+    u32 half_scale;              // halved: scale / 2, a pair
     bool thorough = false;
     float seen[2] = {0.f, 0.f};  // balanced: a part of this thread's weights of each row
 
@@ -120,7 +121,11 @@ struct SigmoidRows {
           bias(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len)) : p.bias_log2),
           careful(uniform(work.careful)) {
         if (kSmallWeights) bias += kScaleLog2;
-        if (FORM == FORM_HALVED) scale = 2.f * kLog2e;  // of what is left to do
+        if (FORM == FORM_HALVED) {
+            const float half = scale * (0.5f * kLn2);
+            half_scale = pack_pair(half, half);  // rounds to the power of two that it is
+            scale = 2.f * kLog2e;                // of what is left to do
+        }
         if (FORM == FORM_TANH || (FORM == FORM_BALANCED && !careful)) {
             scale *= 0.5f * kLn2;
             bias *= 0.5f * kLn2;
@@ -152,9 +157,7 @@ struct SigmoidRows {
     static constexpr int kFirst = FIRST >= 8 ? Count : (Count / 8 * FIRST + 7) / 8 * 8;
 
     // A tile of queries, by the warpgroup that will multiply it and nobody else.
-    __device__ __forceinline__ static void scale_queries(const Problem& p, void* tile, int bytes) {
-        const float half = p.scale_log2 * (0.5f * kLn2);
-        const u32 half_scale = pack_pair(half, half);  // rounds to the power of two that it is
+    __device__ __forceinline__ void scale_queries(void* tile, int bytes) const {
         uint4* x = static_cast<uint4*>(tile);
         for (int i = threadIdx.x % kWarpgroup; i < bytes / 16; i += kWarpgroup)
             x[i] = make_uint4(multiply_bf16(x[i].x, half_scale), multiply_bf16(x[i].y, half_scale),
