@@ -90,7 +90,7 @@ struct Attender {
             return true;
         }
         if constexpr (Rows::kScalesQueries) {
-            rows.scale_queries(&s.q[group], kQueryBytes);
+            Rows::scale_queries(p, &s.q[group], kQueryBytes);
             meet_after_writes(group);
         }
         skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);

@@ -34,8 +34,9 @@
 // where e - e^2 differs from e at all, in 16 bits, there are two roundings.
 //
 // A special function takes a warp 8 clocks to issue, and everything that can be done in between is
-// free. Hence no weight waits for another: the first ones are computed while the values of the block
-// before are multiplied, the rest each next to its packing, which has to wait for that product.
+// free. Hence no weight waits for another: the first ones (none at 64 columns, where other
+// warpgroups keep the unit busy) are computed while the values of the block before are multiplied,
+// the rest each next to its packing, which has to wait for that product.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
@@ -53,14 +54,11 @@ constexpr bool kSmallWeights = FORM == FORM_SMALL || FORM == FORM_MODEST;
 constexpr bool kBalanced = FORM == FORM_BALANCED || FORM == FORM_HALVED;
 static_assert(!(FP16 && kBalanced), "tanh is not good enough for fp16");
 #ifndef FIRST  // eighths of a block that are computed before the product is awaited
-#define FIRST (HEAD_DIM == 64 ? 1 : 2)
+#define FIRST (HEAD_DIM == 64 ? 0 : 2)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
-#ifndef DOUBLED
-#define DOUBLED 1.f
-#endif
-constexpr float kWeightScale = FP16 ? 32768.f : kBalanced ? DOUBLED : 1.f;
+constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
 constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
 constexpr u32 kTiny = FP16 ? 0x4c00 : 0x3b80;   // 2^-11 and 2^-8
@@ -112,7 +110,6 @@ struct SigmoidRows {
 
     float scale, bias;           // y = scale q . k + bias; half of it, in units of e, for tanh
     bool careful;                // balanced: the general form instead
-    u32 half_scale;              // halved: scale / 2, a pair
     bool thorough = false;
     float seen[2] = {0.f, 0.f};  // balanced: a part of this thread's weights of each row
 
@@ -121,11 +118,7 @@ struct SigmoidRows {
           bias(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len)) : p.bias_log2),
           careful(uniform(work.careful)) {
         if (kSmallWeights) bias += kScaleLog2;
-        if (FORM == FORM_HALVED) {
-            const float half = scale * (0.5f * kLn2);
-            half_scale = pack_pair(half, half);  // rounds to the power of two that it is
-            scale = 2.f * kLog2e;                // of what is left to do
-        }
+        if (FORM == FORM_HALVED) scale = 2.f * kLog2e;  // of what is left to do
         if (FORM == FORM_TANH || (FORM == FORM_BALANCED && !careful)) {
             scale *= 0.5f * kLn2;
             bias *= 0.5f * kLn2;
@@ -157,7 +150,10 @@ struct SigmoidRows {
     static constexpr int kFirst = FIRST >= 8 ? Count : (Count / 8 * FIRST + 7) / 8 * 8;
 
     // A tile of queries, by the warpgroup that will multiply it and nobody else.
-    __device__ __forceinline__ void scale_queries(void* tile, int bytes) const {
+    __device__ __forceinline__ static void scale_queries(const Problem& p, void* tile,
+                                                         int bytes) {
+        const float half = p.scale_log2 * (0.5f * kLn2);
+        const u32 half_scale = pack_pair(half, half);  // rounds to the power of two that it is
         uint4* x = static_cast<uint4*>(tile);
         for (int i = threadIdx.x % kWarpgroup; i < bytes / 16; i += kWarpgroup)
             x[i] = make_uint4(multiply_bf16(x[i].x, half_scale), multiply_bf16(x[i].y, half_scale),
@@ -180,8 +176,9 @@ struct SigmoidRows {
     // 0, but the compiler cannot know it before weigh() is done: no weight is negative.
     template <int Count>
     __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
-        if constexpr (kFirst<Count> == 0) return 0;
-        else return (__float_as_uint(w[kFirst<Count> - 1]) | __float_as_uint(w[kFirst<Count> - 2])) >> 31;
+        constexpr int first = kFirst<Count>;
+        if constexpr (first == 0) return 0;
+        else return (__float_as_uint(w[first - 1]) | __float_as_uint(w[first - 2])) >> 31;
     }
 
     template <int Count>
@@ -272,7 +269,7 @@ struct SigmoidRows {
             const attention::Range keys =
                 attention::visible_keys(row, work.q_len, work.kv_len, p.causal, p.window);
             const float sum = quad_sum(seen[half]);
-            holds = holds && (row >= work.q_len || 16.f / kWeightScale * sum >= keys.last - keys.first);
+            holds = holds && (row >= work.q_len || 16.f * sum >= keys.last - keys.first);
         }
         return __all_sync(kFullMask, holds);
     }
