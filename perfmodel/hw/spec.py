@@ -307,6 +307,8 @@ class LinkSpec(_Strict):
     latency: Time | None = None
     domain: Count | None = None
     """How many devices it joins at this rate."""
+    reduction: Fraction | None = None
+    """Rate of all-reduces that its switches add up, over that of a ring of devices."""
 
 
 class PowerSpec(_Strict):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,6 +70,30 @@ def node_peer_bandwidth(w: Collective, device: Device) -> Array:
     host = min(device.host_link.bandwidth_bytes_per_s, peer.bandwidth_bytes_per_s)
     slower: Array = np.where(outside, host, peer.bandwidth_bytes_per_s)[()]
     return slower
+
+
+def through_host(w: Collective, device: Device) -> NDArray[np.bool_]:
+    """Where ranks of one node talk over its host link rather than over a link of their own."""
+    outside = np.asarray(ranks_in_node(w, device) > max(peer_link(device).domain, 1))
+    return outside | (device.peer_link is None)
+
+
+def reduction_share(w: Collective, device: Device) -> Array:
+    """Rate at which switches between the ranks add up an all-reduce, over that of a ring; 0 where
+    they cannot: no such switch, another collective, or more ranks than it joins."""
+    if w.kind != "all_reduce" or device.peer_link is None:
+        return np.float64(0.0)
+    joined = ~(crosses_nodes(w, device) | through_host(w, device))
+    share: Array = np.where(joined, device.peer_link.reduction, 0.0)[()]
+    return share
+
+
+def within_node(w: Collective, device: Device) -> Collective:
+    """The same among the ranks of one node alone."""
+    if not bool(np.any(crosses_nodes(w, device))):
+        return w
+    ranks = ranks_in_node(w, device)
+    return replace(w, ranks=ranks, ranks_per_node=ranks)
 
 
 def fastest_bandwidth(w: Collective, device: Device) -> Array:
