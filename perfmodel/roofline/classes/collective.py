@@ -6,6 +6,7 @@ The alpha-beta model (Hockney, Parallel Computing 20, 1994), once for each proto
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,25 +60,23 @@ def _fraction(
     )
 
 
-HOP_SCALE = Parameter(
-    name="hop_scale", unit="1", low=0.1, high=5.0, start=1.0,
-    meaning="time of one step over what NCCL's table says of it",
-)  # fmt: skip
-COPY_FRACTION = _fraction(
-    "copy_fraction", 0.7, "share of main memory at which a device copies its own part", 0.3
-)
-SIMPLE_PARAMETERS = (
-    _seconds("simple_start_s", 2e-4, 2e-5, "Simple protocol: launch and set-up", 0.3),
-    _fraction("simple_fraction", 0.7, "Simple protocol: share of the link", 0.15),
-)
-PARAMETERS = (
+NCCL_PARAMETERS = (
     _seconds("ll_start_s", 2e-4, 1e-5, "LL protocol: launch and set-up; send/recv too", 0.3),
     _fraction("ll_fraction", 0.3, "LL protocol: share of the link", 0.15, high=0.5),
     _seconds("ll128_start_s", 2e-4, 2e-5, "LL128 protocol: launch and set-up", 0.3),
     _fraction("ll128_fraction", 0.6, "LL128 protocol: share of the link", 0.15, high=0.9375),
-    *SIMPLE_PARAMETERS,
-    HOP_SCALE,
-    COPY_FRACTION,
+    _seconds("simple_start_s", 2e-4, 2e-5, "Simple protocol: launch and set-up", 0.3),
+    _fraction("simple_fraction", 0.7, "Simple protocol: share of the link", 0.15),
+    Parameter(
+        name="hop_scale", unit="1", low=0.1, high=5.0, start=1.0,
+        meaning="time of one step over what NCCL's table says of it",
+    ),
+    _fraction(
+        "copy_fraction", 0.7, "share of main memory at which a device copies its own part", 0.3
+    ),
+)  # fmt: skip
+PARAMETERS = (
+    *NCCL_PARAMETERS,
     _fraction("send_fraction", 0.9, "send/recv: share of the link"),
     _fraction("node_fraction", 0.4, "between nodes: share of the network links in use"),
     _seconds("apart_s", 2e-4, 4e-5, "by how much ranks that their hosts launch start apart", 0.5),
@@ -204,37 +203,38 @@ def _choose(
     return np.where(first, one[0], other[0])[()], np.where(first, one[1], other[1])[()]
 
 
+VLLM_LIMIT = 8 * 2**20
+"""Bytes from which vLLM leaves an all-reduce to NCCL (``max_size`` of its CustomAllreduce)."""
+TRTLLM_LIMIT = 3 * 2**19
+"""The same for TensorRT-LLM: its times at 1 MiB are its own kernels', those at 2 MiB NCCL's."""
+
 CUSTOM_PARAMETERS = (
     _seconds("custom_start_s", 1e-4, 5e-6, "peer-to-peer kernel: launch and first barrier"),
     _seconds("custom_hop_s", 1e-5, 5e-7, "peer-to-peer kernel: flag of one peer"),
-    _seconds("custom_barrier_s", 5e-5, 4e-6, "second barrier of the two-shot form"),
+    _seconds("custom_barrier_s", 5e-5, 4e-6, "second barrier of the two-shot form", 0.5),
     _fraction("custom_fraction", 0.6, "peer-to-peer kernel: share of the link"),
-    *SIMPLE_PARAMETERS,
-    HOP_SCALE,
-    COPY_FRACTION,
+    *NCCL_PARAMETERS,
     EAGER_S,
 )
 
 
-def predict_custom(w: Collective, device: Device, values: Values, run: Run) -> Terms:
+def predict_custom(
+    w: Collective, device: Device, values: Values, run: Run, *, limit: float = VLLM_LIMIT
+) -> Terms:
     """``max(launch + transfer, host) + copy``: an all-reduce by kernels that read peers directly.
 
     One shot: every device reads all others' buffers, ``(n - 1) S`` bytes and one barrier. Two shot:
-    reduce-scatter and all-gather, ring bytes and a second barrier. NCCL's Simple ring or switch
-    above them; the fastest counts. An eager call waits for the host and first copies its buffer to
-    where peers see it.
+    reduce-scatter and all-gather, ring bytes and a second barrier; the faster counts. From
+    ``limit`` bytes, and without a link between all devices, NCCL runs instead; more bytes take no
+    less all the same. An eager call waits for the host and first copies its buffer to where peers
+    see it.
     """
     n, size = f64(w.ranks), f64(w.bytes)
-    flags = np.float64(values["custom_start_s"]) + np.float64(values["custom_hop_s"]) * (n - 1.0)
-    reach = np.float64(values["custom_fraction"]) * node_peer_bandwidth(w, device)
-    one = flags, (n - 1.0) * size / reach
-    two = flags + np.float64(values["custom_barrier_s"]), sent_share(w) * size / reach
-    lines = [_line(SIMPLE, w, device, values)]
-    if bool(np.any(reduction_share(w, device) > 0.0)):
-        lines.append(_switch_line(w, device, values))
-    ring = chosen(lines, size)[:2]
-    fixed, moving = _choose(sum(one) <= sum(two), one, two)
-    fixed, moving = _choose(fixed + moving <= sum(ring), (fixed, moving), ring)
+    direct = ~through_host(w, device)
+    own = _peer_kernels(w, device, values, np.minimum(size, limit))
+    ring = _ring(w, device, values)
+    leaves = (size >= limit) & (sum(ring) > sum(own))
+    fixed, moving = _choose(direct & ~leaves, own, ring)
     active = np.where(n > 1.0, 1.0, 0.0)[()]
     eager = active * np.float64(1.0 if run.launch == "eager" else 0.0)
     memory = np.float64(values["copy_fraction"]) * np.float64(device.memory.bandwidth_bytes_per_s)
@@ -248,5 +248,22 @@ def predict_custom(w: Collective, device: Device, values: Values, run: Run) -> T
     )
 
 
+def _peer_kernels(
+    w: Collective, device: Device, values: Values, size: Array
+) -> tuple[Array, Array]:
+    """Launch and transfer of the one-shot or the two-shot kernel for ``size`` bytes."""
+    others = f64(w.ranks) - 1.0
+    flags = np.float64(values["custom_start_s"]) + np.float64(values["custom_hop_s"]) * others
+    reach = np.float64(values["custom_fraction"]) * node_peer_bandwidth(w, device)
+    one = flags, others * size / reach
+    two = flags + np.float64(values["custom_barrier_s"]), sent_share(w) * size / reach
+    return _choose(sum(one) <= sum(two), one, two)
+
+
 COLLECTIVE = ClassModel(name="collective", parameters=PARAMETERS, predict=predict_collective)
 CUSTOM = ClassModel(name="collective_custom", parameters=CUSTOM_PARAMETERS, predict=predict_custom)
+TRTLLM = ClassModel(
+    name="collective_trtllm",
+    parameters=CUSTOM_PARAMETERS,
+    predict=partial(predict_custom, limit=TRTLLM_LIMIT),
+)
