@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.errors import BadValue
 from perfmodel.hw.device import Device
 from perfmodel.ops.collective import sent_share
 from perfmodel.ops.numbers import f64
@@ -44,6 +45,9 @@ from perfmodel.roofline.model import (
     Values,
 )
 from perfmodel.workload import Array, Collective
+
+LEAST_SENT = 1e-9
+"""Share of a buffer that even one rank is taken to send, where a division needs it."""
 
 
 def _seconds(name: str, high: float, start: float, meaning: str, prior: float = 0.0) -> Parameter:
@@ -89,7 +93,8 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
     Each protocol: launch = ``start + hop_scale * steps``, transfer = ``bytes / (fraction * link)``
     and the copy of a device's own part. Between nodes network links take over where they are
     slower. Kernels that hosts launch one by one wait for the last rank to arrive: ``root(a, b) =
-    sqrt(a^2 + b^2)``.
+    sqrt(a^2 + b^2)``. What a network joins is a regime of its own: no parameter knows which network
+    it is.
     """
     alone = w.kind == "send_recv"
     law = _sent if alone else _ring
@@ -110,46 +115,46 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
         terms={"launch": fixed, "transfer": moving, "apart": apart},
         formula="root(launch + transfer, apart)",
         details={},
+        special=across[()],
+        regime="network",
     )
 
 
 def _ring(w: Collective, device: Device, values: Values) -> tuple[Array, Array]:
     """Launch and transfer within a node: rings of three protocols, or the switch."""
+    link = node_peer_bandwidth(w, device)
     lines = [_line(p, w, device, values) for p in PROTOCOLS]
     if bool(np.any(reduction_share(w, device) > 0.0)):
         lines.append(_switch_line(w, device, values))
-    return chosen(lines, f64(w.bytes))[:2]
+    return chosen(lines, f64(w.bytes), RING_SHARE * link / np.maximum(sent_share(w), LEAST_SENT))
 
 
 def _line(p: Protocol, w: Collective, device: Device, values: Values) -> Line:
-    link, sent = node_peer_bandwidth(w, device), sent_share(w)
-    hosted = through_host(w, device)
-    share = np.where(hosted, p.other_share, p.peer_share)[()]
-    steps = steps_of(p, w, device)
-    used = np.where(share > 0.0, 0.0, NEVER_S)[()]
-    counted = np.where(share > 0.0, share, 1.0)[()] * RING_SHARE * link
-    reached = np.float64(values[f"{p.name}_fraction"]) * link
+    hosted, steps = through_host(w, device), steps_of(p, w, device)
+    missing = np.where(hosted, NEVER_S, 0.0)[()] if p.peer_only else np.float64(0.0)
+    reached = np.float64(values[f"{p.name}_fraction"]) * node_peer_bandwidth(w, device)
     return Line(
-        asked=used + p.base_s + steps,
-        asked_per_byte=sent / counted,
+        asked=(missing + p.base_s) + steps,
+        slowness=np.where(hosted, 1.0 / p.other_share, 1.0 / p.peer_share)[()],
         fixed=np.float64(values[f"{p.name}_start_s"]) + np.float64(values["hop_scale"]) * steps,
-        per_byte=sent / reached + _own_part(w, device, values),
+        per_byte=sent_share(w) / reached + _own_part(w, device, values),
     )
 
 
 def _switch_line(w: Collective, device: Device, values: Values) -> Line:
     """An all-reduce that switches add up: every device sends its buffer once to be added and its
-    part of the sum once to be multicast, ``(1 + 1 / n) S``, whatever their number."""
-    n = f64(w.ranks)
+    part of the sum once to be multicast, ``(1 + 1 / n) S``, whatever their number. NCCL does so
+    where that is faster than Simple's ring."""
     share = reduction_share(w, device)
-    link = np.where(share > 0.0, share, 1.0)[()] * node_peer_bandwidth(w, device)
-    sent = 1.0 + 1.0 / n
-    hop = np.float64(values["hop_scale"]) * SWITCH_S
+    sent = (1.0 + 1.0 / f64(w.ranks)) / np.where(share > 0.0, share, 1.0)[()]
+    slowness = sent / np.maximum(sent_share(w), LEAST_SENT)
+    faster = (share > 0.0) & (slowness < 1.0 / SIMPLE.peer_share)
+    reached = np.float64(values["simple_fraction"]) * node_peer_bandwidth(w, device)
     return Line(
-        asked=np.where(share > 0.0, SWITCH_S, NEVER_S)[()],
-        asked_per_byte=sent / (RING_SHARE * link),
-        fixed=np.float64(values["simple_start_s"]) + hop,
-        per_byte=sent / (np.float64(values["simple_fraction"]) * link),
+        asked=np.where(faster, SWITCH_S, NEVER_S)[()],
+        slowness=np.where(faster, slowness, 0.5 / SIMPLE.peer_share)[()],
+        fixed=np.float64(values["simple_start_s"]) + np.float64(values["hop_scale"]) * SWITCH_S,
+        per_byte=sent / reached,
     )
 
 
@@ -162,26 +167,23 @@ def _own_part(w: Collective, device: Device, values: Values) -> Array:
 def _ring_across(w: Collective, device: Device, values: Values) -> tuple[Array, Array]:
     """Launch and transfer between nodes: the rings of the ``g`` devices of a node are taken to fill
     ``sqrt(g)`` of their network links; a protocol loses there what it loses inside."""
-    sent, rails = sent_share(w), np.sqrt(ranks_in_node(w, device))
-    network = node_bandwidth(device)
+    sent, g = sent_share(w), ranks_in_node(w, device)
+    network, hop_scale = node_bandwidth(device), np.float64(values["hop_scale"])
     lines = []
     for p in (LL, SIMPLE):
         steps = steps_of(p, w, device)
         loses = np.float64(values[f"{p.name}_fraction"]) / np.float64(values["simple_fraction"])
-        counted = np.minimum(
-            RING_SHARE * node_peer_bandwidth(w, device), ranks_in_node(w, device) * network
-        )
-        reached = np.float64(values["node_fraction"]) * rails * network * np.minimum(loses, 1.0)
+        share = np.float64(values["node_fraction"]) * np.minimum(loses, 1.0)
         lines.append(
             Line(
                 asked=p.base_s + steps,
-                asked_per_byte=sent / (p.other_share * counted),
-                fixed=np.float64(values[f"{p.name}_start_s"])
-                + np.float64(values["hop_scale"]) * steps,
-                per_byte=sent / reached,
+                slowness=np.float64(1.0 / p.other_share),
+                fixed=np.float64(values[f"{p.name}_start_s"]) + hop_scale * steps,
+                per_byte=sent / (share * np.sqrt(g) * network),
             )
         )
-    return chosen(lines, f64(w.bytes))[:2]
+    counted = np.minimum(RING_SHARE * node_peer_bandwidth(w, device), g * network)
+    return chosen(lines, f64(w.bytes), counted / np.maximum(sent, LEAST_SENT))
 
 
 def _sent(w: Collective, device: Device, values: Values) -> tuple[Array, Array]:
@@ -228,7 +230,13 @@ def predict_custom(
     ``limit`` bytes, and without a link between all devices, NCCL runs instead; more bytes take no
     less all the same. An eager call waits for the host and first copies its buffer to where peers
     see it.
+
+    Raises:
+        BadValue: ranks of several nodes, which such kernels do not reach.
     """
+    if bool(np.any(crosses_nodes(w, device))):
+        msg = "kernels that read peers directly join the ranks of one node"
+        raise BadValue(msg, field="ranks", fix="leave the kernel out")
     n, size = f64(w.ranks), f64(w.bytes)
     direct = ~through_host(w, device)
     own = _peer_kernels(w, device, values, np.minimum(size, limit))

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from perfmodel.hw.device import Device
 from perfmodel.ops.numbers import f64
-from perfmodel.roofline.links import ranks_in_node, through_host
+from perfmodel.roofline.links import crosses_nodes, ranks_in_node, through_host
 from perfmodel.workload import Array, Collective
 
 RING_SHARE = 0.8
@@ -31,6 +31,9 @@ SWITCH_S = 25e-6
 
 NEVER_S = 1e9
 """Latency of a protocol that is not there."""
+
+NEVER_BYTES = 1e300
+"""Size at which the fastest protocol is left."""
 
 
 class Hops(NamedTuple):
@@ -44,7 +47,7 @@ class Hops(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """One row of the table: latencies, and the share of a ring's bandwidth over a link between
-    devices and elsewhere (0: not used there)."""
+    devices and elsewhere; ``peer_only`` where nothing else carries it."""
 
     name: str
     base_s: float
@@ -52,6 +55,7 @@ class Protocol:
     tree: Hops
     peer_share: float
     other_share: float
+    peer_only: bool = False
 
 
 LL = Protocol(
@@ -68,7 +72,8 @@ LL128 = Protocol(
     ring=Hops(1.9e-6, 2.5e-6, 4.0e-6),
     tree=Hops(1.25e-6, 1.9e-6, 8.5e-6),
     peer_share=0.92,
-    other_share=0.0,
+    other_share=0.92,
+    peer_only=True,
 )
 SIMPLE = Protocol(
     name="simple",
@@ -88,11 +93,13 @@ def steps_of(p: Protocol, w: Collective, device: Device) -> Array:
     ``g`` ranks in each of ``r`` nodes. Ring: ``n - r`` steps inside and ``r - 1`` over the network,
     twice for an all-reduce. Tree: ``g - 1`` and ``ceil(log2 r)``, twice.
     """
-    n, g = f64(w.ranks), ranks_in_node(w, device)
-    hosted = through_host(w, device)
-    nodes = np.ceil(n / g)
+    n, hosted = f64(w.ranks), through_host(w, device)
     way = 2.0 if w.kind == "all_reduce" else 1.0
-    inner = np.where(hosted, p.ring.host, p.ring.peer)
+    inner = np.where(hosted, p.ring.host, p.ring.peer)[()]
+    if not bool(np.any(crosses_nodes(w, device))):
+        return (way * inner) * (n - 1.0)
+    g = ranks_in_node(w, device)
+    nodes = np.ceil(n / g)
     steps: Array = way * ((n - nodes) * inner + (nodes - 1.0) * p.ring.network)
     if w.kind != "all_reduce":
         return steps
@@ -104,46 +111,34 @@ def steps_of(p: Protocol, w: Collective, device: Device) -> Array:
 
 
 class Line(NamedTuple):
-    """Seconds of one protocol over the bytes of a buffer, ``fixed + per_byte * bytes``: as NCCL's
-    model asks for them, and as they are taken to be."""
+    """One protocol's seconds over the bytes of a buffer: ``asked + slowness * bytes / ring`` by
+    NCCL's table, where a ring moves the buffer at ``ring`` bytes/s, and ``fixed + per_byte *
+    bytes`` as they are taken to be."""
 
     asked: Array
-    asked_per_byte: Array
+    slowness: Array
     fixed: Array
     per_byte: Array
 
 
-def chosen(lines: Sequence[Line], size: Array) -> tuple[Array, Array, NDArray[np.intp]]:
-    """Fixed and moving seconds of the protocol chosen for ``size`` bytes, and which it is.
+def chosen(lines: Sequence[Line], size: Array, ring: Array) -> tuple[Array, Array]:
+    """Fixed and moving seconds of the protocol chosen for ``size`` bytes.
 
-    Each of ``lines`` is the least asked for between two sizes. Where the next begins with less time
-    than the last ended with, that last time stands until the next reaches it: more bytes never take
-    less.
+    Each of ``lines``, the slowest first, is the least asked for between two sizes. Where the next
+    begins with less time than the last ended with, that last time stands until the next reaches
+    it: more bytes never take less.
     """
+    enter: list[Array] = [np.float64(0.0)] * len(lines)
+    leave: list[Array] = [np.float64(NEVER_BYTES)] * len(lines)
+    for i, j in combinations(range(len(lines)), 2):
+        slower, faster = lines[i], lines[j]
+        gain = (slower.slowness - faster.slowness) / ring
+        even = (faster.asked - slower.asked) / gain
+        leave[i], enter[j] = np.minimum(leave[i], even), np.maximum(enter[j], even)
     fixed, moving = np.float64(0.0), np.float64(0.0)
-    which: NDArray[np.intp] = np.asarray(0)
-    for i, line in enumerate(lines):
-        enter, leave = _between(line, lines)
-        own = line.per_byte * np.minimum(size, np.maximum(leave, 0.0))
-        longer = (enter < leave) & (size >= enter) & (line.fixed + own > fixed + moving)
+    for line, begin, end in zip(lines, enter, leave, strict=True):
+        own = line.per_byte * np.minimum(size, end)
+        longer = (begin < end) & (size >= begin) & (line.fixed + own > fixed + moving)
         fixed = np.where(longer, line.fixed, fixed)[()]
         moving = np.where(longer, own, moving)[()]
-        which = np.where(longer, i, which)
-    return fixed, moving, which
-
-
-def _between(line: Line, lines: Sequence[Line]) -> tuple[Array, Array]:
-    """The sizes between which ``line`` asks for less than every other."""
-    enter, leave = np.float64(0.0), np.float64(np.inf)
-    for other in lines:
-        if other is line:
-            continue
-        steeper = line.asked_per_byte - other.asked_per_byte
-        ahead = other.asked - line.asked
-        size = ahead / np.where(steeper == 0.0, 1.0, steeper)
-        level = np.where(ahead >= 0.0, np.inf, -np.inf)
-        leave = np.minimum(
-            leave, np.where(steeper > 0.0, size, np.where(steeper < 0.0, np.inf, level))
-        )
-        enter = np.maximum(enter, np.where(steeper < 0.0, size, 0.0))
-    return enter[()], leave[()]
+    return fixed, moving
