@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ def within_node(w: Collective, device: Device) -> Collective:
     """The same among the ranks of one node alone."""
     if not bool(np.any(crosses_nodes(w, device))):
         return w
-    ranks = ranks_in_node(w, device)
+    ranks: Any = np.asarray(ranks_in_node(w, device)).astype(np.int64)[()]
     return replace(w, ranks=ranks, ranks_per_node=ranks)
 
 
@@ -104,9 +105,8 @@ def fastest_bandwidth(w: Collective, device: Device) -> Array:
     """The most that the links allow per device, in bytes/s, for a lower bound.
 
     Within a node its peer bandwidth; switches that add up spare an all-reduce what a ring sends
-    beyond the buffer. Across nodes the ``g`` devices of a node share their ``g``
-    network links, and no less than ``1 / g`` of the bytes must cross them: at most
-    ``min(peer, g * node)``.
+    beyond the buffer. Across nodes the ``g`` devices of a node share their ``g`` network links, and
+    no less than ``1 / g`` of the bytes must cross them: at most ``min(peer, g * node)``.
     """
     peer = node_peer_bandwidth(w, device)
     across = crosses_nodes(w, device)

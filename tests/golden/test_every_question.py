@@ -13,6 +13,8 @@ from perfmodel.measure import Measurement, read_measurements
 from perfmodel.models.hf import model_names
 from perfmodel.validation import Scored, validate
 
+pytestmark = [pytest.mark.data, pytest.mark.slow]
+
 POSSIBLE_S = (1e-7, 1e5)
 """No launch is shorter, and nobody measures longer."""
 COLUMNS = ("tp", "num_gpus", "gpus_per_node_used", "phase")

@@ -135,7 +135,8 @@ def chosen(lines: Sequence[Line], size: Array, ring: Array) -> tuple[Array, Arra
         gain = (slower.slowness - faster.slowness) / ring
         even = (faster.asked - slower.asked) / gain
         leave[i], enter[j] = np.minimum(leave[i], even), np.maximum(enter[j], even)
-    fixed, moving = np.float64(0.0), np.float64(0.0)
+    fixed: Array = np.float64(0.0)
+    moving: Array = np.float64(0.0)
     for line, begin, end in zip(lines, enter, leave, strict=True):
         own = line.per_byte * np.minimum(size, end)
         longer = (begin < end) & (size >= begin) & (line.fixed + own > fixed + moving)
