@@ -208,7 +208,8 @@ def _choose(
 VLLM_LIMIT = 8 * 2**20
 """Bytes from which vLLM leaves an all-reduce to NCCL (``max_size`` of its CustomAllreduce)."""
 TRTLLM_LIMIT = 3 * 2**19
-"""The same for TensorRT-LLM: its times at 1 MiB are its own kernels', those at 2 MiB NCCL's."""
+"""The same for TensorRT-LLM: its times at 1 MiB are its own kernels', those at 2 MiB NCCL's. It has
+switched its two-shot kernel off ("significant performance issues", ``allreduceOp.cpp``)."""
 
 CUSTOM_PARAMETERS = (
     _seconds("custom_start_s", 1e-4, 5e-6, "peer-to-peer kernel: launch and first barrier"),
@@ -221,7 +222,13 @@ CUSTOM_PARAMETERS = (
 
 
 def predict_custom(
-    w: Collective, device: Device, values: Values, run: Run, *, limit: float = VLLM_LIMIT
+    w: Collective,
+    device: Device,
+    values: Values,
+    run: Run,
+    *,
+    limit: float = VLLM_LIMIT,
+    two_shot: bool = True,
 ) -> Terms:
     """``max(launch + transfer, host) + copy``: an all-reduce by kernels that read peers directly.
 
@@ -239,7 +246,7 @@ def predict_custom(
         raise BadValue(msg, field="ranks", fix="leave the kernel out")
     n, size = f64(w.ranks), f64(w.bytes)
     direct = ~through_host(w, device)
-    own = _peer_kernels(w, device, values, np.minimum(size, limit))
+    own = _peer_kernels(w, device, values, np.minimum(size, limit), two_shot=two_shot)
     ring = _ring(w, device, values)
     leaves = (size >= limit) & (sum(ring) > sum(own))
     fixed, moving = _choose(direct & ~leaves, own, ring)
@@ -257,13 +264,15 @@ def predict_custom(
 
 
 def _peer_kernels(
-    w: Collective, device: Device, values: Values, size: Array
+    w: Collective, device: Device, values: Values, size: Array, *, two_shot: bool
 ) -> tuple[Array, Array]:
     """Launch and transfer of the one-shot or the two-shot kernel for ``size`` bytes."""
     others = f64(w.ranks) - 1.0
     flags = np.float64(values["custom_start_s"]) + np.float64(values["custom_hop_s"]) * others
     reach = np.float64(values["custom_fraction"]) * node_peer_bandwidth(w, device)
     one = flags, others * size / reach
+    if not two_shot:
+        return one
     two = flags + np.float64(values["custom_barrier_s"]), sent_share(w) * size / reach
     return _choose(sum(one) <= sum(two), one, two)
 
@@ -272,6 +281,6 @@ COLLECTIVE = ClassModel(name="collective", parameters=PARAMETERS, predict=predic
 CUSTOM = ClassModel(name="collective_custom", parameters=CUSTOM_PARAMETERS, predict=predict_custom)
 TRTLLM = ClassModel(
     name="collective_trtllm",
-    parameters=CUSTOM_PARAMETERS,
-    predict=partial(predict_custom, limit=TRTLLM_LIMIT),
+    parameters=tuple(p for p in CUSTOM_PARAMETERS if p.name != "custom_barrier_s"),
+    predict=partial(predict_custom, limit=TRTLLM_LIMIT, two_shot=False),
 )
