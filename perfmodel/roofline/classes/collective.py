@@ -205,6 +205,10 @@ def _choose(
     return np.where(first, one[0], other[0])[()], np.where(first, one[1], other[1])[()]
 
 
+BLOCK_BYTES = 8192.0
+"""What one block of 512 threads moves in vectors of 16 bytes: a smaller buffer leaves threads idle,
+and their peers' flags are waited for in proportion."""
+
 VLLM_LIMIT = 8 * 2**20
 """Bytes from which vLLM leaves an all-reduce to NCCL (``max_size`` of its CustomAllreduce)."""
 TRTLLM_LIMIT = 3 * 2**19
@@ -213,7 +217,9 @@ switched its two-shot kernel off ("significant performance issues", ``allreduceO
 
 CUSTOM_PARAMETERS = (
     _seconds("custom_start_s", 1e-4, 5e-6, "peer-to-peer kernel: launch and first barrier"),
-    _seconds("custom_hop_s", 1e-5, 5e-7, "peer-to-peer kernel: flag of one peer"),
+    _seconds(
+        "custom_hop_s", 1e-5, 5e-7, "peer-to-peer kernel: flags of one peer, once a block is full"
+    ),
     _seconds("custom_barrier_s", 5e-5, 4e-6, "second barrier of the two-shot form", 0.5),
     _fraction("custom_fraction", 0.6, "peer-to-peer kernel: share of the link"),
     *NCCL_PARAMETERS,
@@ -268,7 +274,9 @@ def _peer_kernels(
 ) -> tuple[Array, Array]:
     """Launch and transfer of the one-shot or the two-shot kernel for ``size`` bytes."""
     others = f64(w.ranks) - 1.0
-    flags = np.float64(values["custom_start_s"]) + np.float64(values["custom_hop_s"]) * others
+    filled = np.minimum(size / BLOCK_BYTES, 1.0)
+    hop = np.float64(values["custom_hop_s"]) * filled
+    flags = np.float64(values["custom_start_s"]) + hop * others
     reach = np.float64(values["custom_fraction"]) * node_peer_bandwidth(w, device)
     one = flags, others * size / reach
     if not two_shot:
