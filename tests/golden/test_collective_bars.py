@@ -8,8 +8,12 @@ import pytest
 from perfmodel.calibration.calibrate import class_table, rows_of
 from perfmodel.calibration.dataset import gather
 from perfmodel.calibration.heldback import unseen_rows
+from perfmodel.hw.load import load_device
 from perfmodel.measure import read_measurements
+from perfmodel.ops.collective import link_bytes
 from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.time import estimate
+from perfmodel.workload import Collective
 
 TABLES = ("aic_comm_a100.csv", "llmcompass_allreduce_4xa100.csv", "vidur_net_a100.csv")
 BAR = 1.25
@@ -27,6 +31,25 @@ def groups(data_dir):
 def table(groups):
     """What calibration says of the class."""
     return class_table(CLASS_MODELS["collective"], rows_of("collective", groups))
+
+
+PUBLISHED = [
+    ("a100-sxm-80gb", "all_reduce", 2**34, 235),
+    ("h200-sxm", "all_reduce", 2**34, 482),
+    ("h200-sxm", "all_gather", 2**34, 361),
+    ("h200-sxm", "reduce_scatter", 2**34, 363),
+    ("b200-sxm", "all_reduce", 2**33, 838),
+]
+"""Bus bandwidth in GB/s of eight devices: stas00/ml-engineering@744d01e, network/README.md."""
+
+
+@pytest.mark.parametrize(("name", "kind", "size", "bus"), PUBLISHED)
+def test_large_collectives_of_devices_that_no_fit_saw(name, kind, size, bus):
+    """Switches that add up, and links two generations on, from parameters fitted on A100s."""
+    work = Collective(bytes=size, ranks=8, kind=kind)
+    found = estimate(work, load_device(name))
+    assert float(link_bytes(work) / found.time_s) / 1e9 == pytest.approx(bus, rel=0.1)
+    assert found.low_s <= float(link_bytes(work)) / (bus * 1e9) <= found.high_s
 
 
 def factor(ratios):
