@@ -93,8 +93,8 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
     Each protocol: launch = ``start + hop_scale * steps``, transfer = ``bytes / (fraction * link)``
     and the copy of a device's own part. Between nodes network links take over where they are
     slower. Kernels that hosts launch one by one wait for the last rank to arrive: ``root(a, b) =
-    sqrt(a^2 + b^2)``. What a network joins is a regime of its own: no parameter knows which network
-    it is.
+    sqrt(a^2 + b^2)``. What a network joins is a regime of its own, as no parameter knows which it
+    is, and so are kernels timed one by one, of which each rank's begins when it does.
     """
     alone = w.kind == "send_recv"
     law = _sent if alone else _ring
@@ -115,8 +115,8 @@ def predict_collective(w: Collective, device: Device, values: Values, run: Run) 
         terms={"launch": fixed, "transfer": moving, "apart": apart},
         formula="root(launch + transfer, apart)",
         details={},
-        special=across[()],
-        regime="network",
+        special=np.asarray(across | waits | alone)[()],
+        regime=np.where(across, "network", "apart"),
     )
 
 
