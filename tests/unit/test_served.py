@@ -98,6 +98,21 @@ def test_a_model_that_does_not_fit_is_refused():
     assert "no memory" in found.refusal
 
 
+def test_a_request_too_long_refuses_no_other():
+    """Of rows asked together only the one that memory cannot hold has no answer."""
+    lengths = (1_000, 100_000_000, 2_000)
+    rows = [row("inflight_max_throughput", quantity="throughput", isl=n) for n in lengths]
+    told = {s.measurement.question["isl"]: s.refusal for s in validate(rows)}
+    assert told["1000"] is told["2000"] is None
+    assert "no memory" in told["100000000"]
+
+
+def test_what_keeps_nothing_is_never_in_flight():
+    """An encoder has no tokens to generate: a reason, not a division by zero."""
+    (found,) = validate([row("online_tpot", "bert-base")])
+    assert "keeps nothing" in found.refusal
+
+
 def synthetic(times, count=60):
     """Served rows made by the model itself under known host times."""
     rng = np.random.default_rng(3)
