@@ -29,8 +29,8 @@ FORMS = {"general": 0, "small": 1, "balanced": 2, "tanh": 3, "halved": 4, "modes
 """How the logistic function is computed, numbered as weights.cuh numbers it."""
 
 SMALL_BELOW, MODEST_BELOW, BALANCED_ABOVE = -8.0, -6.0, -1.0
-"""Biases: below the first nearly all weights are below 2**-6, below the second below 2**-3, from the
-third on most are large."""
+"""Biases: below the first nearly all weights are below 2**-6, below the second below 2**-3, from
+the third on most are large."""
 
 
 def sigmoid_attention(
