@@ -8,12 +8,12 @@ from perfmodel.roofline.classes.attention import (
     FLASH_DECODE,
     FLASH_PREFILL,
     OWN_DECODE,
-    OWN_PREFILL,
     PREFILL,
 )
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
+from perfmodel.roofline.classes.persistent import OWN_PREFILL, OWN_SIGMOID
 from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
 from perfmodel.roofline.classes.product import (
     GEMM,
@@ -43,6 +43,7 @@ CLASS_MODELS: dict[str, ClassModel] = {
         FLASH_PREFILL,
         FLASH_DECODE,
         OWN_PREFILL,
+        OWN_SIGMOID,
         OWN_DECODE,
         CHUNK,
         STEP,

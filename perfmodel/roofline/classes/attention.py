@@ -10,6 +10,7 @@ each other and with arithmetic; what the longest block sticks out of the rest is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -175,10 +176,11 @@ def predict_prefill(w: Attention, device: Device, values: Values, run: Run, plan
     """
     cost, clock = count(w), np.float64(device.compute.clock_vector_hz)
     units, held = np.float64(device.compute.units), np.float64(values["held_blocks"])
-    cut, heads, q_tiles, total, longest = _prefill_tiles(w, device, plan)
+    cut, heads, q_tiles, walk_of = _prefill_tiles(w, device, plan)
+    total, longest = walk_of.total, walk_of.longest
     element_s = _element_s(w, device, values, warps=_by_warps(w, plan))
-    width = _width(w, values) * latency_share(cost.bytes_total, device, values, run) / clock
-    prologue, tile = (np.float64(values[f"{k}_clk"]) * width for k in ("prologue", "tile"))
+    wide = width(w, values) * latency_share(cost.bytes_total, device, values, run) / clock
+    prologue, tile = (np.float64(values[f"{k}_clk"]) * wide for k in ("prologue", "tile"))
     tile_s = cut.rows * cut.keys * element_s
     ragged = _ragged_clk(w, cut, q_tiles, values) / clock
     blocks = heads * q_tiles * cut.splits
@@ -204,8 +206,8 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
     units = np.float64(device.compute.units)
     cut, rows, blocks = _decode_tiles(w, device, plan)
     element_s = _element_s(w, device, values, warps=_by_warps(w, plan))
-    width = _width(w, values) * latency_share(kv_read_bytes(w), device, values, run) / clock
-    prologue, tile = (np.float64(values[f"{k}_clk"]) * width for k in ("prologue", "tile"))
+    wide = width(w, values) * latency_share(kv_read_bytes(w), device, values, run) / clock
+    prologue, tile = (np.float64(values[f"{k}_clk"]) * wide for k in ("prologue", "tile"))
     held = np.where(f64(w.head_dim) > WIDTH, 1.0, np.float64(values["held_blocks"]))[()]
     waves = _waves(blocks / (units * held), values["wave_tail"])
     chain = waves * (prologue + cut.chunk * tile)
@@ -221,11 +223,12 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
 @remembered
 def _prefill_tiles(
     w: Attention, device: Device, plan: Plan
-) -> tuple[Cut, Array, Array, Array, Array]:
-    """The cut, heads of all sequences, query tiles of a head, and key tiles as :func:`_walked`."""
+) -> tuple[Cut, Array, Array, Walked]:
+    """The cut, heads of all sequences, query tiles of a head, and what they walk."""
     cut = plan(w, f64(w.q_len), device)
     q_tiles = ceil_div(w.q_len, cut.rows)
-    return cut, f64(w.batch) * f64(w.heads), q_tiles, *_walked(w, cut, q_tiles)
+    heads = f64(w.batch) * f64(w.heads)
+    return cut, heads, q_tiles, walked(w, cut.rows, cut.keys, q_tiles)
 
 
 @remembered
@@ -244,7 +247,7 @@ def _terms(
     """What prefill and decode share: the launch, the overlap, the join and the cache's kernel."""
     clock = np.float64(device.compute.clock_vector_hz)
     joined = np.float64(values["split_clk"]) + cut.splits * np.float64(values["join_clk"])
-    joined = joined * _width(w, values, least=1.0)
+    joined = joined * width(w, values, least=1.0)
     join = np.where(cut.splits > 1.0, joined / clock, 0.0)[()]
     start = launch_s(device, values, run) + extra_clk / clock
     write = _cache_write_s(w, device, values)
@@ -281,27 +284,47 @@ def _element_s(w: Attention, device: Device, values: Values, *, warps: bool) -> 
     return (products + exponential) * np.float64(compute.units)
 
 
-def _width(w: Attention, values: Values, least: float = 0.0) -> Array:
+def width(w: Attention, values: Values, least: float = 0.0) -> Array:
     """By what the head's width multiplies the latencies of a chain."""
     share = np.float64(values["width_share"])
     wide: Array = (1.0 - share) + share * np.maximum(f64(w.head_dim) / WIDTH, least)
     return wide
 
 
-def _walked(w: Attention, cut: Cut, q_tiles: Array) -> tuple[Array, Array]:
-    """Key tiles that all query tiles of one head walk, and those of the last (longest) one."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Walked:
+    """Key tiles that all query tiles of one head walk, and those of the last and the first."""
+
+    total: Array
+    longest: Array
+    shortest: Array
+
+
+def walked(w: Attention, rows: Array, keys: Array, q_tiles: Array) -> Walked:
+    """How far ``q_tiles`` tiles of ``rows`` queries reach, in tiles of ``keys``.
+
+    Under a causal mask tile after tile sees ``rows`` keys more, rounded up to whole tiles: by half
+    of what they and the rows have not in common, on average.
+    """
     kv = f64(w.kv_len)
-    reach = ceil_div(kv, cut.keys) * cut.keys
+    reach = ceil_div(kv, keys) * keys
     if w.window is not None:
-        seen = np.ceil((f64(w.window) + cut.rows) / cut.keys) * cut.keys
+        seen = np.ceil((f64(w.window) + rows) / keys) * keys
         reach = np.minimum(reach, seen)
     if not w.causal:
-        return q_tiles * reach / cut.keys, reach / cut.keys
-    padding = np.maximum(cut.keys - cut.rows, 0.0) / 2.0
-    first = kv - f64(w.q_len) + cut.rows + padding
-    total = capped_series(first / cut.rows, q_tiles, reach / cut.rows)
-    longest = np.minimum(first + (q_tiles - 1.0) * cut.rows, reach)
-    return total * cut.rows / cut.keys, longest / cut.keys
+        each = reach / keys
+        return Walked(total=q_tiles * each, longest=each, shortest=each)
+    padding = (keys - _common(rows, keys)) / 2.0
+    first = kv - f64(w.q_len) + rows + padding
+    total = capped_series(first / rows, q_tiles, reach / rows) * rows
+    longest = np.minimum(first + (q_tiles - 1.0) * rows, reach)
+    shortest = np.minimum(first, reach)
+    return Walked(total=total / keys, longest=longest / keys, shortest=shortest / keys)
+
+
+def _common(rows: Array, keys: Array) -> Array:
+    """The greatest common divisor of two sides of a tile."""
+    return f64(np.gcd(np.asarray(rows, np.int64), np.asarray(keys, np.int64)))
 
 
 def _ragged_clk(w: Attention, cut: Cut, q_tiles: Array, values: Values) -> Array:
@@ -371,14 +394,9 @@ DECODE = ClassModel(
     predict=partial(predict_decode, plan=tiles.plain_decode),
     typical_of=(FLASH_DECODE.name,),
 )
-OWN_PREFILL = ClassModel(
-    name="attention_own_prefill",
-    parameters=(*_COMMON, TAIL),
-    predict=partial(predict_prefill, plan=tiles.persistent),
-)
-"""This repository's ladder; rungs have parameters of their own."""
 OWN_DECODE = ClassModel(
     name="attention_own_decode",
     parameters=_DECODE,
     predict=partial(predict_decode, plan=tiles.shares),
 )
+"""This repository's decoding."""

@@ -20,8 +20,6 @@ from perfmodel.workload import Array, Attention
 
 SMALL, LARGE = np.float64(64.0), np.float64(128.0)
 """Rows or keys of a tile: one warp group's, and two."""
-WIDE_KEYS = np.float64(80.0)
-"""Keys of a tile beside 128 rows of heads 256 wide."""
 SPLIT_BYTES = np.float64(64.0 * 1024.0)
 """Keys and values of one tile of FlashAttention-2's split kernel."""
 PER_UNIT = np.float64(2.0)
@@ -61,20 +59,6 @@ def plain_decode(w: Attention, rows: Array, device: Device) -> Cut:
     most = np.minimum(np.maximum(np.floor(blocks / 2.0), 1.0), MOST_SPLITS)
     chunk = ceil_div(blocks, np.clip(_power_above(wanted), 1.0, most))
     return Cut(rows=SMALL, keys=SMALL, splits=ceil_div(blocks, chunk), chunk=chunk)
-
-
-def persistent(w: Attention, rows: Array, device: Device) -> Cut:
-    """Tiles of this repository's kernels on warp groups: three of them at a head dimension of 64,
-    else two, and as many keys as shared memory leaves room for (refkernels/attention)."""
-    del rows, device
-    width, one = f64(w.head_dim), np.float64(1.0)
-    wide = np.where(width <= 128.0, LARGE, WIDE_KEYS)[()]
-    return Cut(
-        rows=np.where(width <= 64.0, LARGE + SMALL, LARGE)[()],
-        keys=wide,
-        splits=one,
-        chunk=ceil_div(kv_tokens(w), wide),
-    )
 
 
 def shares(w: Attention, rows: Array, device: Device) -> Cut:

@@ -1,0 +1,183 @@
+"""This repository's prefill attention: thread blocks that stay and take tile after tile.
+
+Tiles, their order and how weights are computed are the launchers' own rules (refkernels/attention,
+refkernels/sigmoid_attention; a test holds the two together). As many blocks as multiprocessors take
+tiles on demand, under a causal mask the longest first; within a tile warp groups take turns, so
+that the special functions of one run beside the products of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from perfmodel.hw.device import Device
+from perfmodel.ops import count
+from perfmodel.ops.numbers import accumulator, ceil_div, f64
+from perfmodel.roofline.classes.attention import PROLOGUE_CLK, TILE_CLK, WIDTH_SHARE, walked, width
+from perfmodel.roofline.model import (
+    DRAM_FRACTION,
+    EAGER_S,
+    FIXED_CLK,
+    TENSOR_FRACTION,
+    UNHIDDEN,
+    ClassModel,
+    Run,
+    Terms,
+    Values,
+    launch_s,
+    overlap,
+)
+from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.workload import Array, Attention, remembered
+
+GROUP = np.float64(64.0)
+"""Queries of a warp group."""
+SHORT_CAUSAL = np.float64(2048.0)
+"""Keys below which a causal mask wastes more of a large tile than its size gains."""
+WIDE_FROM = {False: np.float64(2048.0), True: np.float64(8192.0)}
+"""Keys from which tiles of 176 gain more than their padding costs, causal or not."""
+SMALL_FROM = np.float64(2981.0)
+"""Keys from which a bias of minus their logarithm, below -8, makes nearly all weights small."""
+PAIRED_SPECIAL = np.float64(1.5)
+"""Special functions of a weight of any size: two for one of a pair of scores, one for the other."""
+
+SpecialOf: TypeAlias = Callable[[Attention], Array]
+"""Special functions per score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tiles:
+    """Tiles of queries: how many, rows and keys of a step, and steps of all, longest and
+    shortest."""
+
+    count: Array
+    rows: Array
+    keys: Array
+    steps: Array
+    longest: Array
+    shortest: Array
+
+
+def tile_rows(w: Attention) -> Array:
+    """Queries of a tile: three warp groups' at a head dimension of 64 unless a mask is short."""
+    short = w.causal & (f64(w.kv_len) < SHORT_CAUSAL)
+    groups = np.where((f64(w.head_dim) <= 64.0) & ~short, 3.0, 2.0)[()]
+    rows: Array = groups * GROUP
+    return rows
+
+
+def tile_keys(w: Attention) -> Array:
+    """Keys of a step: as many as registers and shared memory hold, unless waste counts."""
+    dim, kv = f64(w.head_dim), f64(w.kv_len)
+    wide = (dim > 64.0) & (kv >= WIDE_FROM[w.causal]) & (w.window is None)
+    widest = np.where(w.causal & (kv < SHORT_CAUSAL), 64.0, 80.0)
+    keys: Array = np.where(dim > 128.0, widest, np.where(wide, 176.0, 128.0))[()]
+    return keys
+
+
+@remembered
+def tiles_of(w: Attention) -> Tiles:
+    """How the launcher cuts ``w``."""
+    rows, keys = tile_rows(w), tile_keys(w)
+    per_head = ceil_div(w.q_len, rows)
+    heads = f64(w.batch) * f64(w.heads)
+    walk = walked(w, rows, keys, per_head)
+    return Tiles(
+        count=heads * per_head,
+        rows=rows,
+        keys=keys,
+        steps=heads * walk.total,
+        longest=walk.longest,
+        shortest=walk.shortest,
+    )
+
+
+def one_special(w: Attention) -> Array:
+    """Softmax, and a sigmoid whose weights are large: an exponential or a tanh per score."""
+    del w
+    return np.float64(1.0)
+
+
+def by_keys(w: Attention) -> Array:
+    """A sigmoid with a bias of minus the logarithm of its keys: one where weights are small."""
+    special: Array = np.where(f64(w.kv_len) < SMALL_FROM, PAIRED_SPECIAL, 1.0)[()]
+    return special
+
+
+def predict_persistent(
+    w: Attention, device: Device, values: Values, run: Run, *, special: SpecialOf
+) -> Terms:
+    """``launch + max+(tiles, memory; unhidden)``.
+
+    A step of a tile is ``rows keys max+(products, special; exp_unhidden) + tile``, a tile its
+    steps and ``prologue``. Multiprocessors end together but for the shortest tile, which is handed
+    out last, and never before the longest. Power holds what all of them multiply to
+    ``tensor_fraction`` of the peak; where some are idle the others may reach more.
+    """
+    cost, cut = count(w), tiles_of(w)
+    clock, units = np.float64(device.compute.clock_vector_hz), np.float64(device.compute.units)
+    share = cut.count / units
+    element_s = _element_s(w, device, values, np.minimum(share, 1.0), special(w))
+    wide = width(w, values) / clock
+    step = cut.rows * cut.keys * element_s + np.float64(values["tile_clk"]) * wide
+    start = np.float64(values["prologue_clk"]) * wide
+    spread = (cut.count * start + cut.steps * step) / units
+    uneven = (np.ceil(share) - share) * (start + cut.shortest * step)
+    walk = np.maximum(spread + uneven, start + cut.longest * step)
+    memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
+    launch = launch_s(device, values, run)
+    return Terms(
+        time_s=launch + overlap(walk, memory, values["unhidden"]),
+        terms={"launch": launch, "tiles": walk, "memory": memory},
+        formula=f"launch + max+(tiles, memory; {values['unhidden']:.3g})",
+        details={"query_tile": cut.rows, "key_tile": cut.keys, "waves": share},
+    )
+
+
+def _element_s(
+    w: Attention, device: Device, values: Values, active: Array, special: Array
+) -> Array:
+    """Seconds of one multiprocessor per score, where so large a share of them is ``active``."""
+    compute, units = device.compute, np.float64(device.compute.units)
+    assert w.v_head_dim is not None
+    peak = np.float64(compute.peak("tensor", w.dtype, accumulator(w.dtype))) / units
+    rate = peak * np.minimum(np.float64(values["tensor_fraction"]) / active, 1.0)
+    products = 2.0 * (f64(w.head_dim) + f64(w.v_head_dim)) / rate
+    rate = np.float64(compute.special_per_s) / units
+    exponentials = special / rate if rate > 0.0 else np.float64(0.0)
+    return overlap(products, exponentials, values["exp_unhidden"])
+
+
+_PARAMETERS = (
+    replace(FIXED_CLK, prior=0.3),
+    EAGER_S,
+    replace(DRAM_FRACTION, prior=0.1),
+    TENSOR_FRACTION,
+    UNHIDDEN,
+    replace(
+        UNHIDDEN,
+        name="exp_unhidden",
+        start=0.3,
+        meaning="share of the shorter of products and special functions that turns do not hide",
+    ),
+    PROLOGUE_CLK,
+    TILE_CLK,
+    WIDTH_SHARE,
+    CACHE_SHARE,
+    CACHE_FRACTION,
+)
+
+
+def _own(name: str, special: SpecialOf) -> ClassModel:
+    predict = partial(predict_persistent, special=special)
+    return ClassModel(name=name, parameters=_PARAMETERS, predict=predict)
+
+
+OWN_PREFILL = _own("attention_own_prefill", one_special)
+OWN_SIGMOID = _own("attention_own_sigmoid", by_keys)
+"""This repository's ladders; rungs have parameters of their own."""
