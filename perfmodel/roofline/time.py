@@ -28,6 +28,7 @@ from perfmodel.roofline.parameters import (
     class_of_kernel,
     class_parameters,
     distance,
+    known_as,
     unverified_factor,
 )
 from perfmodel.roofline.residuals import Residuals
@@ -226,8 +227,10 @@ def _predict(
 def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str | None:
     """The name under which the class has parameters of this kernel; None for the pooled ones, if
     the name did nothing but choose the class."""
-    chose = kernel is not None and class_of_kernel(w.op, kernel) is not None
-    return None if chose and kernel not in fitted.kernels else kernel
+    if kernel is None:
+        return None
+    name, chose = known_as(w.op, kernel), class_of_kernel(w.op, kernel) is not None
+    return None if chose and name not in fitted.kernels else name
 
 
 def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | None:

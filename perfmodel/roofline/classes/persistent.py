@@ -18,7 +18,7 @@ import numpy as np
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.numbers import accumulator, ceil_div, f64
-from perfmodel.roofline.classes.attention import PROLOGUE_CLK, TILE_CLK, WIDTH_SHARE, walked, width
+from perfmodel.roofline.classes.attention import PROLOGUE_CLK, WIDTH_SHARE, walked, width
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -114,8 +114,8 @@ def predict_persistent(
 ) -> Terms:
     """``launch + max+(tiles, memory; unhidden)``.
 
-    A step of a tile is ``rows keys max+(products, special; exp_unhidden) + tile``, a tile its
-    steps and ``prologue``. Multiprocessors end together but for the shortest tile, which is handed
+    A step of a tile is ``rows keys max+(products, special; exp_unhidden)``, a tile its steps and
+    ``prologue``. Multiprocessors end together but for the shortest tile, which is handed
     out last, and never before the longest. Power holds what all of them multiply to
     ``tensor_fraction`` of the peak; where some are idle the others may reach more.
     """
@@ -123,9 +123,8 @@ def predict_persistent(
     clock, units = np.float64(device.compute.clock_vector_hz), np.float64(device.compute.units)
     share = cut.count / units
     element_s = _element_s(w, device, values, np.minimum(share, 1.0), special(w))
-    wide = width(w, values) / clock
-    step = cut.rows * cut.keys * element_s + np.float64(values["tile_clk"]) * wide
-    start = np.float64(values["prologue_clk"]) * wide
+    step = cut.rows * cut.keys * element_s
+    start = np.float64(values["prologue_clk"]) * width(w, values) / clock
     spread = (cut.count * start + cut.steps * step) / units
     uneven = (np.ceil(share) - share) * (start + cut.shortest * step)
     walk = np.maximum(spread + uneven, start + cut.longest * step)
@@ -166,7 +165,6 @@ _PARAMETERS = (
         meaning="share of the shorter of products and special functions that turns do not hide",
     ),
     PROLOGUE_CLK,
-    TILE_CLK,
     WIDTH_SHARE,
     CACHE_SHARE,
     CACHE_FRACTION,
