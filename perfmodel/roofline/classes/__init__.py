@@ -7,13 +7,12 @@ from perfmodel.roofline.classes.attention import (
     DECODE,
     FLASH_DECODE,
     FLASH_PREFILL,
-    OWN_DECODE,
     PREFILL,
 )
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
-from perfmodel.roofline.classes.persistent import OWN_PREFILL, OWN_SIGMOID
+from perfmodel.roofline.classes.own_attention import OWN_DECODE, OWN_PREFILL, OWN_SIGMOID
 from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
 from perfmodel.roofline.classes.product import (
     GEMM,

@@ -394,9 +394,3 @@ DECODE = ClassModel(
     predict=partial(predict_decode, plan=tiles.plain_decode),
     typical_of=(FLASH_DECODE.name,),
 )
-OWN_DECODE = ClassModel(
-    name="attention_own_decode",
-    parameters=_DECODE,
-    predict=partial(predict_decode, plan=tiles.shares),
-)
-"""This repository's decoding."""

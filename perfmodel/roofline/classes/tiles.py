@@ -61,16 +61,6 @@ def plain_decode(w: Attention, rows: Array, device: Device) -> Cut:
     return Cut(rows=SMALL, keys=SMALL, splits=ceil_div(blocks, chunk), chunk=chunk)
 
 
-def shares(w: Attention, rows: Array, device: Device) -> Cut:
-    """This repository's decoding: every multiprocessor gets an equal share of all key tiles of 64,
-    and who finishes a sequence last joins its parts (refkernels/attention)."""
-    blocks = ceil_div(kv_tokens(w), SMALL)
-    units = np.float64(device.compute.units)
-    each = ceil_div(_walkers(w, rows, SMALL) * blocks, units)
-    splits = np.maximum(np.ceil(blocks / each), 1.0)
-    return Cut(rows=SMALL, keys=SMALL, splits=splits, chunk=np.minimum(each, blocks))
-
-
 def flash(w: Attention, rows: Array, device: Device) -> Cut:
     """FlashAttention-2: its split kernel where that fills the device or keys lie in pages.
 

@@ -1,9 +1,10 @@
-"""This repository's prefill attention: thread blocks that stay and take tile after tile.
+"""This repository's attention: as many thread blocks as multiprocessors, each with its share.
 
-Tiles, their order and how weights are computed are the launchers' own rules (refkernels/attention,
-refkernels/sigmoid_attention; a test holds the two together). As many blocks as multiprocessors take
-tiles on demand, under a causal mask the longest first; within a tile warp groups take turns, so
-that the special functions of one run beside the products of another.
+Tiles, their order, shares of keys and how weights are computed are the launchers' own rules
+(refkernels/attention, refkernels/sigmoid_attention; a test holds the two together). In a prefill
+blocks take tiles of queries on demand, under a causal mask the longest first; within a tile warp
+groups take turns, so that the special functions of one run beside the products of another. In
+decoding every block takes an equal share of all keys, whatever sequences they belong to.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
+from perfmodel.ops.attention import kv_tokens
 from perfmodel.ops.numbers import accumulator, ceil_div, f64
-from perfmodel.roofline.classes.attention import PROLOGUE_CLK, WIDTH_SHARE, walked, width
+from perfmodel.roofline.classes.attention import PROLOGUE_CLK, WIDTH, WIDTH_SHARE, walked, width
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -26,6 +28,7 @@ from perfmodel.roofline.model import (
     TENSOR_FRACTION,
     UNHIDDEN,
     ClassModel,
+    Parameter,
     Run,
     Terms,
     Values,
@@ -33,7 +36,7 @@ from perfmodel.roofline.model import (
     overlap,
 )
 from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
-from perfmodel.workload import Array, Attention, remembered
+from perfmodel.workload import Array, Attention, dtype_bytes, remembered
 
 GROUP = np.float64(64.0)
 """Queries of a warp group."""
@@ -45,6 +48,13 @@ SMALL_FROM = np.float64(2981.0)
 """Keys from which a bias of minus their logarithm, below -8, makes nearly all weights small."""
 PAIRED_SPECIAL = np.float64(1.5)
 """Special functions of a weight of any size: two for one of a pair of scores, one for the other."""
+
+STRIP = np.float64(16.0)
+"""Query rows that decoding multiplies together."""
+WIDEST = np.float64(256.0)
+"""Head dimension that leaves registers for one strip only."""
+KEY_UNIT = np.float64(128.0)
+"""Keys of which shares hold whole multiples."""
 
 SpecialOf: TypeAlias = Callable[[Attention], Array]
 """Special functions per score."""
@@ -152,12 +162,61 @@ def _element_s(
     return overlap(products, exponentials, values["exp_unhidden"])
 
 
-_PARAMETERS = (
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shares:
+    """A decoding's lists of keys: rows and strips of 16 rows of each, and keys of a share."""
+
+    rows: Array
+    strips: Array
+    keys: Array
+
+
+@remembered
+def shares_of(w: Attention, device: Device) -> Shares:
+    """How the launcher cuts ``w``: a list per sequence, KV head and two strips of query rows (one
+    of wide heads), all keys in equal shares of whole units."""
+    assert w.kv_heads is not None
+    rows = f64(w.q_len) * f64(w.heads) / f64(w.kv_heads)
+    strips = np.where((rows > STRIP) & (f64(w.head_dim) < WIDEST), 2.0, 1.0)[()]
+    lists = f64(w.batch) * f64(w.kv_heads) * ceil_div(rows, STRIP * strips)
+    pieces = lists * ceil_div(kv_tokens(w), KEY_UNIT)
+    each = ceil_div(pieces, device.compute.units)
+    return Shares(rows=np.minimum(rows, STRIP * strips), strips=strips, keys=each * KEY_UNIT)
+
+
+def predict_shares(w: Attention, device: Device, values: Values, run: Run) -> Terms:
+    """``launch + max+(keys, memory; unhidden) + join``.
+
+    A share's keys cost ``strip`` for every strip of rows and ``narrow`` where they are bytes; its
+    rows are put together at the end, which nothing hides.
+    """
+    cost, cut = count(w), shares_of(w, device)
+    wide = f64(w.head_dim) / WIDTH / np.float64(device.compute.clock_vector_hz)
+    assert w.kv_dtype is not None
+    narrow = np.float64(values["narrow_clk"] if dtype_bytes(w.kv_dtype) < 2 else 0.0)
+    walk = cut.keys * (cut.strips * np.float64(values["strip_clk"]) + narrow) * wide
+    join = cut.rows * np.float64(values["row_clk"]) * wide
+    memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
+    launch = launch_s(device, values, run)
+    return Terms(
+        time_s=launch + overlap(walk, memory, values["unhidden"]) + join,
+        terms={"launch": launch, "keys": walk, "memory": memory, "join": join},
+        formula=f"launch + max+(keys, memory; {values['unhidden']:.3g}) + join",
+        details={"share": cut.keys, "strips": cut.strips},
+    )
+
+
+_COMMON = (
     replace(FIXED_CLK, prior=0.3),
     EAGER_S,
     replace(DRAM_FRACTION, prior=0.1),
-    TENSOR_FRACTION,
     UNHIDDEN,
+    CACHE_SHARE,
+    CACHE_FRACTION,
+)
+_PREFILL = (
+    *_COMMON,
+    TENSOR_FRACTION,
     replace(
         UNHIDDEN,
         name="exp_unhidden",
@@ -166,16 +225,48 @@ _PARAMETERS = (
     ),
     PROLOGUE_CLK,
     WIDTH_SHARE,
-    CACHE_SHARE,
-    CACHE_FRACTION,
 )
 
 
 def _own(name: str, special: SpecialOf) -> ClassModel:
     predict = partial(predict_persistent, special=special)
-    return ClassModel(name=name, parameters=_PARAMETERS, predict=predict)
+    return ClassModel(name=name, parameters=_PREFILL, predict=predict)
 
 
+OWN_DECODE = ClassModel(
+    name="attention_own_decode",
+    parameters=(
+        *_COMMON,
+        Parameter(
+            name="strip_clk",
+            unit="cycles",
+            low=0.0,
+            high=200.0,
+            start=12.0,
+            meaning="one key, 128 wide, for a strip of 16 query rows",
+            prior=0.7,
+        ),
+        Parameter(
+            name="narrow_clk",
+            unit="cycles",
+            low=0.0,
+            high=200.0,
+            start=6.0,
+            meaning="widening a key and a value of one byte an element, 128 wide",
+            prior=0.7,
+        ),
+        Parameter(
+            name="row_clk",
+            unit="cycles",
+            low=0.0,
+            high=4_000.0,
+            start=500.0,
+            meaning="putting the parts of one query row together at the end, 128 wide",
+            prior=0.7,
+        ),
+    ),
+    predict=predict_shares,
+)
 OWN_PREFILL = _own("attention_own_prefill", one_special)
 OWN_SIGMOID = _own("attention_own_sigmoid", by_keys)
 """This repository's ladders; rungs have parameters of their own."""
