@@ -52,7 +52,10 @@ from perfmodel.workload import (
 Mixer = Attention | LinearAttention | DeltaRule | SelectiveScan | Ssd
 _FULL_WIDTH = ("fp32", "fp64")
 _NARROW = ("fp8", "fp6", "fp4")
-_TILED = ("gemm", "gemm_narrow", "gemm_int8", "gemm_rungs", "gemm_weight_only")
+_TILED = (
+    "gemm", "gemm_narrow", "gemm_int8", "gemm_rungs", "gemm_own_square", "gemm_own_wide",
+    "gemm_weight_only",
+)  # fmt: skip
 """Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
 _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),

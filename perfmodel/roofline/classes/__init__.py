@@ -13,6 +13,7 @@ from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
 from perfmodel.roofline.classes.own_attention import OWN_DECODE, OWN_PREFILL, OWN_SIGMOID
+from perfmodel.roofline.classes.own_gemm import GEMM_SQUARE, GEMM_WIDE
 from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
 from perfmodel.roofline.classes.product import (
     GEMM,
@@ -35,6 +36,8 @@ CLASS_MODELS: dict[str, ClassModel] = {
         GEMM_NARROW,
         GEMM_INT8,
         GEMM_RUNGS,
+        GEMM_SQUARE,
+        GEMM_WIDE,
         GEMM_WEIGHT_ONLY,
         GEMM_FP32,
         PREFILL,
