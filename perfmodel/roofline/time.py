@@ -59,6 +59,7 @@ _TILED = (
 """Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
 _FORMS = {
     "attention": ("attention_decode", "attention_prefill"),
+    "attention_plain": ("attention_plain_decode", "attention_prefill"),
     "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
     "recurrent": ("recurrent_step", "recurrent_chunk"),
     **{

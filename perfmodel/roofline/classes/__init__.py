@@ -7,6 +7,7 @@ from perfmodel.roofline.classes.attention import (
     DECODE,
     FLASH_DECODE,
     FLASH_PREFILL,
+    PLAIN_DECODE,
     PREFILL,
 )
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
@@ -44,6 +45,7 @@ CLASS_MODELS: dict[str, ClassModel] = {
         DECODE,
         FLASH_PREFILL,
         FLASH_DECODE,
+        PLAIN_DECODE,
         OWN_PREFILL,
         OWN_SIGMOID,
         OWN_DECODE,

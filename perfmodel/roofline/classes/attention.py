@@ -10,7 +10,7 @@ each other and with arithmetic; what the longest block sticks out of the rest is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -258,6 +258,8 @@ def _terms(
         },
         formula=f"launch + max+(tiles, memory; {_shown(unhidden)}) + join + cache_write",
         details={"query_tile": cut.rows, "key_tile": cut.keys, "splits": cut.splits},
+        special=np.bool_(w.page_size is not None),
+        regime="pages",
     )  # fmt: skip
 
 
@@ -388,9 +390,12 @@ PREFILL = ClassModel(
     predict=partial(predict_prefill, plan=tiles.plain_prefill),
     typical_of=(FLASH_PREFILL.name,),
 )
-DECODE = ClassModel(
-    name="attention_decode",
+PLAIN_DECODE = ClassModel(
+    name="attention_plain_decode",
     parameters=_DECODE,
     predict=partial(predict_decode, plan=tiles.plain_decode),
-    typical_of=(FLASH_DECODE.name,),
+)
+"""cuDNN's."""
+DECODE = replace(
+    FLASH_DECODE, name="attention_decode", typical_of=(FLASH_DECODE.name, PLAIN_DECODE.name)
 )
