@@ -55,7 +55,8 @@ def device_from(table: Mapping[str, Any], path: Path, aliases: tuple[str, ...] =
     """The device that ``table`` describes, called after ``path``; raises MalformedFile."""
     from pydantic import ValidationError
 
-    from perfmodel.hw.spec import DeviceSpec, first_error
+    from perfmodel.hw.figures import first_error
+    from perfmodel.hw.spec import DeviceSpec
 
     try:
         spec = DeviceSpec.model_validate(table)
@@ -72,7 +73,7 @@ def load_energies(name: str | Path = "45nm") -> dict[str, Figure]:
     """Energies of single operations in one process, by name; raises as :func:`load_device`."""
     path = catalog.find("energy", name)
     table = catalog.read_toml(path)
-    from perfmodel.hw.spec import read_named
+    from perfmodel.hw.figures import read_named
 
     try:
         return _sourced(read_named(table.get("energy")), table.get("source"))
@@ -205,7 +206,6 @@ def _level(name: str, spec: LevelSpec, compute: Compute) -> MemoryLevel:
         bytes=size,
         bandwidth_bytes_per_s=bandwidth,
         per_unit_bytes=per_unit,
-        per_block_bytes=_value(spec, "per_block"),
     )
 
 
@@ -221,11 +221,6 @@ def _link(spec: LinkSpec | None) -> Link | None:
 
 
 def _board(spec: BoardSpec, compute: Compute, memory: Mapping[str, LevelSpec]) -> Board:
-    """The board; a multiply-accumulate is two of the operations that rates count."""
-    per_second = {
-        dtype: rate for (unit, dtype, _), rate in compute.peaks.items() if unit == "vector"
-    }
-    cycles = compute.units * compute.clock_vector_hz
     main = list(memory.values())[-1]
     return Board(
         core=spec.core,
@@ -236,7 +231,4 @@ def _board(spec: BoardSpec, compute: Compute, memory: Mapping[str, LevelSpec]) -
         flash_line_bytes=_count(spec, "flash_line"),
         external_ram_bytes=_value(spec, "external_ram"),
         external_flash_bytes=_value(spec, "external_flash"),
-        icache_bytes=_value(spec, "icache"),
-        dcache_bytes=_value(spec, "dcache"),
-        mac_per_cycle={dtype: rate / 2 / cycles for dtype, rate in per_second.items()},
     )

@@ -81,7 +81,8 @@ def test_segments_on_single_warps(w):
 
 @given(batch=few, heads=few, width=st.sampled_from([64, 128, 256]))
 def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, heads, width):
-    """walks and preparers: in one launch the longer of the two counts, else they add up."""
+    """walks and preparers: in one launch the longer of the two counts, behind the first chunks'
+    preparation; else they add up."""
     w = DeltaRule(batch=batch, seq_len=8192, key_heads=heads, key_dim=128, value_dim=width)
     x = SimpleNamespace(v=SimpleNamespace(shape=(batch, 8192, heads, width)))
     left = UNITS - delta.walks(x)
@@ -91,10 +92,23 @@ def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, 
         model.predict(w, H200, start | more, Run()).terms["chunks"]
         for more in ({}, {"prepare_clk": 0.0})
     )
-    jobs = -(-8192 // delta.CHUNK) * batch * heads
-    among = left if left >= delta.LEAST_PREPARERS else UNITS
-    expected = jobs * model.start["prepare_clk"] / among / H200.compute.clock_vector_hz
+    jobs, together = -(-8192 // delta.CHUNK) * batch * heads, left >= delta.LEAST_PREPARERS
+    turns = jobs / left + rules.WORKERS if together else jobs / UNITS
+    expected = turns * model.start["prepare_clk"] / H200.compute.clock_vector_hz
     assert spent - spared == pytest.approx(expected)
+
+
+def test_a_second_block_on_a_multiprocessor_adds_its_share():
+    """Rung 2: as many blocks as multiprocessors, twice as many, one more than that."""
+
+    def turns(heads, crowd=0.25):
+        w = LinearAttention(batch=1, seq_len=4096, heads=heads, key_dim=128, value_dim=128)
+        model = CLASS_MODELS["recurrent_own_whole"]
+        values = model.start | {"crowd": crowd, "wave_clk": 0.0}
+        return model.predict(w, H200, values, Run()).details["waves"]
+
+    assert (turns(UNITS), turns(2 * UNITS), turns(2 * UNITS + 1)) == (1.0, 1.25, 2.25)
+    assert turns(2 * UNITS, crowd=1.0) == 2.0
 
 
 @given(w=gated.filter(lambda w: w.seq_len >= 64), longer=st.integers(1, 8))

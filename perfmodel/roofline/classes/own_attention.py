@@ -44,8 +44,8 @@ SHORT_CAUSAL = np.float64(2048.0)
 """Keys below which a causal mask wastes more of a large tile than its size gains."""
 WIDE_FROM = {False: np.float64(2048.0), True: np.float64(8192.0)}
 """Keys from which tiles of 176 gain more than their padding costs, causal or not."""
-SMALL_FROM = np.float64(2981.0)
-"""Keys from which a bias of minus their logarithm, below -8, makes nearly all weights small."""
+SMALL_BELOW, LARGE_ABOVE = -8.0, -1.0
+"""Biases below which nearly all of a sigmoid's weights are small, and above which most are large."""
 PAIRED_SPECIAL = np.float64(1.5)
 """Special functions of a weight of any size: two for one of a pair of scores, one for the other."""
 
@@ -114,8 +114,11 @@ def one_special(w: Attention) -> Array:
 
 
 def by_keys(w: Attention) -> Array:
-    """A sigmoid with a bias of minus the logarithm of its keys: one where weights are small."""
-    special: Array = np.where(f64(w.kv_len) < SMALL_FROM, PAIRED_SPECIAL, 1.0)[()]
+    """A sigmoid with a bias of minus the logarithm of its keys: one where weights are all small, or
+    nearly all large."""
+    kv = f64(w.kv_len)
+    general = (kv <= np.exp(-SMALL_BELOW)) & (kv >= np.exp(-LARGE_ABOVE))
+    special: Array = np.where(general, PAIRED_SPECIAL, 1.0)[()]
     return special
 
 
