@@ -221,9 +221,7 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
 
 
 @remembered
-def _prefill_tiles(
-    w: Attention, device: Device, plan: Plan
-) -> tuple[Cut, Array, Array, Walked]:
+def _prefill_tiles(w: Attention, device: Device, plan: Plan) -> tuple[Cut, Array, Array, Walked]:
     """The cut, heads of all sequences, query tiles of a head, and what they walk."""
     cut = plan(w, f64(w.q_len), device)
     q_tiles = ceil_div(w.q_len, cut.rows)

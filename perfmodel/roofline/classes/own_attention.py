@@ -45,7 +45,7 @@ SHORT_CAUSAL = np.float64(2048.0)
 WIDE_FROM = {False: np.float64(2048.0), True: np.float64(8192.0)}
 """Keys from which tiles of 176 gain more than their padding costs, causal or not."""
 SMALL_BELOW, LARGE_ABOVE = -8.0, -1.0
-"""Biases below which nearly all of a sigmoid's weights are small, and above which most are large."""
+"""Biases below which nearly all weights of a sigmoid are small, above which most are large."""
 PAIRED_SPECIAL = np.float64(1.5)
 """Special functions of a weight of any size: two for one of a pair of scores, one for the other."""
 
