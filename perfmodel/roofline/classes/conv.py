@@ -34,6 +34,8 @@ WORK_FRACTION = Parameter(
 )
 VECTOR_BYTES = np.float64(16.0)
 """The widest access of a thread."""
+POSITIONS = np.float64(8.0)
+"""Positions that a thread walks one after another: a block of them."""
 ROW_CLK = Parameter(
     name="row_clk",
     unit="cycles",
@@ -57,7 +59,7 @@ LONG_CLK = Parameter(
     low=0.0,
     high=40_000.0,
     start=1_000.0,
-    meaning="further fixed time of a convolution over more than one position",
+    meaning="further fixed time of a convolution over whole blocks of positions",
 )
 
 
@@ -71,13 +73,16 @@ def predict_conv(w: Conv, device: Device, values: Values, run: Run) -> Terms:
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
     work = np.maximum(_arithmetic_s(cost, device, values), _rows_s(w, device, values))
     clock = np.float64(device.compute.clock_vector_hz)
-    longer = np.where(f64(w.width) * f64(w.height) > 1.0, np.float64(values["long_clk"]), 0.0)[()]
+    full = f64(w.width) * f64(w.height) >= POSITIONS
+    longer = np.where(full, np.float64(values["long_clk"]), 0.0)[()]
     start = launch_s(device, values, run) + longer / clock
     return Terms(
         time_s=start + overlap(work, memory, values["unhidden"]),
         terms={"launch": start, "arithmetic": work, "memory": memory},
         formula=f"launch + max+(arithmetic, memory; {values['unhidden']:.3g})",
         details={},
+        special=np.asarray(f64(w.width) * f64(w.height) == 1.0)[()],
+        regime="step",
     )
 
 
@@ -111,5 +116,7 @@ _COMMON = (
     CACHE_FRACTION,
 )
 CONV = ClassModel(name="conv", parameters=_COMMON, predict=predict_conv)
-CONV_ROWS = ClassModel(name="conv_rows", parameters=(*_COMMON, ROW_CLK, ODD_CLK), predict=predict_conv)
+CONV_ROWS = ClassModel(
+    name="conv_rows", parameters=(*_COMMON, ROW_CLK, ODD_CLK), predict=predict_conv
+)
 """Depthwise kernels that give a thread block to every sequence and channel."""
