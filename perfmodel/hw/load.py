@@ -180,9 +180,7 @@ def _compute(spec: ComputeSpec) -> Compute:
         clock_vector_hz=spec.clock_hz("vector"),
         peaks=peaks,
         special_per_s=special * spec.units.value * spec.clock_hz("vector"),
-        warps_per_unit=_count(spec, "warps_per_unit"),
         threads_per_unit=_count(spec, "threads_per_unit"),
-        registers_per_unit=_count(spec, "registers_per_unit"),
         sustained={dtype: f.value for dtype, f in spec.sustained.items()},
         warp_share=_value(spec, "warp_share") or 1.0,
     )
