@@ -246,8 +246,9 @@ def sweep(
     a loop, which ``executor`` may share out. Times are seconds.
 
     Raises:
-        BadValue: a grid of an unknown name or without entries.
-        UnknownName, UnsupportedDtype, MissingFigure, ImpossibleSplit: as :func:`step`.
+        UnknownName: no such axis, device or model.
+        BadValue: a grid without entries, or of values that are none.
+        UnsupportedDtype, MissingFigure, ImpossibleSplit: as :func:`step`.
 
     Source: :func:`perfmodel.sweeps.sweep`.
     """

@@ -20,6 +20,7 @@ from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
 from perfmodel.models.parameters import weight_bytes
 from perfmodel.models.shape import ModelShape
+from perfmodel.ops.numbers import f64
 from perfmodel.planning.activations import live_bytes_per_token, logit_bytes_per_sequence
 from perfmodel.workload import Array
 
@@ -55,6 +56,17 @@ class Footprint:
         """Bytes in use with ``users`` in flight."""
         cache = (self.user_kv + self.user_state) * users
         return self.weights + self.reserve + cache + self.activations(users)
+
+    def stack(self, users: Array | float) -> dict[str, Array]:
+        """What :meth:`used` adds up, by name, as people read it."""
+        users = f64(users)
+        return {
+            "weights": self.weights,
+            "KV cache": self.user_kv * users,
+            "recurrent state": self.user_state * users,
+            "activations": self.activations(users),
+            "framework reserve": self.reserve,
+        }
 
     def max_users(self, budget: Array | float) -> Array:
         """The largest n with ``used(n) <= budget``; 0 when not even one fits."""

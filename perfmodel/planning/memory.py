@@ -248,14 +248,7 @@ def _total_weights(shape: ModelShape, setting: Setting) -> float:
 
 
 def _stack(held: Footprint, users: int, device: Device) -> dict[str, float]:
-    layers = {
-        "weights": held.weights,
-        "KV cache": held.user_kv * users,
-        "recurrent state": held.user_state * users,
-        "activations": held.activations(users),
-        "framework reserve": held.reserve,
-        "operating system": device.os_reserve_bytes,
-    }
+    layers = held.stack(users) | {"operating system": np.float64(device.os_reserve_bytes)}
     return {name: float(size) for name, size in layers.items() if size > 0}
 
 
