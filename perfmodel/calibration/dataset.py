@@ -13,10 +13,11 @@ from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
 from perfmodel.ops import count
+from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.model import Run, Terms
 from perfmodel.roofline.parameters import known_as
-from perfmodel.roofline.time import bound_of, kernel_class
+from perfmodel.roofline.time import bound_of
 from perfmodel.workload import Array, Workload
 from perfmodel.workload.stack import stack, stack_key
 

@@ -26,8 +26,8 @@ from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.shape import AttentionMixer, LayerGroup, ModelShape
 from perfmodel.models.stepping import Serving, combine, step_features
 from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.roofline.choice import runs_kernels
 from perfmodel.roofline.residuals import Residuals
-from perfmodel.roofline.time import runs_kernels
 from perfmodel.workload import Array, Size, check_size
 
 Phase: TypeAlias = Literal["prefill", "decode", "mixed", "encode"]

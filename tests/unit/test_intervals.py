@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from perfmodel import catalog
 from perfmodel.calibration.intervals import covered_unseen, regime_quantiles
 from perfmodel.hw.load import load_device
+from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import octaves_outside, spans_of
 from perfmodel.roofline.model import Run
 from perfmodel.roofline.parameters import distance
 from perfmodel.roofline.residuals import Residuals
-from perfmodel.roofline.time import estimate, kernel_class
+from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
     Attention,
     Collective,

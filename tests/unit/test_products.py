@@ -99,16 +99,3 @@ def test_what_a_board_draws_anyway_is_not_left_to_work(watts, power):
     values = {"energy_pj_per_flop": 20.0, "power_exponent": 1.0, "rest_w": 25.0}
     board = replace(A100, tdp_w=watts, process_m=7e-9)
     assert power_limited_rate(np.float64(1e14), board, values) == pytest.approx(power / 20e-12)
-
-
-def test_a_rung_takes_whole_turns_of_its_one_tile():
-    """One tile more than multiprocessors is a second turn; a start and an end belong to each."""
-    wide = CLASS_MODELS["gemm_own_wide"]
-    full, more = (
-        product(wide, m=128, n=256 * tiles, unhidden=0.0).terms["tiles"] for tiles in (132, 133)
-    )
-    assert more == pytest.approx(2.0 * full)
-    shorter, ends = product(wide, m=128, n=256, k=2048).terms["tiles"], wide.start["tile_clk"]
-    assert 2.0 * shorter - product(wide, m=128, n=256).terms["tiles"] == pytest.approx(
-        ends / H200.compute.clock_vector_hz
-    )
