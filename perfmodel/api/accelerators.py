@@ -83,14 +83,14 @@ def step(
         ImpossibleSplit: the model does not divide by ``tp``, ``pp`` or ``ep``.
         UnknownName, UnsupportedDtype, MissingFigure, BadValue: as :func:`estimate`.
 
-    Source: :func:`perfmodel.models.phases.step`; types by :class:`perfmodel.planning.running.Wish`.
+    Source: :func:`perfmodel.models.timing.step`; types by :class:`perfmodel.planning.running.Wish`.
     """
-    from perfmodel.models import phases
+    from perfmodel.models import timing
     from perfmodel.planning.running import Wish
 
     shape, where = model(of), device(on)
     wish = Wish(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-    return phases.step(
+    return timing.step(
         shape,
         where,
         phase=phase,
