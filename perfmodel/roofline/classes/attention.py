@@ -29,6 +29,7 @@ from perfmodel.roofline.model import (
     UNHIDDEN,
     ClassModel,
     Parameter,
+    Predict,
     Run,
     Terms,
     Values,
@@ -256,8 +257,6 @@ def _terms(
         },
         formula=f"launch + max+(tiles, memory; {_shown(unhidden)}) + join + cache_write",
         details={"query_tile": cut.rows, "key_tile": cut.keys, "splits": cut.splits},
-        special=np.bool_(w.page_size is not None),
-        regime="pages",
     )  # fmt: skip
 
 
@@ -365,6 +364,13 @@ def _waves(share: Array, tail: float) -> Array:
     return waves
 
 
+def _typical(predict: Predict, w: Attention, device: Device, values: Values, run: Run) -> Terms:
+    """What ``predict`` says, for whatever kernel: keys in pages are a serving engine's, whose
+    kernels differ by other factors than libraries' do."""
+    found = predict(w, device, values, run)
+    return replace(found, special=np.bool_(w.page_size is not None), regime="pages")
+
+
 _COMMON = (
     FIXED_CLK, EAGER_S, DRAM_FRACTION, TENSOR_FRACTION, UNHIDDEN, EXP_FACTOR, PROLOGUE_CLK,
     TILE_CLK, WIDTH_SHARE, HELD_BLOCKS, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION, SPLIT_CLK,
@@ -385,7 +391,7 @@ FLASH_DECODE = ClassModel(
 PREFILL = ClassModel(
     name="attention_prefill",
     parameters=(*_COMMON, TAIL),
-    predict=partial(predict_prefill, plan=tiles.plain_prefill),
+    predict=partial(_typical, partial(predict_prefill, plan=tiles.plain_prefill)),
     typical_of=(FLASH_PREFILL.name,),
 )
 PLAIN_DECODE = ClassModel(
@@ -395,5 +401,8 @@ PLAIN_DECODE = ClassModel(
 )
 """cuDNN's."""
 DECODE = replace(
-    FLASH_DECODE, name="attention_decode", typical_of=(FLASH_DECODE.name, PLAIN_DECODE.name)
+    FLASH_DECODE,
+    name="attention_decode",
+    predict=partial(_typical, FLASH_DECODE.predict),
+    typical_of=(FLASH_DECODE.name, PLAIN_DECODE.name),
 )
