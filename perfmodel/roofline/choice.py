@@ -29,8 +29,8 @@ Mixer = Attention | LinearAttention | DeltaRule | SelectiveScan | Ssd
 _FULL_WIDTH = ("fp32", "fp64")
 _NARROW = ("fp8", "fp6", "fp4")
 TILED = (
-    "gemm", "gemm_narrow", "gemm_int8", "gemm_rungs", "gemm_own_square", "gemm_own_wide",
-    "gemm_weight_only",
+    "gemm", "gemm_narrow", "gemm_int8", "gemm_own_lanes", "gemm_own_warps", "gemm_own_square",
+    "gemm_own_wide", "gemm_own_paired", "gemm_own_rows", "gemm_weight_only",
 )  # fmt: skip
 """Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
 FORMS = {

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from perfmodel.hw.load import load_device
 from perfmodel.roofline.classes import own_attention as rules
-from perfmodel.roofline.classes.own_gemm import GEMM_SQUARE, GEMM_WIDE
+from perfmodel.roofline.classes.own_gemm import (
+    GEMM_PAIRED,
+    GEMM_ROWS,
+    GEMM_SQUARE,
+    GEMM_WARPS,
+    GEMM_WIDE,
+    WEIGHT_ROWS,
+)
 from perfmodel.roofline.model import Run
 from perfmodel.roofline.parameters import class_of_kernel
 from perfmodel.workload import Attention, Gemm
@@ -101,14 +108,25 @@ def test_the_form_of_a_sigmoid_follows_its_keys(kv_len):
     assert (rules.by_keys(w) == 1.0) == (form != "general")
 
 
+def columns(root, name):
+    """Columns of a rung's tile, as its source states them."""
+    source = (root / "cuda" / "int8_gemm" / f"{name}.cu").read_text(encoding="utf-8")
+    found = re.search(r"kTileN = (\d+);", source)
+    assert found is not None
+    return int(found[1])
+
+
 @pytest.mark.parametrize("name", ["02_mma_sync", "03_wgmma_tma", "04_warp_specialised",
                                   "05_cluster_multicast"])  # fmt: skip
 def test_every_rung_has_the_tile_of_its_class(name, root):
-    """Columns of a tile, as the source states them."""
-    source = (root / "cuda" / "int8_gemm" / f"{name}.cu").read_text(encoding="utf-8")
-    cols = re.search(r"kTileN = (\d+);", source)
-    assert cols is not None
+    """The class's columns are the source's."""
     cls = class_of_kernel("gemm", f"refkernels.int8_gemm/{name}")
-    model = {m.name: m for m in (GEMM_SQUARE, GEMM_WIDE)}[str(cls)]
+    model = {m.name: m for m in (GEMM_WARPS, GEMM_SQUARE, GEMM_WIDE, GEMM_PAIRED)}[str(cls)]
     w = Gemm(m=4096, n=4096, k=4096, dtype="int8")
-    assert model.predict(w, H200, model.start, Run()).details["tile_cols"] == int(cols[1])
+    assert model.predict(w, H200, model.start, Run()).details["tile_cols"] == columns(root, name)
+
+
+def test_few_rows_stream_tiles_of_weights(root):
+    """Rung 6 puts weights where others have columns."""
+    assert class_of_kernel("gemm", "refkernels.int8_gemm/06_skinny") == GEMM_ROWS.name
+    assert columns(root, "06_skinny") == WEIGHT_ROWS

@@ -30,3 +30,19 @@ def test_every_turn_starts_and_ends():
     """Half the steps take half the time but for the ends."""
     ends = WIDE.start["tile_clk"] / H200.compute.clock_vector_hz
     assert 2.0 * tiles_s(k=2048) - tiles_s() == pytest.approx(ends)
+
+
+def test_few_rows_read_weights_in_whole_turns():
+    """Pairs of blocks: a tile more than pairs is a second turn at main memory's pace; rows of
+    activations cost the same each."""
+    rows = CLASS_MODELS["gemm_own_rows"]
+
+    def terms(m, n):
+        w = Gemm(m=m, n=n, k=4096, dtype="int8")
+        return rows.predict(w, H200, rows.start, Run()).terms
+
+    pairs = H200.compute.units // 2
+    one, more, two = (terms(1, 64 * tiles)["memory"] for tiles in (pairs, pairs + 1, 2 * pairs))
+    assert more == pytest.approx(two, rel=0.01)
+    assert two == pytest.approx(2.0 * one, rel=0.01)
+    assert terms(64, 4096)["rows"] == 64.0 * terms(1, 4096)["rows"]
