@@ -81,7 +81,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The calibration table of each class that ``groups`` measure, as its TOML file holds it.
+    """The calibration table of each class that ``groups`` measure and that rows can be held back
+    from, as its TOML file holds it.
 
     Classes are fitted side by side, a process each; what they give does not depend on that.
     """
@@ -91,7 +92,8 @@ def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str
         waiting = {name: pool.submit(_fitted, name, tasks[name]) for name in longest_first}
         for name in tasks:
             progress(name)
-            yield name, waiting[name].result()
+            if (table := waiting[name].result()) is not None:
+                yield name, table
 
 
 def rows_of(name: str, groups: Sequence[Group]) -> list[Group]:
@@ -121,13 +123,17 @@ def _workers(tasks: int) -> Iterator[Executor]:
             os.environ[THREADS] = before
 
 
-def _fitted(name: str, groups: Sequence[Group]) -> dict[str, Any]:
+def _fitted(name: str, groups: Sequence[Group]) -> dict[str, Any] | None:
     return class_table(CLASS_MODELS[name], groups)
 
 
-def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
-    """Pooled parameters, their held-back residuals, and the same for each implementation."""
-    pooled, held = fit(model, groups), held_back(model, groups)
+def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any] | None:
+    """Pooled parameters, their held-back residuals, and the same for each implementation; None
+    where nothing can be held back, so that no interval could be told."""
+    held = held_back(model, groups)
+    if not held.rows:
+        return None
+    pooled = fit(model, groups)
     return {
         "fit": _fit_table(pooled, groups),
         "residuals": _residual_table(held),

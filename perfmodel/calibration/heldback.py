@@ -15,6 +15,8 @@ from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, r
 from perfmodel.measure import Measurement
 
 FOLDS = 4
+LEAST_PART = 6
+"""A fit without a fold keeps at least this part of the rows: one in so many."""
 MANY_ROWS = 350
 """Rows from which a fit without a fold has one start, for the sake of time."""
 
@@ -127,7 +129,7 @@ def _fits(
     """A fit without each fold, from the neutral start alone where rows are many; none where there
     is one fold, or where too little is left without it."""
     rows = sum(len(g.rows) for g in groups)
-    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / 4)
+    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / LEAST_PART)
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
     for out in folds if len(folds) > 1 else ():
         seen = _chosen(groups, lambda r: fold(r) != out)  # noqa: B023  # used at once
