@@ -10,7 +10,7 @@ each other and with arithmetic; what the longest block sticks out of the rest is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,9 +18,9 @@ import numpy as np
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.attention import kv_read_bytes, kv_tokens
-from perfmodel.ops.numbers import accumulator, capped_series, ceil_div, f64
+from perfmodel.ops.numbers import accumulator, ceil_div, f64
 from perfmodel.roofline.classes import tiles
-from perfmodel.roofline.classes.tiles import Cut, Plan
+from perfmodel.roofline.classes.tiles import Cut, Plan, Walked
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -47,6 +47,8 @@ from perfmodel.workload import Array, Attention, remembered
 
 WIDTH = np.float64(128.0)
 """Head dimension whose latencies are the parameters' own."""
+PART_BYTES = np.float64(4.0)
+"""An element of a split's outputs."""
 RAGGED_TILES = np.float64(3.0)
 """Query tiles of a head, after the first, that a ragged end slows down."""
 
@@ -227,7 +229,7 @@ def _prefill_tiles(w: Attention, device: Device, plan: Plan) -> tuple[Cut, Array
     cut = plan(w, f64(w.q_len), device)
     q_tiles = ceil_div(w.q_len, cut.rows)
     heads = f64(w.batch) * f64(w.heads)
-    return cut, heads, q_tiles, walked(w, cut.rows, cut.keys, q_tiles)
+    return cut, heads, q_tiles, tiles.walked(w, cut.rows, cut.keys, q_tiles)
 
 
 @remembered
@@ -246,8 +248,8 @@ def _terms(
     """What prefill and decode share: the launch, the overlap, the join and the cache's kernel."""
     clock = np.float64(device.compute.clock_vector_hz)
     joined = np.float64(values["split_clk"]) + cut.splits * np.float64(values["join_clk"])
-    joined = joined * width(w, values, least=1.0)
-    join = np.where(cut.splits > 1.0, joined / clock, 0.0)[()]
+    joined = joined * width(w, values, least=1.0) / clock + _parts_s(w, device, cut)
+    join = np.where(cut.splits > 1.0, joined, 0.0)[()]
     start = launch_s(device, values, run) + extra_clk / clock
     write = _cache_write_s(w, device, values)
     return Terms(
@@ -258,6 +260,18 @@ def _terms(
         formula=f"launch + max+(tiles, memory; {_shown(unhidden)}) + join + cache_write",
         details={"query_tile": cut.rows, "key_tile": cut.keys, "splits": cut.splits},
     )  # fmt: skip
+
+
+def _parts_s(w: Attention, device: Device, cut: Cut) -> Array:
+    """What the splits make of every row, in fp32: written, and read by the kernel that joins them,
+    through the last-level cache."""
+    assert w.v_head_dim is not None
+    rows = f64(w.batch) * f64(w.heads) * f64(w.q_len)
+    moved = 2.0 * PART_BYTES * cut.splits * rows * (f64(w.v_head_dim) + 1.0)
+    cache = device.memory.cache
+    known = None if cache is None else cache.bandwidth_bytes_per_s
+    seconds: Array = moved / np.float64(known or device.memory.bandwidth_bytes_per_s)
+    return seconds
 
 
 def _shown(unhidden: Array | float) -> str:
@@ -288,42 +302,6 @@ def width(w: Attention, values: Values, least: float = 0.0) -> Array:
     share = np.float64(values["width_share"])
     wide: Array = (1.0 - share) + share * np.maximum(f64(w.head_dim) / WIDTH, least)
     return wide
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Walked:
-    """Key tiles that all query tiles of one head walk, and those of the last and the first."""
-
-    total: Array
-    longest: Array
-    shortest: Array
-
-
-def walked(w: Attention, rows: Array, keys: Array, q_tiles: Array) -> Walked:
-    """How far ``q_tiles`` tiles of ``rows`` queries reach, in tiles of ``keys``.
-
-    Under a causal mask tile after tile sees ``rows`` keys more, rounded up to whole tiles: by half
-    of what they and the rows have not in common, on average.
-    """
-    kv = f64(w.kv_len)
-    reach = ceil_div(kv, keys) * keys
-    if w.window is not None:
-        seen = np.ceil((f64(w.window) + rows) / keys) * keys
-        reach = np.minimum(reach, seen)
-    if not w.causal:
-        each = reach / keys
-        return Walked(total=q_tiles * each, longest=each, shortest=each)
-    padding = (keys - _common(rows, keys)) / 2.0
-    first = kv - f64(w.q_len) + rows + padding
-    total = capped_series(first / rows, q_tiles, reach / rows) * rows
-    longest = np.minimum(first + (q_tiles - 1.0) * rows, reach)
-    shortest = np.minimum(first, reach)
-    return Walked(total=total / keys, longest=longest / keys, shortest=shortest / keys)
-
-
-def _common(rows: Array, keys: Array) -> Array:
-    """The greatest common divisor of two sides of a tile."""
-    return f64(np.gcd(np.asarray(rows, np.int64), np.asarray(keys, np.int64)))
 
 
 def _ragged_clk(w: Attention, cut: Cut, q_tiles: Array, values: Values) -> Array:

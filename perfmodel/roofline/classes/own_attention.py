@@ -20,7 +20,8 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.attention import kv_tokens
 from perfmodel.ops.numbers import accumulator, ceil_div, f64
-from perfmodel.roofline.classes.attention import PROLOGUE_CLK, WIDTH, WIDTH_SHARE, walked, width
+from perfmodel.roofline.classes.attention import PROLOGUE_CLK, WIDTH, WIDTH_SHARE, width
+from perfmodel.roofline.classes.tiles import walked
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,

@@ -15,7 +15,7 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.ops.attention import kv_tokens
-from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.ops.numbers import capped_series, ceil_div, f64
 from perfmodel.workload import Array, Attention
 
 SMALL, LARGE = np.float64(64.0), np.float64(128.0)
@@ -42,6 +42,42 @@ class Cut:
 
 Plan: TypeAlias = Callable[[Attention, Array, Device], Cut]
 """Of a workload, the query rows that share keys, and a device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Walked:
+    """Key tiles that all query tiles of one head walk, and those of the last and the first."""
+
+    total: Array
+    longest: Array
+    shortest: Array
+
+
+def walked(w: Attention, rows: Array, keys: Array, q_tiles: Array) -> Walked:
+    """How far ``q_tiles`` tiles of ``rows`` queries reach, in tiles of ``keys``.
+
+    Under a causal mask tile after tile sees ``rows`` keys more, rounded up to whole tiles: by half
+    of what they and the rows have not in common, on average.
+    """
+    kv = f64(w.kv_len)
+    reach = ceil_div(kv, keys) * keys
+    if w.window is not None:
+        seen = np.ceil((f64(w.window) + rows) / keys) * keys
+        reach = np.minimum(reach, seen)
+    if not w.causal:
+        each = reach / keys
+        return Walked(total=q_tiles * each, longest=each, shortest=each)
+    padding = (keys - _common(rows, keys)) / 2.0
+    first = kv - f64(w.q_len) + rows + padding
+    total = capped_series(first / rows, q_tiles, reach / rows) * rows
+    longest = np.minimum(first + (q_tiles - 1.0) * rows, reach)
+    shortest = np.minimum(first, reach)
+    return Walked(total=total / keys, longest=longest / keys, shortest=shortest / keys)
+
+
+def _common(rows: Array, keys: Array) -> Array:
+    """The greatest common divisor of two sides of a tile."""
+    return f64(np.gcd(np.asarray(rows, np.int64), np.asarray(keys, np.int64)))
 
 
 def plain_prefill(w: Attention, rows: Array, device: Device) -> Cut:
