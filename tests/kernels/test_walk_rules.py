@@ -92,8 +92,9 @@ def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, 
         model.predict(w, H200, start | more, Run()).terms["chunks"]
         for more in ({}, {"prepare_clk": 0.0})
     )
-    jobs, together = -(-8192 // delta.CHUNK) * batch * heads, left >= delta.LEAST_PREPARERS
-    turns = jobs / left + rules.WORKERS if together else jobs / UNITS
+    jobs = -(-8192 // delta.CHUNK) * batch * heads
+    among = left if left >= delta.LEAST_PREPARERS else UNITS
+    turns = jobs / among + (rules.WORKERS if among == left else 0.0)
     expected = turns * model.start["prepare_clk"] / H200.compute.clock_vector_hz
     assert spent - spared == pytest.approx(expected)
 
