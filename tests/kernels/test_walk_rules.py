@@ -99,19 +99,6 @@ def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, 
     assert spent - spared == pytest.approx(expected)
 
 
-def test_a_second_block_on_a_multiprocessor_adds_its_share():
-    """Rung 2: as many blocks as multiprocessors, twice as many, one more than that."""
-
-    def turns(heads, crowd=0.25):
-        w = LinearAttention(batch=1, seq_len=4096, heads=heads, key_dim=128, value_dim=128)
-        model = CLASS_MODELS["recurrent_own_whole"]
-        values = model.start | {"crowd": crowd, "wave_clk": 0.0}
-        return model.predict(w, H200, values, Run()).details["waves"]
-
-    assert (turns(UNITS), turns(2 * UNITS), turns(2 * UNITS + 1)) == (1.0, 1.25, 2.25)
-    assert turns(2 * UNITS, crowd=1.0) == 2.0
-
-
 @given(w=gated.filter(lambda w: w.seq_len >= 64), longer=st.integers(1, 8))
 def test_more_chunks_never_take_less(w, longer):
     """In one piece, a longer sequence walks more chunks."""
