@@ -91,7 +91,7 @@ def test_strips_of_decoding(q_len, group, width):
     w = Attention(batch=3, q_len=q_len, kv_len=5000, heads=2 * group, kv_heads=2, head_dim=width)
     x = SimpleNamespace(
         q=SimpleNamespace(shape=(3, q_len, 2 * group, width)), kv_heads=2, kv_dtype="bf16",
-        dtype="bf16",
+        dtype="bf16", lengths=None, table=None,
     )  # fmt: skip
     strips = decode.decode_defines(x)["STRIPS"]
     found = rules.shares_of(w, H200)
