@@ -147,6 +147,12 @@ def test_unchanged_fit_is_not_rewritten(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_a_class_of_one_shape_is_left_out():
+    """Nothing can be held back of it, so no interval could be told."""
+    one = synthetic(rows=1)
+    assert class_table(CLASS_MODELS["pointwise"], gather(one * 8)) is None
+
+
 def test_folder_without_tables(tmp_path):
     """An empty folder is missing data."""
     with pytest.raises(MissingFile):
