@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel.hw.device import Device
 from perfmodel.models.cache import kv_bytes, kv_bytes_per_token, state_bytes
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
@@ -77,6 +78,13 @@ class Footprint:
         n = np.where(self.used(n) > budget, n - 1.0, n)
         n = np.where(self.used(n + 1.0) <= budget, n + 1.0, n)
         return np.maximum(n, ZERO)[()]
+
+
+def budget_bytes(device: Device, memory_bytes: float | None) -> float:
+    """Bytes of one device that are ours: its memory (``memory_bytes``, where another is meant) less
+    what its operating system keeps."""
+    memory = device.memory.capacity_bytes if memory_bytes is None else memory_bytes
+    return memory - device.os_reserve_bytes
 
 
 def footprint(
