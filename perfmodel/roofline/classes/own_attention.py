@@ -56,6 +56,8 @@ WIDEST = np.float64(256.0)
 """Head dimension that leaves registers for one strip only."""
 KEY_UNIT = np.float64(128.0)
 """Keys of which shares hold whole multiples."""
+IDLE_PART = np.float64(8.0)
+"""One multiprocessor in so many may stay idle for the sake of lists that are cut alike."""
 
 SpecialOf: TypeAlias = Callable[[Attention], Array]
 """Special functions per score."""
@@ -178,13 +180,21 @@ class Shares:
 @remembered
 def shares_of(w: Attention, device: Device) -> Shares:
     """How the launcher cuts ``w``: a list per sequence, KV head and two strips of query rows (one
-    of wide heads), all keys in equal shares of whole units."""
+    of wide heads). Lists are cut at the same places each, or stay whole, where that leaves few
+    multiprocessors without work; else all keys stand in one line of equal shares."""
     assert w.kv_heads is not None
     rows = f64(w.q_len) * f64(w.heads) / f64(w.kv_heads)
     strips = np.where((rows > STRIP) & (f64(w.head_dim) < WIDEST), 2.0, 1.0)[()]
     lists = f64(w.batch) * f64(w.kv_heads) * ceil_div(rows, STRIP * strips)
-    pieces = lists * ceil_div(kv_tokens(w), KEY_UNIT)
-    each = ceil_div(pieces, device.compute.units)
+    length, most = ceil_div(kv_tokens(w), KEY_UNIT), np.float64(device.compute.units)
+    enough = np.minimum(lists * length, most - np.floor(most / IDLE_PART))
+    blocks = np.minimum(np.floor(most / lists), length)  # to a list
+    together = ceil_div(lists, most)  # lists to a block
+    whole = (np.mod(lists, together) == 0.0) & (lists / together >= enough)
+    line = np.where(whole, lists / together, np.minimum(most, lists * length))
+    each = ceil_div(lists * length, line)
+    even = blocks * lists >= enough
+    each = np.where(even, np.ceil(length / np.maximum(blocks, 1.0)), each)[()]
     return Shares(rows=np.minimum(rows, STRIP * strips), strips=strips, keys=each * KEY_UNIT)
 
 
