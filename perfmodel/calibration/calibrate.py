@@ -81,8 +81,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The calibration table of each class that ``groups`` measure and that rows can be held back
-    from, as its TOML file holds it.
+    """The calibration table of each class that ``groups`` measure, as its TOML file holds it.
 
     Classes are fitted side by side, a process each; what they give does not depend on that.
     """

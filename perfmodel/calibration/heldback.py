@@ -15,10 +15,10 @@ from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, r
 from perfmodel.measure import Measurement
 
 FOLDS = 4
-LEAST_PART = 6
-"""A fit without a fold keeps at least this part of the rows: one in so many."""
 MANY_ROWS = 350
 """Rows from which a fit without a fold has one start, for the sake of time."""
+LEAST_PART = 6
+"""A fit without a fold keeps at least this part of the rows: one in so many."""
 
 
 def by_shape(m: Measurement) -> Hashable:

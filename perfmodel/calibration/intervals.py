@@ -64,6 +64,11 @@ def regime_quantiles(
     }
 
 
+def covered(ratios: NDArray[np.float64], q: ResidualQuantiles) -> float:
+    """Share of ``ratios`` inside the interval factors ``q``."""
+    return float(np.mean(_inside(np.asarray(ratios, np.float64), q)))
+
+
 def covered_unseen(
     ratios: NDArray[np.float64],
     regimes: NDArray[np.str_],
