@@ -27,6 +27,7 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
+from perfmodel.roofline.power import STREAM_POWER
 from perfmodel.roofline.traffic import (
     CACHE_FRACTION,
     CACHE_SHARE,
@@ -285,7 +286,7 @@ POINTWISE = ClassModel(
     name="pointwise",
     parameters=(
         *_FLAT, UNHIDDEN, VECTOR_FRACTION, SPECIAL_FRACTION, NORM_ELEMENT, NORM_PASSES, ROW_ELEMENT,
-        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN,
+        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN, *STREAM_POWER,
     ),
     predict=host_bound(predict_pointwise),
     typical_of=("norm/torch",),
