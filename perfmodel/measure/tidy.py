@@ -174,11 +174,11 @@ def _warm(cells: Mapping[str, str]) -> bool:
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
-    if _profiled(cells):
-        return "alone"
+    if _profiled(cells) or source.startswith("neusight"):
+        return "alone"  # NeuSight: one eager call between two events
     operator = cells.get("op", "").lower().replace("_", "")
     joined = operator.startswith("allreduce")  # LLMCompass queues them, Vidur profiles each
-    if "eager" in kernel or (source.startswith(("llmcompass", "neusight")) and not joined):
+    if "eager" in kernel or (source.startswith("llmcompass") and not joined):
         return "eager"
     return "stream" if source.startswith("vidur") and joined else "graph"
 

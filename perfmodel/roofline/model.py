@@ -127,6 +127,13 @@ ALONE_S = Parameter(
     meaning="what the events around a single kernel add when no other kernel waits behind it",
     prior=0.3,
 )
+CALLED_S = replace(
+    ALONE_S,
+    high=1e-4,
+    start=2e-5,
+    meaning="what a single call through an eager framework between two events adds: the device "
+    "waits for the host's path to the kernel",
+)
 EAGER_S = Parameter(
     name="eager_s",
     unit="s",

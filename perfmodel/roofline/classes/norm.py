@@ -14,6 +14,7 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.numbers import f64, stored
 from perfmodel.roofline.model import (
+    CALLED_S,
     DRAM_FRACTION,
     EAGER_S,
     FIXED_CLK,
@@ -27,6 +28,7 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
+from perfmodel.roofline.power import STREAM_POWER
 from perfmodel.roofline.traffic import (
     CACHE_FRACTION,
     CACHE_SHARE,
@@ -62,7 +64,7 @@ PARAMETERS = (
     CACHE_SHARE,
     CACHE_FRACTION,
     _clk("row_clk", 10_000.0, 2_000.0, "fixed latency of one row of a norm in a thread block"),
-    _clk("pass_clk", 10_000.0, 2_700.0, "latency of 1024 columns of it, both readings"),
+    _clk("pass_clk", 10_000.0, 3_200.0, "latency of 1024 columns of it, both readings"),
     Parameter(
         name="rms_share",
         unit="1",
@@ -72,6 +74,8 @@ PARAMETERS = (
         meaning="share of these latencies that a norm without a mean has",
         prior=0.2,
     ),
+    _clk("row_issue_clk", 2_000.0, 250.0, "cycles of one multiprocessor to issue a row's reductions"),
+    _clk("pass_issue_clk", 2_000.0, 320.0, "cycles of one to issue 1024 columns, both readings"),
     _clk("softmax_row_clk", 10_000.0, 2_000.0, "fixed latency of one row of softmax"),
     _clk("softmax_pass_clk", 10_000.0, 700.0, "latency of 1024 columns of it, all readings"),
     Parameter(
@@ -82,6 +86,8 @@ PARAMETERS = (
         start=2.0,
         meaning="how often a norm reads rows that together exceed the last-level cache",
     ),
+    *STREAM_POWER,
+    CALLED_S,
 )
 
 
@@ -102,6 +108,9 @@ def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
     chain = (np.float64(values[f"{kind}row_clk"]) + passes) * (share * shorter)
     clock = np.float64(device.compute.clock_vector_hz)
     walk = np.maximum(rows / places, 1.0) * chain / clock
+    if not softmax:
+        issue = np.float64(values["row_issue_clk"]) + cols / CHUNK * np.float64(values["pass_issue_clk"])
+        walk = np.maximum(walk, rows / np.float64(device.compute.units) * issue * share / clock)
     again = _again(w, np.minimum(rows, places), device, values)
     traffic = cost.bytes_total + again * rows * cols * stored(w.dtype)
     memory = memory_s(traffic, cost.bytes_total, device, values, run)

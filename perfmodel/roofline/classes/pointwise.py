@@ -14,6 +14,7 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.numbers import ceil_div, f64, stored
 from perfmodel.roofline.model import (
+    CALLED_S,
     DRAM_FRACTION,
     EAGER_S,
     FIXED_CLK,
@@ -286,7 +287,7 @@ POINTWISE = ClassModel(
     name="pointwise",
     parameters=(
         *_FLAT, UNHIDDEN, VECTOR_FRACTION, SPECIAL_FRACTION, NORM_ELEMENT, NORM_PASSES, ROW_ELEMENT,
-        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN, *STREAM_POWER,
+        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN, *STREAM_POWER, CALLED_S,
     ),
     predict=host_bound(predict_pointwise),
     typical_of=("norm/torch",),
