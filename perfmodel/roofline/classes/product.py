@@ -89,7 +89,9 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     whole = overlap(product, traffic[..., None], values["unhidden"]) + split
     best = np.asarray(np.argmin(whole, axis=-1))
     extra = np.where(odd, np.float64(values.get("odd_clk", 0.0)), 0.0)
-    start = launch_s(device, values, run) + extra / np.float64(device.compute.clock_vector_hz)
+    warm = values["fixed_clk"] * (1.0 - values["warm_start"]) if run.warm else 0.0
+    start = launch_s(device, values, run)
+    start = start + (extra - warm) / np.float64(device.compute.clock_vector_hz)
     terms = {
         "launch": start,
         "product": _pick(product, best),

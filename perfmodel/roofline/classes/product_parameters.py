@@ -33,6 +33,16 @@ SUPPLY_BYTES = Parameter(
     meaning="bytes of operands that reach a unit in a cycle where each unit reads for itself",
     prior=0.3,
 )
+WARM_START = Parameter(
+    name="warm_start",
+    unit="1",
+    low=0.5,
+    high=1.0,
+    start=0.85,
+    meaning="share of a kernel's fixed cycles that remains where operands rest in the last-level "
+    "cache: a trip of some 600 cycles to main memory and one of the result are spared",
+    prior=0.1,
+)
 BESIDE = Parameter(
     name="beside",
     unit="1",
@@ -147,5 +157,6 @@ COMMON = (
     STEP_CLK,
     STORE_CLK,
     WRITE_COST,
+    WARM_START,
 )
 SPLIT = (SPLIT_CLK, SPLIT_FRACTION)
