@@ -41,7 +41,7 @@ TENSOR_TILES = (
 )  # fmt: skip
 VECTOR_TILES = (
     (128, 128), (128, 64), (64, 128), (64, 64), (128, 32), (32, 128), (64, 32), (32, 64), (32, 32),
-    (128, 16), (16, 128), (1, 128), (2, 128), (128, 1), (128, 2),
+    (1, 128), (2, 128), (128, 1), (128, 2),
 )  # fmt: skip
 TENSOR_MENU = menu(TENSOR_TILES, SPLITS)
 WHOLE_MENU = menu(TENSOR_TILES, (1,))

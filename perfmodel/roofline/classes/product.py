@@ -33,6 +33,8 @@ from perfmodel.roofline.classes.product_parameters import (
     ODD_SUPPLY,
     SPLIT,
     SUPPLY_BYTES,
+    SUPPLY_RATE,
+    THIN_RATE,
     TILE_EDGE,
     WIDEN_CLK,
 )
@@ -166,6 +168,8 @@ def _product_s(
     units = np.float64(device.compute.units)
     tiles, steps, runs = _tiles(w, menu)
     tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
+    chain = np.float64(values["step_clk"] / THIN) / clock * at.k
+    tiled = np.where(menu.thin, np.maximum(tiles / units * steps * step, chain), tiled)
     powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
     product: Array = np.where(runs, np.maximum(tiled, powered), NEVER_S)
     return product
@@ -188,7 +192,8 @@ def _step_s(
     assert w.weight_dtype is not None
     mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
     operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
-    supply = np.where(menu.thin, 0.0, _supply_s(operands, rate, device, values))
+    thin = operands * 1e-9 / values["thin_rate"] if "thin_rate" in values else 0.0
+    supply = np.where(menu.thin, thin, _supply_s(operands, rate, device, values))
     latency = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
     least = np.where(menu.thin, 0.0, latency)
     step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
@@ -201,6 +206,9 @@ def _supply_s(operand_bytes: Array, rate: np.float64, device: Device, values: Va
     Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
     kernels of single warps read from the last-level cache, each unit for itself.
     """
+    if "supply_rate" in values:
+        flown: Array = operand_bytes * 1e-9 / np.float64(values["supply_rate"])
+        return flown
     if "supply_bytes" not in values:
         paced: Array = np.float64(values["tile_edge"]) * operand_bytes / rate
         return paced
@@ -222,7 +230,7 @@ def _split_s(at: _Sizes, device: Device, values: Values, menu: Menu) -> Array:
     bandwidth = values["split_fraction"] * np.float64(device.memory.bandwidth_bytes_per_s)
     pass_s = np.float64(values["split_clk"]) / np.float64(device.compute.clock_vector_hz)
     moved = at.batch * at.m * at.n * (8.0 * menu.parts)
-    split: Array = np.where(menu.parts > 1.0, pass_s + moved / bandwidth, 0.0)
+    split: Array = np.where((menu.parts > 1.0) & ~menu.thin, pass_s + moved / bandwidth, 0.0)
     return split
 
 
@@ -299,12 +307,11 @@ GEMM_RUNGS = _with(
 )
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES, REST_W, CALLED_S),
+    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_RATE, THIN_RATE, REST_W, CALLED_S),
     energy_pj_per_flop={"start": 16.0, "prior": 0.1},
     power_exponent={"start": 0.5, "prior": 0.1},
     process_exponent={"start": 0.6, "prior": 0.15},
-    supply_bytes={"start": 10.0, "prior": 0.15},
-    store_clk={"prior": 0.3},
+    store_clk={"start": 0.14, "prior": 0.15},
     tensor_fraction={"start": 0.95, "prior": 0.03},
     unhidden={"start": 0.05, "prior": 0.5},
     tail={"prior": 0.3},
