@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from perfmodel.calibration.intervals import (
     covered_unseen,
     regime_quantiles,
 )
-from perfmodel.errors import MissingFile
+from perfmodel.errors import MissingFile, UnknownName
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described, spans_of
@@ -80,12 +80,22 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The calibration table of each class that ``groups`` measure, as its TOML file holds it.
+def calibrate(
+    groups: Sequence[Group], progress: Progress, only: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The calibration table of each class that ``groups`` measure, as its TOML file holds it; of
+    those in ``only``, if there are any.
 
     Classes are fitted side by side, a process each; what they give does not depend on that.
+
+    Raises:
+        UnknownName: no class has the name.
     """
-    tasks = {name: own for name in CLASS_MODELS if (own := rows_of(name, groups))}
+    for name in only:
+        if name not in CLASS_MODELS:
+            raise UnknownName("kernel class", name, CLASS_MODELS)
+    wanted = [name for name in CLASS_MODELS if not only or name in only]
+    tasks = {name: own for name in wanted if (own := rows_of(name, groups))}
     with _workers(len(tasks)) as pool:
         longest_first = sorted(tasks, key=lambda n: -sum(len(g.rows) for g in tasks[n]))
         waiting = {name: pool.submit(_fitted, name, tasks[name]) for name in longest_first}
