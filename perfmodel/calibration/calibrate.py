@@ -220,8 +220,9 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     inside an interval made of the other folds."""
     rows = held.rows[split]
     inside = covered_unseen(
-        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows)
-    )
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows),
+        rows.rounding,
+    )  # fmt: skip
     by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
     own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
     off = np.abs(1.0 / rows.ratios - 1.0)

@@ -63,13 +63,15 @@ Rows = TypeVar("Rows", bound=Selectable)
 class Unseen:
     """Rows predicted by a fit without their fold: measured / predicted, and what tells them apart.
 
-    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit.
+    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit;
+    ``rounding`` is by how much a table's rounding may have moved a ratio.
     """
 
     ratios: NDArray[np.float64]
     regimes: NDArray[np.str_]
     folds: NDArray[np.str_]
     devices: NDArray[np.str_]
+    rounding: NDArray[np.float64]
 
 
 def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen | None:
@@ -94,9 +96,10 @@ def _unseen(
     found: Fit,
 ) -> Unseen:
     held = _chosen(groups, lambda r: fold(r) == out)
-    rows = [r for g in held for r in g.rows]
+    rows, told = [r for g in held for r in g.rows], ratios(held, found.values)
     return Unseen(
-        ratios=ratios(held, found.values),
+        ratios=told,
+        rounding=told * np.array([0.5 * r.step / r.value for r in rows]),
         regimes=np.concatenate([g.regimes(found.values) for g in held]),
         folds=np.full(len(rows), str(out)),
         devices=np.array([g.device.name for g in held for _ in g.rows]),

@@ -76,13 +76,17 @@ def covered_unseen(
     coverage: float = 0.9,
     unseen: float = 1.0,
     few: NDArray[np.float64] | None = None,
+    rounding: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Which ratios lie inside an interval made of the residuals of all other folds; that of a
     regime without rows there is the pooled one, ``unseen`` times as wide on the log scale.
 
     ``few`` stretches the interval of each row: what its device being new to the others adds.
+    ``rounding`` is by how much a ratio may be off because its table rounds: the one nearest to 1
+    counts, as intervals hold 1.
     """
     inside, stretch = np.zeros(ratios.size, bool), np.ones(ratios.size) if few is None else few
+    told = ratios if rounding is None else np.clip(1.0, ratios - rounding, ratios + rounding)
     for fold in np.unique(folds):
         out = folds == fold
         if bool(np.all(out)):
@@ -91,7 +95,7 @@ def covered_unseen(
         own = regime_quantiles(ratios[~out], regimes[~out], coverage)
         other = _stretched(pooled, unseen if own else 1.0)
         own = {name: _stretched(q, 1.0) for name, q in own.items()}
-        shrunk = ratios[out] ** (1.0 / stretch[out])
+        shrunk = told[out] ** (1.0 / stretch[out])
         inside[out] = _inside_regimes(shrunk, regimes[out], other, own)
     return inside
 

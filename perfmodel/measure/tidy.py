@@ -28,6 +28,10 @@ THROUGHPUT_UNITS = {
 }
 
 
+PROFILER_STEP_S = 1e-6
+"""What the profiler behind Vidur's tables rounds times to."""
+
+
 def read_tidy_csv(path: Path) -> list[Measurement]:
     """Every row of a tidy CSV as a Measurement; rows that cannot be asked carry a ``refusal``.
 
@@ -86,6 +90,7 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
         naive=_figure(path, line, "roofline", r) * scale if (r := cells.get("roofline")) else None,
         flagged=bool(cells.get("flag")),
         refusal=refusal,
+        step=PROFILER_STEP_S if cells.get("source", "").startswith("vidur") else 0.0,
     )
 
 
