@@ -45,6 +45,8 @@ IN_REGISTERS = np.float64(1024.0)
 NORM_THREADS, WARP = np.float64(128.0), np.float64(32.0)
 SOFTMAX_READINGS = np.float64(3.0)
 """Of a row that does not fit in registers: for its maximum, for the sum, for what is written."""
+SHARED, VECTOR = np.float64(48.0 * 1024.0), np.float64(16.0)
+"""Bytes of a row up to which softmax keeps it in shared memory, if vectors of 16 bytes make it up."""
 THREADS = np.float64(2048.0)
 """Threads of a multiprocessor where a spec states none."""
 
@@ -142,7 +144,9 @@ def _again(w: Norm, at_work: Array, device: Device, values: Values) -> Array:
     rests = np.float64(values["cache_share"]) * size / (2.0 * at_work * cols * stored(w.dtype))
     more = (SOFTMAX_READINGS if softmax else np.float64(values["norm_readings"])) - 1.0
     missed: Array = np.clip(1.0 - rests, 0.0, 1.0) * more
-    return np.where(softmax & (cols <= IN_REGISTERS), 0.0, missed)[()]
+    row = cols * stored(w.dtype)
+    held = (cols <= IN_REGISTERS) | ((row < SHARED) & (row % VECTOR == 0.0))
+    return np.where(softmax & held, 0.0, missed)[()]
 
 
 NORM = ClassModel(name="norm", parameters=PARAMETERS, predict=host_bound(predict_norm))
