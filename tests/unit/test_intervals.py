@@ -149,7 +149,7 @@ def test_few_devices_widen_the_interval_of_another():
     factors = [told.unseen_device(n) for n in range(1, 9)]
     assert factors == sorted(factors, reverse=True)
     assert factors[-1] == 1.0
-    work = Gemm(m=4096, n=4096, k=4096, dtype="int8")
+    work = Gemm(m=4096, n=4096, k=4096, dtype="fp8")
     known, new = widths(work, "h200-sxm"), widths(work, "h100-sxm-80gb")
     assert any("not among them" in a for a in new[2].assumptions)
     assert not any("not among them" in a for a in known[2].assumptions)
@@ -166,3 +166,17 @@ def test_a_new_device_is_covered_by_the_stretched_interval():
     wide = covered_unseen(ratios, regimes, folds, few=np.full(1000, 2.4)).mean()
     assert bare < 0.8
     assert wide > 0.95
+
+
+def test_what_a_table_rounds_is_not_held_against_an_interval():
+    """A time of one step or less may be anything that rounds to it; the rest must lie inside."""
+    ratios = np.concatenate([np.linspace(0.9, 1.1, 98), [0.7, 2.0]])
+    folds, regimes = np.where(np.arange(100) % 2 == 0, "a", "b"), np.full(100, "work")
+    rounding = np.zeros(100)
+    rounding[-2] = 0.25
+    plain = covered_unseen(ratios, regimes, folds)
+    told = covered_unseen(ratios, regimes, folds, rounding=rounding)
+    assert not plain[-2]
+    assert told[-2]
+    assert not told[-1]
+    assert np.array_equal(plain[:-2], told[:-2])

@@ -168,8 +168,10 @@ def _product_s(
     units = np.float64(device.compute.units)
     tiles, steps, runs = _tiles(w, menu)
     tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
-    chain = np.float64(values["step_clk"] / THIN) / clock * at.k
-    tiled = np.where(menu.thin, np.maximum(tiles / units * steps * step, chain), tiled)
+    if "thin_rate" in values:
+        chain = np.float64(values["step_clk"] / THIN) / clock * at.k
+        spread = np.maximum(tiles / units * steps * step, chain)
+        tiled = np.where(menu.thin, spread, tiled)
     powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
     product: Array = np.where(runs, np.maximum(tiled, powered), NEVER_S)
     return product
