@@ -67,8 +67,8 @@ STREAM_POWER = (BYTE_PJ, replace(PROCESS_EXPONENT, start=0.5, prior=0.2), REST_W
 
 
 def power_limited_bandwidth(device: Device, values: Values) -> np.float64:
-    """Bytes/s that the board power allows: ``(TDP - rest) / e``, infinite without a TDP or where the
-    class has no ``byte_pj``.
+    """Bytes/s that the board power allows, ``(TDP - rest) / e``: infinite without a TDP, or where
+    the class has no ``byte_pj``.
 
     Clocks fall until memory and chip together draw what the board gives: streams on boards of 70 W
     stop short of what their memory could.

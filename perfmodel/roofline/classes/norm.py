@@ -46,7 +46,7 @@ NORM_THREADS, WARP = np.float64(128.0), np.float64(32.0)
 SOFTMAX_READINGS = np.float64(3.0)
 """Of a row that does not fit in registers: for its maximum, for the sum, for what is written."""
 SHARED, VECTOR = np.float64(48.0 * 1024.0), np.float64(16.0)
-"""Bytes of a row up to which softmax keeps it in shared memory, if vectors of 16 bytes make it up."""
+"""Bytes of rows that softmax keeps in shared memory, and of the vectors that must make them up."""
 THREADS = np.float64(2048.0)
 """Threads of a multiprocessor where a spec states none."""
 
@@ -76,8 +76,8 @@ PARAMETERS = (
         meaning="share of these latencies that a norm without a mean has",
         prior=0.2,
     ),
-    _clk("row_issue_clk", 2_000.0, 250.0, "cycles of one multiprocessor to issue a row's reductions"),
-    _clk("pass_issue_clk", 2_000.0, 320.0, "cycles of one to issue 1024 columns, both readings"),
+    _clk("row_issue_clk", 2_000.0, 250.0, "cycles of a multiprocessor to issue a row's reductions"),
+    _clk("pass_issue_clk", 2_000.0, 320.0, "cycles of it to issue 1024 columns, both readings"),
     _clk("softmax_row_clk", 10_000.0, 2_000.0, "fixed latency of one row of softmax"),
     _clk("softmax_pass_clk", 10_000.0, 700.0, "latency of 1024 columns of it, all readings"),
     Parameter(
@@ -96,23 +96,13 @@ PARAMETERS = (
 def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
     """``launch + max+(rows, memory; unhidden)``.
 
-    rows: ``max(1, rows / places) * (row + cols / 1024 pass)`` cycles, places being how many blocks
-    the threads of all multiprocessors hold; memory: a row read again comes from the cache while
-    the rows at work fit there, else from main memory.
+    memory: a row read again comes from the cache while the rows at work fit there, else from main
+    memory; rows: as :func:`_rows_s` has it.
     """
     cost, rows, cols = count(w), f64(w.rows), f64(w.cols)
-    softmax = w.kind == "softmax"
-    kind = "softmax_" if softmax else ""
     places = _blocks_held(w, device) * np.float64(device.compute.units)
-    shorter = latency_share(cost.bytes_total, device, values, run)
-    passes = cols / CHUNK * np.float64(values[f"{kind}pass_clk"])
-    share = np.float64(values["rms_share"] if w.kind == "rms" else 1.0)
-    chain = (np.float64(values[f"{kind}row_clk"]) + passes) * (share * shorter)
-    clock = np.float64(device.compute.clock_vector_hz)
-    walk = np.maximum(rows / places, 1.0) * chain / clock
-    if not softmax:
-        issue = np.float64(values["row_issue_clk"]) + cols / CHUNK * np.float64(values["pass_issue_clk"])
-        walk = np.maximum(walk, rows / np.float64(device.compute.units) * issue * share / clock)
+    walk = _rows_s(w, places, device, values)
+    walk = walk * latency_share(cost.bytes_total, device, values, run)
     again = _again(w, np.minimum(rows, places), device, values)
     traffic = cost.bytes_total + again * rows * cols * stored(w.dtype)
     memory = memory_s(traffic, cost.bytes_total, device, values, run)
@@ -123,6 +113,23 @@ def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
         formula=f"launch + max+(rows, memory; {values['unhidden']:.3g})",
         details={},
     )
+
+
+def _rows_s(w: Norm, places: Array, device: Device, values: Values) -> Array:
+    """Seconds of the rows: few wait, ``max(1, rows / places) * (row + cols / 1024 pass)`` cycles;
+    many are issued, ``rows / units * (row_issue + cols / 1024 pass_issue)`` at least. Softmax's own
+    figures hold for both: a block of it fills a multiprocessor.
+    """
+    rows, chunks = f64(w.rows), f64(w.cols) / CHUNK
+    kind = "softmax_" if w.kind == "softmax" else ""
+    share = np.float64(values["rms_share"] if w.kind == "rms" else 1.0)
+    chain = np.float64(values[f"{kind}row_clk"]) + chunks * np.float64(values[f"{kind}pass_clk"])
+    cycles: Array = np.maximum(rows / places, 1.0) * chain
+    if not kind:
+        issue = np.float64(values["row_issue_clk"]) + chunks * np.float64(values["pass_issue_clk"])
+        cycles = np.maximum(cycles, rows / np.float64(device.compute.units) * issue)
+    seconds: Array = cycles * share / np.float64(device.compute.clock_vector_hz)
+    return seconds
 
 
 def _blocks_held(w: Norm, device: Device) -> Array:

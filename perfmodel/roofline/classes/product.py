@@ -309,7 +309,9 @@ GEMM_RUNGS = _with(
 )
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_RATE, THIN_RATE, REST_W, CALLED_S),
+    _model(
+        "gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_RATE, THIN_RATE, REST_W, CALLED_S
+    ),
     energy_pj_per_flop={"start": 16.0, "prior": 0.1},
     power_exponent={"start": 0.5, "prior": 0.1},
     process_exponent={"start": 0.6, "prior": 0.15},
