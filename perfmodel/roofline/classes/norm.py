@@ -1,6 +1,6 @@
 """Norms and softmax as torch runs them: a thread block reads its row, then reads it again.
 
-torch's LayerNorm and RMSNorm walk a row with 128 threads; its softmax takes up to 1024 columns in
+torch's LayerNorm and RMSNorm walk a row with 128 threads; its softmax takes rows up to 4 KiB in
 the registers of one warp and longer rows with a block of 1024 threads (ATen, native/cuda).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
@@ -40,8 +41,8 @@ from perfmodel.workload import Array, Norm
 
 CHUNK = np.float64(1024.0)
 """Columns whose latency the parameters state."""
-IN_REGISTERS = np.float64(1024.0)
-"""Columns up to which softmax keeps a row in the registers of a warp."""
+IN_REGISTERS = np.float64(4096.0)
+"""Bytes of a row that softmax keeps in the registers of a warp."""
 NORM_THREADS, WARP = np.float64(128.0), np.float64(32.0)
 SOFTMAX_READINGS = np.float64(3.0)
 """Of a row that does not fit in registers: for its maximum, for the sum, for what is written."""
@@ -80,6 +81,7 @@ PARAMETERS = (
     _clk("pass_issue_clk", 2_000.0, 320.0, "cycles of it to issue 1024 columns, both readings"),
     _clk("softmax_row_clk", 10_000.0, 2_000.0, "fixed latency of one row of softmax"),
     _clk("softmax_pass_clk", 10_000.0, 700.0, "latency of 1024 columns of it, all readings"),
+    _clk("lane_clk", 40_000.0, 8_000.0, "latency of 1024 columns of softmax in one warp's lanes"),
     Parameter(
         name="norm_readings",
         unit="1",
@@ -117,19 +119,30 @@ def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
 
 def _rows_s(w: Norm, places: Array, device: Device, values: Values) -> Array:
     """Seconds of the rows: few wait, ``max(1, rows / places) * (row + cols / 1024 pass)`` cycles;
-    many are issued, ``rows / units * (row_issue + cols / 1024 pass_issue)`` at least. Softmax's own
-    figures hold for both: a block of it fills a multiprocessor.
+    many are issued, ``rows / units * (row_issue + cols / 1024 pass_issue)`` at least. A block of
+    softmax fills a multiprocessor, so its figures stand for both; rows in one warp's lanes wait for
+    ``lane`` instead.
     """
     rows, chunks = f64(w.rows), f64(w.cols) / CHUNK
-    kind = "softmax_" if w.kind == "softmax" else ""
+    each = rows / np.float64(device.compute.units)
     share = np.float64(values["rms_share"] if w.kind == "rms" else 1.0)
-    chain = np.float64(values[f"{kind}row_clk"]) + chunks * np.float64(values[f"{kind}pass_clk"])
-    cycles: Array = np.maximum(rows / places, 1.0) * chain
-    if not kind:
+    if w.kind == "softmax":
+        part = chunks * np.float64(values["softmax_pass_clk"])
+        block = np.maximum(each, 1.0) * (np.float64(values["softmax_row_clk"]) + part)
+        lanes = np.maximum(rows / places, 1.0) * chunks * np.float64(values["lane_clk"])
+        cycles = np.where(_in_warp(w), np.maximum(lanes, each * part), block)
+    else:
+        chain = np.float64(values["row_clk"]) + chunks * np.float64(values["pass_clk"])
         issue = np.float64(values["row_issue_clk"]) + chunks * np.float64(values["pass_issue_clk"])
-        cycles = np.maximum(cycles, rows / np.float64(device.compute.units) * issue)
-    seconds: Array = cycles * share / np.float64(device.compute.clock_vector_hz)
+        cycles = np.maximum(np.maximum(rows / places, 1.0) * chain, each * issue)
+    seconds: Array = cycles[()] * share / np.float64(device.compute.clock_vector_hz)
     return seconds
+
+
+def _in_warp(w: Norm) -> NDArray[np.bool_]:
+    """Whether softmax gives a row to one warp."""
+    held: NDArray[np.bool_] = np.asarray(f64(w.cols) * stored(w.dtype) <= IN_REGISTERS)
+    return held
 
 
 def _blocks_held(w: Norm, device: Device) -> Array:
@@ -138,7 +151,7 @@ def _blocks_held(w: Norm, device: Device) -> Array:
     threads = np.float64(device.compute.threads_per_unit or THREADS)
     if w.kind != "softmax":
         return threads / NORM_THREADS
-    held: Array = np.where(f64(w.cols) <= IN_REGISTERS, threads / WARP, 1.0)[()]
+    held: Array = np.where(_in_warp(w), threads / WARP, 1.0)[()]
     return held
 
 
@@ -152,7 +165,7 @@ def _again(w: Norm, at_work: Array, device: Device, values: Values) -> Array:
     more = (SOFTMAX_READINGS if softmax else np.float64(values["norm_readings"])) - 1.0
     missed: Array = np.clip(1.0 - rests, 0.0, 1.0) * more
     row = cols * stored(w.dtype)
-    held = (cols <= IN_REGISTERS) | ((row < SHARED) & (row % VECTOR == 0.0))
+    held = _in_warp(w) | ((row < SHARED) & (row % VECTOR == 0.0))
     return np.where(softmax & held, 0.0, missed)[()]
 
 

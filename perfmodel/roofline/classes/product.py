@@ -54,6 +54,8 @@ from perfmodel.workload import Array, Gemm, remembered
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
+ONE_TILE, FEW_ROWS, SMALL = 128.0, 16.0, 32_768.0
+"""Columns, rows and elements of outputs whose inner dimension vector kernels always split."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
 ISSUE_LANES = np.float64(128.0)
@@ -183,7 +185,14 @@ def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
     at = _sizes(w)
     tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
     fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
-    return tiles, np.ceil(at.k / menu.parts), fits | ~menu.thin
+    runs = np.where(menu.thin, fits, (menu.parts > 1.0) | ~(menu.splits_small & _small(at)))
+    return tiles, np.ceil(at.k / menu.parts), runs
+
+
+def _small(at: _Sizes) -> NDArray[np.bool_]:
+    """Outputs that one column of tiles covers, more than a few rows of it."""
+    few: NDArray[np.bool_] = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (at.m * at.n * at.batch <= SMALL)
+    return few
 
 
 def _step_s(
