@@ -59,14 +59,14 @@ def _clk(name: str, high: float, start: float, meaning: str) -> Parameter:
 
 
 PARAMETERS = (
-    replace(FIXED_CLK, start=2_500.0, prior=0.3),
+    replace(FIXED_CLK, start=3_400.0, prior=0.2),
     replace(EAGER_S, start=1e-5, prior=0.3),
     DRAM_FRACTION,
     replace(UNHIDDEN, start=0.2, prior=0.5),
     WARM_LATENCY,
     CACHE_SHARE,
     CACHE_FRACTION,
-    _clk("row_clk", 10_000.0, 2_000.0, "fixed latency of one row of a norm in a thread block"),
+    _clk("row_clk", 10_000.0, 1_200.0, "fixed latency of one row of a norm in a thread block"),
     _clk("pass_clk", 10_000.0, 3_200.0, "latency of 1024 columns of it, both readings"),
     Parameter(
         name="rms_share",
@@ -79,7 +79,7 @@ PARAMETERS = (
     ),
     _clk("row_issue_clk", 2_000.0, 250.0, "cycles of a multiprocessor to issue a row's reductions"),
     _clk("pass_issue_clk", 2_000.0, 320.0, "cycles of it to issue 1024 columns, both readings"),
-    _clk("softmax_row_clk", 10_000.0, 2_000.0, "fixed latency of one row of softmax"),
+    _clk("softmax_row_clk", 10_000.0, 800.0, "fixed latency of one row of softmax"),
     _clk("softmax_pass_clk", 10_000.0, 700.0, "latency of 1024 columns of it, all readings"),
     _clk("lane_clk", 40_000.0, 8_000.0, "latency of 1024 columns of softmax in one warp's lanes"),
     Parameter(
