@@ -93,8 +93,8 @@ PARAMETERS = (
     *STREAM_POWER,
     CALLED_S,
 )
-"""Where the starts come from. Launch: 2500 cycles and a trip of 900 to memory, as flat kernels have.
-Norms bring 512 columns at a time: 1024 wait twice for the row and for its weights, 650 cycles each,
+"""Where the starts come from. Launch: 2500 cycles and a trip of 900 to memory, as flat kernels
+have. Norms bring 512 columns at a time: 1024 wait twice for the row and for its weights, 650 cycles each,
 and once more for the row in the cache. An element takes some 25 instructions (Welford's update 14
 with its reciprocal, the second reading 10), 330 cycles for 1024 on four schedulers that issue every
 other cycle; reducing the triples of four warps takes 800 instructions. Softmax computes two

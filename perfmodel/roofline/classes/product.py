@@ -191,7 +191,8 @@ def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
 
 def _small(at: _Sizes) -> NDArray[np.bool_]:
     """Outputs that one column of tiles covers, more than a few rows of it."""
-    few: NDArray[np.bool_] = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (at.m * at.n * at.batch <= SMALL)
+    outputs = at.m * at.n * at.batch
+    few: NDArray[np.bool_] = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (outputs <= SMALL)
     return few
 
 
