@@ -94,12 +94,12 @@ PARAMETERS = (
     CALLED_S,
 )
 """Where the starts come from. Launch: 2500 cycles and a trip of 900 to memory, as flat kernels
-have. Norms bring 512 columns at a time: 1024 wait twice for the row and for its weights, 650 cycles each,
-and once more for the row in the cache. An element takes some 25 instructions (Welford's update 14
-with its reciprocal, the second reading 10), 330 cycles for 1024 on four schedulers that issue every
-other cycle; reducing the triples of four warps takes 800 instructions. Softmax computes two
-exponentials and a division an element, 40 instructions and more: 0.7 cycles a column; a lane has 32
-of each 1024 columns and waits about 250 cycles for each."""
+have. Norms bring 512 columns at a time: 1024 wait twice for the row and for its weights, 650 cycles
+each, and once more for the row in the cache. An element takes some 25 instructions (Welford's
+update 14 with its reciprocal, the second reading 10), 330 cycles for 1024 on four schedulers that
+issue every other cycle; reducing the triples of four warps takes 800 instructions. Softmax computes
+two exponentials and a division an element, 40 instructions and more: 0.7 cycles a column; a lane
+has 32 of each 1024 columns and waits about 250 cycles for each."""
 
 
 def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
