@@ -219,10 +219,7 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
     inside an interval made of the other folds."""
     rows = held.rows[split]
-    inside = covered_unseen(
-        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows),
-        rows.rounding,
-    )  # fmt: skip
+    inside = covered_rows(rows)
     by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
     own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
     off = np.abs(1.0 / rows.ratios - 1.0)
@@ -238,6 +235,14 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
             if np.sum(at) >= LEAST_ROWS
         },
     }
+
+
+def covered_rows(rows: Unseen) -> NDArray[np.bool_]:
+    """Which rows lie inside an interval made of the other folds, as their tables round them."""
+    return covered_unseen(
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows),
+        rows.rounding,
+    )  # fmt: skip
 
 
 def _few(rows: Unseen) -> NDArray[np.float64]:
