@@ -126,6 +126,7 @@ SPECIAL_FRACTION = Parameter(
     high=1.0,
     start=0.7,
     meaning="share of the special-function rate that is reached",
+    prior=0.1,
 )
 STEP_CLK = Parameter(
     name="step_clk",
