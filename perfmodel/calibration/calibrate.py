@@ -217,17 +217,18 @@ def _residual_table(held: HeldBack) -> dict[str, Any]:
 
 def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
-    inside an interval made of the other folds."""
-    rows = held.rows[split]
-    inside = covered_rows(rows)
-    by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
-    own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
+    inside an interval made of the other folds; rows that say more of rounding have no part in
+    intervals."""
+    rows, fine = held.rows[split], held.rows[split].precise
+    inside = covered_rows(fine)
+    by_device = {str(d): fine.devices == d for d in np.unique(fine.devices)}
+    own = regime_quantiles(fine.ratios, fine.regimes, COVERAGE)
     off = np.abs(1.0 / rows.ratios - 1.0)
     return {
         "factor": rounded(float(np.exp(np.mean(np.abs(np.log(rows.ratios)))))),
         "median_ape": rounded(float(np.median(off))),
         "p90_ape": rounded(float(np.quantile(off, 0.9))),
-        **_bounds(conformal_quantiles(rows.ratios, COVERAGE)),
+        **_bounds(conformal_quantiles(fine.ratios, COVERAGE)),
         "regimes": {name: _bounds(q) for name, q in own.items()},
         "covered": {
             name: rounded(float(np.mean(inside[at])))
@@ -238,11 +239,10 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
 
 
 def covered_rows(rows: Unseen) -> NDArray[np.bool_]:
-    """Which rows lie inside an interval made of the other folds, as their tables round them."""
+    """Which rows lie inside an interval made of the other folds."""
     return covered_unseen(
-        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows),
-        rows.rounding,
-    )  # fmt: skip
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows)
+    )
 
 
 def _few(rows: Unseen) -> NDArray[np.float64]:

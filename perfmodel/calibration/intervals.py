@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue
+from perfmodel.roofline.model import LONG, WORK
+from perfmodel.roofline.residuals import among
 
 LEAST_RATIOS = 20
 """Residuals of a regime below which it shares those of all rows."""
@@ -57,7 +59,12 @@ def conformal_quantiles(ratios: NDArray[np.float64], coverage: float = 0.9) -> R
 def regime_quantiles(
     ratios: NDArray[np.float64], regimes: NDArray[np.str_], coverage: float = 0.9
 ) -> dict[str, ResidualQuantiles]:
-    """Quantiles of each regime with enough rows; raises as :func:`conformal_quantiles`."""
+    """Quantiles of each regime with enough rows; raises as :func:`conformal_quantiles`.
+
+    Long and other work are told apart where both have enough.
+    """
+    apart = min(np.sum(regimes == LONG), np.sum(regimes == WORK)) >= LEAST_RATIOS
+    regimes = regimes if apart else among(regimes, ())
     own = {str(name): ratios[regimes == name] for name in np.unique(regimes)}
     return {
         name: conformal_quantiles(r, coverage) for name, r in own.items() if r.size >= LEAST_RATIOS
@@ -76,17 +83,13 @@ def covered_unseen(
     coverage: float = 0.9,
     unseen: float = 1.0,
     few: NDArray[np.float64] | None = None,
-    rounding: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Which ratios lie inside an interval made of the residuals of all other folds; that of a
     regime without rows there is the pooled one, ``unseen`` times as wide on the log scale.
 
     ``few`` stretches the interval of each row: what its device being new to the others adds.
-    ``rounding`` is by how much a ratio may be off because its table rounds: the one nearest to 1
-    counts, as intervals hold 1.
     """
     inside, stretch = np.zeros(ratios.size, bool), np.ones(ratios.size) if few is None else few
-    told = ratios if rounding is None else np.clip(1.0, ratios - rounding, ratios + rounding)
     for fold in np.unique(folds):
         out = folds == fold
         if bool(np.all(out)):
@@ -95,8 +98,8 @@ def covered_unseen(
         own = regime_quantiles(ratios[~out], regimes[~out], coverage)
         other = _stretched(pooled, unseen if own else 1.0)
         own = {name: _stretched(q, 1.0) for name, q in own.items()}
-        shrunk = told[out] ** (1.0 / stretch[out])
-        inside[out] = _inside_regimes(shrunk, regimes[out], other, own)
+        shrunk = ratios[out] ** (1.0 / stretch[out])
+        inside[out] = _inside_regimes(shrunk, among(regimes[out], own), other, own)
     return inside
 
 

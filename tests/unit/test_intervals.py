@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmodel import catalog
+from perfmodel.calibration.heldback import Unseen
 from perfmodel.calibration.intervals import covered_unseen, regime_quantiles
 from perfmodel.hw.load import load_device
 from perfmodel.roofline.classes import CLASS_MODELS
@@ -168,15 +169,31 @@ def test_a_new_device_is_covered_by_the_stretched_interval():
     assert wide > 0.95
 
 
-def test_what_a_table_rounds_is_not_held_against_an_interval():
-    """A time of one step or less may be anything that rounds to it; the rest must lie inside."""
-    ratios = np.concatenate([np.linspace(0.9, 1.1, 98), [0.7, 2.0]])
-    folds, regimes = np.where(np.arange(100) % 2 == 0, "a", "b"), np.full(100, "work")
-    rounding = np.zeros(100)
-    rounding[-2] = 0.25
-    plain = covered_unseen(ratios, regimes, folds)
-    told = covered_unseen(ratios, regimes, folds, rounding=rounding)
-    assert not plain[-2]
-    assert told[-2]
-    assert not told[-1]
-    assert np.array_equal(plain[:-2], told[:-2])
+def unseen(rounding):
+    """As many rows as roundings, alike but for them."""
+    same = np.full(len(rounding), "a")
+    return Unseen(
+        ratios=np.arange(1.0, 1.0 + len(rounding)), regimes=same, folds=same, devices=same,
+        rounding=np.array(rounding),
+    )  # fmt: skip
+
+
+def test_rows_that_a_table_rounds_away_tell_no_interval():
+    """A microsecond to the microsecond may be half as much again; without finer rows all count."""
+    assert unseen([0.0, 0.5, 0.05, 0.2]).precise.ratios.tolist() == [1.0, 3.0]
+    assert unseen([0.5, 0.2]).precise.ratios.tolist() == [1.0, 2.0]
+
+
+def test_long_work_has_its_own_interval_where_rows_are_enough():
+    """Twenty residuals of either kind part them; fewer share one, and are looked up in it."""
+    rng = np.random.default_rng(7)
+    ratios = np.exp(rng.normal(0.0, np.repeat([0.3, 0.05], 60)))
+    kinds = np.repeat(["work", "long"], 60)
+    apart = regime_quantiles(ratios, kinds)
+    assert apart["long"].high < apart["work"].high
+    few = regime_quantiles(ratios[:70], kinds[:70])
+    assert set(few) == {"work"}
+    assert few["work"].rows == 70
+    shared = Residuals(coverage=0.9, low=0.5, high=2.0, regimes={"work": (0.8, 1.2)})
+    ends = shared.factors(np.array(["long", "work"]), np.ones(2), unseen=2.5)
+    assert ends[1].tolist() == pytest.approx([1.2, 1.2])
