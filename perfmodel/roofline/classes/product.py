@@ -94,8 +94,8 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     best = np.asarray(np.argmin(whole, axis=-1))
     extra = np.where(odd, np.float64(values.get("odd_clk", 0.0)), 0.0)
     warm = values["fixed_clk"] * (1.0 - values["warm_start"]) if run.warm else 0.0
-    start = launch_s(device, values, run)
-    start = start + (extra - warm) / np.float64(device.compute.clock_vector_hz)
+    clock = np.float64(device.compute.clock_vector_hz)
+    start: Array = launch_s(device, values, run) + (extra - warm) / clock
     terms = {
         "launch": start,
         "product": _pick(product, best),
@@ -192,8 +192,8 @@ def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
 def _small(at: _Sizes) -> NDArray[np.bool_]:
     """Outputs that one column of tiles covers, more than a few rows of it."""
     outputs = at.m * at.n * at.batch
-    few: NDArray[np.bool_] = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (outputs <= SMALL)
-    return few
+    few = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (outputs <= SMALL)
+    return np.asarray(few)
 
 
 def _step_s(
