@@ -222,7 +222,7 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     rows, fine = held.rows[split], held.rows[split].precise
     inside = covered_rows(fine)
     by_device = {str(d): fine.devices == d for d in np.unique(fine.devices)}
-    own = regime_quantiles(fine.ratios, fine.regimes, COVERAGE)
+    own = regime_quantiles(fine.ratios, fine.regimes, COVERAGE, fine.devices)
     off = np.abs(1.0 / rows.ratios - 1.0)
     return {
         "factor": rounded(float(np.exp(np.mean(np.abs(np.log(rows.ratios)))))),
@@ -241,8 +241,9 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
 def covered_rows(rows: Unseen) -> NDArray[np.bool_]:
     """Which rows lie inside an interval made of the other folds."""
     return covered_unseen(
-        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows)
-    )
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows),
+        rows.devices,
+    )  # fmt: skip
 
 
 def _few(rows: Unseen) -> NDArray[np.float64]:

@@ -185,12 +185,15 @@ def test_rows_that_a_table_rounds_away_tell_no_interval():
 
 
 def test_long_work_has_its_own_interval_where_rows_are_enough():
-    """Twenty residuals of either kind part them; fewer share one, and are looked up in it."""
+    """Twenty residuals of either kind, of several devices, part them; fewer share one, and are
+    looked up in it."""
     rng = np.random.default_rng(7)
     ratios = np.exp(rng.normal(0.0, np.repeat([0.3, 0.05], 60)))
     kinds = np.repeat(["work", "long"], 60)
     apart = regime_quantiles(ratios, kinds)
     assert apart["long"].high < apart["work"].high
+    assert set(regime_quantiles(ratios, kinds, devices=np.full(120, "only"))) == {"work"}
+    assert set(regime_quantiles(ratios, kinds, devices=np.resize(["a", "b"], 120))) == {*apart}
     few = regime_quantiles(ratios[:70], kinds[:70])
     assert set(few) == {"work"}
     assert few["work"].rows == 70
