@@ -102,8 +102,9 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
         "memory": traffic[()],
         "split": _pick(split, best),
     }
+    time_s, called = start + _pick(whole, best), run.launch == "eager"
     return Terms(
-        time_s=start + _pick(whole, best),
+        time_s=time_s,
         terms=terms,
         formula=f"launch + max+(product, memory; {values['unhidden']:.3g}) + split",
         details={
@@ -111,8 +112,8 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
             "tile_cols": menu.cols[best],
             "splits": menu.parts[best],
         },
-        special=np.asarray(odd),
-        regime="unaligned",
+        special=np.asarray(start >= 0.5 * time_s) if called else odd,
+        regime="host" if called else "unaligned",
     )
 
 
