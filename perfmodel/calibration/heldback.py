@@ -15,6 +15,8 @@ from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, r
 from perfmodel.measure import Measurement
 
 FOLDS = 4
+MOST_ROUNDING = 0.1
+"""Share of a measurement that rounding may be, for it to make intervals and to test them."""
 MANY_ROWS = 350
 """Rows from which a fit without a fold has one start, for the sake of time."""
 LEAST_PART = 6
@@ -65,13 +67,23 @@ Rows = TypeVar("Rows", bound=Selectable)
 class Unseen:
     """Rows predicted by a fit without their fold: measured / predicted, and what tells them apart.
 
-    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit.
+    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit;
+    ``rounding`` is the share of a measurement by which its table may have rounded it.
     """
 
     ratios: NDArray[np.float64]
     regimes: NDArray[np.str_]
     folds: NDArray[np.str_]
     devices: NDArray[np.str_]
+    rounding: NDArray[np.float64]
+
+    @property
+    def precise(self) -> Unseen:
+        """The rows that tell an interval from its table's rounding; all, if none does."""
+        fine = self.rounding <= MOST_ROUNDING
+        if not bool(np.any(fine)):
+            return self
+        return Unseen(**{f.name: getattr(self, f.name)[fine] for f in fields(Unseen)})
 
 
 def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen | None:
@@ -99,6 +111,7 @@ def _unseen(
     rows = [r for g in held for r in g.rows]
     return Unseen(
         ratios=ratios(held, found.values),
+        rounding=np.array([0.5 * r.step / r.value for r in rows]),
         regimes=np.concatenate([g.regimes(found.values) for g in held]),
         folds=np.full(len(rows), str(out)),
         devices=np.array([g.device.name for g in held for _ in g.rows]),

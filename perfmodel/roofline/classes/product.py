@@ -33,11 +33,14 @@ from perfmodel.roofline.classes.product_parameters import (
     ODD_SUPPLY,
     SPLIT,
     SUPPLY_BYTES,
+    SUPPLY_RATE,
+    THIN_RATE,
     TILE_EDGE,
     WIDEN_CLK,
 )
 from perfmodel.roofline.model import (
     ALONE_S,
+    CALLED_S,
     ClassModel,
     Parameter,
     Run,
@@ -51,6 +54,8 @@ from perfmodel.workload import Array, Gemm, remembered
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
+ONE_TILE, FEW_ROWS, SMALL = 128.0, 16.0, 32_768.0
+"""Columns, rows and elements of outputs whose inner dimension vector kernels always split."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
 ISSUE_LANES = np.float64(128.0)
@@ -88,15 +93,18 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     whole = overlap(product, traffic[..., None], values["unhidden"]) + split
     best = np.asarray(np.argmin(whole, axis=-1))
     extra = np.where(odd, np.float64(values.get("odd_clk", 0.0)), 0.0)
-    start = launch_s(device, values, run) + extra / np.float64(device.compute.clock_vector_hz)
+    warm = values["fixed_clk"] * (1.0 - values["warm_start"]) if run.warm else 0.0
+    clock = np.float64(device.compute.clock_vector_hz)
+    start: Array = launch_s(device, values, run) + (extra - warm) / clock
     terms = {
         "launch": start,
         "product": _pick(product, best),
         "memory": traffic[()],
         "split": _pick(split, best),
     }
+    time_s, called = start + _pick(whole, best), run.launch == "eager"
     return Terms(
-        time_s=start + _pick(whole, best),
+        time_s=time_s,
         terms=terms,
         formula=f"launch + max+(product, memory; {values['unhidden']:.3g}) + split",
         details={
@@ -104,8 +112,8 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
             "tile_cols": menu.cols[best],
             "splits": menu.parts[best],
         },
-        special=np.asarray(odd),
-        regime="unaligned",
+        special=np.asarray(start >= 0.5 * time_s) if called else odd,
+        regime="host" if called else "unaligned",
     )
 
 
@@ -163,6 +171,10 @@ def _product_s(
     units = np.float64(device.compute.units)
     tiles, steps, runs = _tiles(w, menu)
     tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
+    if "thin_rate" in values:
+        chain = np.float64(values["step_clk"] / THIN) / clock * at.k
+        spread = np.maximum(tiles / units * steps * step, chain)
+        tiled = np.where(menu.thin, spread, tiled)
     powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
     product: Array = np.where(runs, np.maximum(tiled, powered), NEVER_S)
     return product
@@ -174,7 +186,15 @@ def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
     at = _sizes(w)
     tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
     fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
-    return tiles, np.ceil(at.k / menu.parts), fits | ~menu.thin
+    runs = np.where(menu.thin, fits, (menu.parts > 1.0) | ~(menu.splits_small & _small(at)))
+    return tiles, np.ceil(at.k / menu.parts), runs
+
+
+def _small(at: _Sizes) -> NDArray[np.bool_]:
+    """Outputs that one column of tiles covers, more than a few rows of it."""
+    outputs = at.m * at.n * at.batch
+    few = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (outputs <= SMALL)
+    return np.asarray(few)
 
 
 def _step_s(
@@ -185,7 +205,8 @@ def _step_s(
     assert w.weight_dtype is not None
     mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
     operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
-    supply = np.where(menu.thin, 0.0, _supply_s(operands, rate, device, values))
+    thin = operands * 1e-9 / values["thin_rate"] if "thin_rate" in values else 0.0
+    supply = np.where(menu.thin, thin, _supply_s(operands, rate, device, values))
     latency = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
     least = np.where(menu.thin, 0.0, latency)
     step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
@@ -198,6 +219,9 @@ def _supply_s(operand_bytes: Array, rate: np.float64, device: Device, values: Va
     Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
     kernels of single warps read from the last-level cache, each unit for itself.
     """
+    if "supply_rate" in values:
+        flown: Array = operand_bytes * 1e-9 / np.float64(values["supply_rate"])
+        return flown
     if "supply_bytes" not in values:
         paced: Array = np.float64(values["tile_edge"]) * operand_bytes / rate
         return paced
@@ -219,7 +243,7 @@ def _split_s(at: _Sizes, device: Device, values: Values, menu: Menu) -> Array:
     bandwidth = values["split_fraction"] * np.float64(device.memory.bandwidth_bytes_per_s)
     pass_s = np.float64(values["split_clk"]) / np.float64(device.compute.clock_vector_hz)
     moved = at.batch * at.m * at.n * (8.0 * menu.parts)
-    split: Array = np.where(menu.parts > 1.0, pass_s + moved / bandwidth, 0.0)
+    split: Array = np.where((menu.parts > 1.0) & ~menu.thin, pass_s + moved / bandwidth, 0.0)
     return split
 
 
@@ -296,12 +320,13 @@ GEMM_RUNGS = _with(
 )
 """This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES, REST_W),
+    _model(
+        "gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_RATE, THIN_RATE, REST_W, CALLED_S
+    ),
     energy_pj_per_flop={"start": 16.0, "prior": 0.1},
     power_exponent={"start": 0.5, "prior": 0.1},
     process_exponent={"start": 0.6, "prior": 0.15},
-    supply_bytes={"start": 10.0, "prior": 0.15},
-    store_clk={"prior": 0.3},
+    store_clk={"start": 0.14, "prior": 0.15},
     tensor_fraction={"start": 0.95, "prior": 0.03},
     unhidden={"start": 0.05, "prior": 0.5},
     tail={"prior": 0.3},
