@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, Self, TypeVar
@@ -94,20 +95,31 @@ def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen 
     """
     fold = SPLITS[split]
     labelled = sum(fold(r) is not None for g in groups for r in g.rows)
-    parts = [_unseen(groups, fold, out, found) for out, found in _fits(model, groups, fold)]
+    told = ((_held(groups, fold, out), out, found) for out, found in _fits(model, groups, fold))
+    parts = [_unseen(held, out, found) for held, out, found in told if held]
     if not parts or sum(p.ratios.size for p in parts) < labelled / 2:
         return None
     whole = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Unseen)}
     return Unseen(**whole)
 
 
-def _unseen(
-    groups: Sequence[Group],
-    fold: Callable[[Measurement], Hashable],
-    out: Hashable,
-    found: Fit,
-) -> Unseen:
-    held = _chosen(groups, lambda r: fold(r) == out)
+def _held(
+    groups: Sequence[Group], fold: Callable[[Measurement], Hashable], out: Hashable
+) -> list[Group]:
+    """The rows of a fold whose operator the others hold enough of: what a fit never saw it says
+    nothing about, and predictions of it are marked as assumed."""
+    ops = Counter(g.workload.op for g in groups for _ in g.rows)
+    left = Counter(g.workload.op for g in groups for r in g.rows if fold(r) != out)
+    known = {op for op, rows in ops.items() if left[op] >= _least(rows)}
+    return _chosen([g for g in groups if g.workload.op in known], lambda r: fold(r) == out)
+
+
+def _least(rows: int) -> float:
+    """Of so many rows, how many have to be left for a fit."""
+    return min(FEW, rows / LEAST_PART)
+
+
+def _unseen(held: Sequence[Group], out: Hashable, found: Fit) -> Unseen:
     rows = [r for g in held for r in g.rows]
     return Unseen(
         ratios=ratios(held, found.values),
@@ -142,9 +154,9 @@ def _fits(
     """A fit without each fold, from the neutral start alone where rows are many; none where there
     is one fold, or where too little is left without it."""
     rows = sum(len(g.rows) for g in groups)
-    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / LEAST_PART)
+    starts = STARTS if rows <= MANY_ROWS else STARTS[:1]
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
     for out in folds if len(folds) > 1 else ():
         seen = _chosen(groups, lambda r: fold(r) != out)  # noqa: B023  # used at once
-        if sum(len(g.rows) for g in seen) >= least:
+        if sum(len(g.rows) for g in seen) >= _least(rows):
             yield out, fit(model, seen, starts)

@@ -11,14 +11,14 @@ from perfmodel.calibration.calibrate import class_table, read_rows
 from perfmodel.calibration.dataset import gather
 from perfmodel.calibration.files import to_toml, write_class
 from perfmodel.calibration.fit import fit
-from perfmodel.calibration.heldback import SPLITS, ratios_by
+from perfmodel.calibration.heldback import SPLITS, ratios_by, unseen_rows
 from perfmodel.calibration.intervals import conformal_quantiles
 from perfmodel.catalog import read_toml
 from perfmodel.errors import BadValue, MissingCalibration, MissingFile
 from perfmodel.files import write_atomically
 from perfmodel.measure import Measurement
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.workload import Norm
+from perfmodel.workload import Elementwise, Norm
 
 TRUE = {"fixed_clk": 3000.0, "dram_fraction": 0.8}
 
@@ -145,6 +145,30 @@ def test_unchanged_fit_is_not_rewritten(tmp_path):
     before = path.read_bytes()
     assert not write_class(path, table, "2026-02-02")
     assert path.read_bytes() == before
+
+
+def test_an_operator_of_one_device_is_not_asked_of_the_others():
+    """Norms that both devices timed predict each other; adds of one of them stand alone."""
+    rows = synthetic("h100-sxm-80gb", "a.csv") + synthetic("a100-sxm-80gb", "b.csv", seed=1)
+    adds = [
+        Measurement(
+            file="a.csv",
+            line=i,
+            source="synthetic",
+            device="h100-sxm-80gb",
+            scenario="add",
+            quantity="latency",
+            value=1e-3,
+            workload=Elementwise(elements=1 << (10 + i)),
+        )  # fmt: skip
+        for i in range(10)
+    ]
+    model, groups = CLASS_MODELS["pointwise"], gather(rows + adds)
+    by_device = unseen_rows(model, groups, "device")
+    by_shape = unseen_rows(model, groups, "shape")
+    assert by_device is not None
+    assert by_shape is not None
+    assert (by_device.ratios.size, by_shape.ratios.size) == (len(rows), len(rows + adds))
 
 
 def test_a_class_of_one_shape_is_left_out():

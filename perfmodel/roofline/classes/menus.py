@@ -46,8 +46,6 @@ VECTOR_TILES = (
     (1, 128), (2, 128), (128, 1), (128, 2),
 )  # fmt: skip
 TENSOR_MENU = menu(TENSOR_TILES, SPLITS)
-WHOLE_MENU = menu(TENSOR_TILES, (1,))
-"""Without splits of the inner dimension."""
 INTEGER_MENU = replace(menu((*TENSOR_TILES, (4, 64)), (1,)), single_warps=True)
 """Libraries' integer kernels: not split, and written for single warps."""
 VECTOR_MENU = replace(menu(VECTOR_TILES, (*SPLITS, 32)), splits_small=True)

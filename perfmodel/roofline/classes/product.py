@@ -22,7 +22,6 @@ from perfmodel.roofline.classes.menus import (
     TENSOR_MENU,
     THIN,
     VECTOR_MENU,
-    WHOLE_MENU,
     Menu,
 )
 from perfmodel.roofline.classes.product_parameters import (
@@ -315,10 +314,6 @@ GEMM_INT8 = _with(
 """Half a 16-bit product's energy: half the bytes toggle. Tiles are written for single warps,
 without the clusters that share operands, so the last-level cache's port decides: 5120 bytes a cycle
 over 108 to 132 units, of which streams reach three quarters."""
-GEMM_RUNGS = _with(
-    _model("gemm_rungs", WHOLE_MENU, TILE_EDGE), tensor_fraction={"low": 0.02, "prior": 0.5}
-)
-"""This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
     _model(
         "gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_RATE, THIN_RATE, REST_W, CALLED_S
