@@ -160,7 +160,7 @@ def test_an_operator_of_one_device_is_not_asked_of_the_others():
             quantity="latency",
             value=1e-3,
             workload=Elementwise(elements=1 << (10 + i)),
-        )  # fmt: skip
+        )
         for i in range(10)
     ]
     model, groups = CLASS_MODELS["pointwise"], gather(rows + adds)
