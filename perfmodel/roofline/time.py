@@ -190,7 +190,8 @@ def _basis(
     told = distance()
     octaves = sum(beyond.values(), np.float64(0.0))
     widening = np.float64(1.0) + np.float64(told.growth_per_octave) * octaves
-    few = 1.0 if device.name in seen else told.unseen_device(len(seen))
+    tried = len(seen) if residuals.held_back == "device" else 1
+    few = 1.0 if device.name in seen else told.unseen_device(tried)
     widening = widening * np.float64(few)
     below, above = residuals.factors(terms.regimes, widening, told.unseen_regime)
     return _Basis(

@@ -17,7 +17,7 @@ from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import octaves_outside, spans_of
 from perfmodel.roofline.model import Run
-from perfmodel.roofline.parameters import distance
+from perfmodel.roofline.parameters import class_parameters, distance
 from perfmodel.roofline.residuals import Residuals
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
@@ -28,6 +28,7 @@ from perfmodel.workload import (
     Elementwise,
     Gemm,
     Norm,
+    Ssd,
 )
 
 EXAMPLES = (
@@ -156,6 +157,15 @@ def test_few_devices_widen_the_interval_of_another():
     assert any("not among them" in a for a in new[2].assumptions)
     assert not any("not among them" in a for a in known[2].assumptions)
     assert new[0] + new[1] > known[0] + known[1]
+
+
+def test_devices_that_were_not_held_back_stand_for_one():
+    """Three devices timed chunked mixers, but each its own: nothing says how one tells another."""
+    w = Ssd(batch=1, seq_len=8192, heads=64, head_dim=64, state=128, groups=1)
+    fitted = class_parameters("recurrent_chunk")
+    assert len(fitted.devices) > 1
+    assert fitted.residuals.held_back != "device"
+    assert any("not among them" in a for a in estimate(w, load_device("l40s")).assumptions)
 
 
 def test_a_new_device_is_covered_by_the_stretched_interval():
