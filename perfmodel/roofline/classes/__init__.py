@@ -10,7 +10,7 @@ from perfmodel.roofline.classes.attention import (
     PLAIN_DECODE,
     PREFILL,
 )
-from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
+from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM, TRTLLM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
 from perfmodel.roofline.classes.own_attention import OWN_DECODE, OWN_PREFILL, OWN_SIGMOID
@@ -77,6 +77,7 @@ CLASS_MODELS: dict[str, ClassModel] = {
         CONV_ROWS,
         COLLECTIVE,
         CUSTOM,
+        TRTLLM,
     )
 }
 """Every kernel class by name."""
