@@ -163,7 +163,7 @@ def _served() -> Iterator[str]:
         yield ""
         yield from _table(
             ("scenario", *(f"by {s}" for s in inside)),
-            ((n, *(_p(split[n]) for split in inside.values())) for n in scenarios),
+            ((n, *(percent(split[n]) for split in inside.values())) for n in scenarios),
         )
 
 
