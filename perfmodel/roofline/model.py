@@ -72,7 +72,8 @@ class Terms:
 
     ``formula`` writes ``time_s`` in the names of ``terms``; ``max+(a, b; s)`` is
     :func:`overlap`. ``details`` are inner choices worth showing (tile, splits). ``special`` marks
-    what the class predicts by rules of its own, less surely than the rest, and ``regime`` names it.
+    what the class predicts by rules of its own, less surely than the rest, and ``regime`` names it,
+    point by point where there are several.
     """
 
     time_s: Array
@@ -80,7 +81,7 @@ class Terms:
     formula: str
     details: Mapping[str, Any]
     special: NDArray[np.bool_] | np.bool_ = field(default_factory=lambda: np.False_)
-    regime: str = ""
+    regime: str | NDArray[np.str_] = ""
 
     @property
     def regimes(self) -> NDArray[np.str_]:
@@ -89,7 +90,7 @@ class Terms:
         time_s = np.asarray(self.time_s)
         work = np.where(time_s >= LONG_S, LONG, WORK)
         usual = np.where(np.asarray(self.terms["launch"]) >= 0.5 * time_s, "launch", work)
-        return np.where(self.special, self.regime, usual) if self.regime else usual
+        return np.where(self.special, self.regime, usual)
 
 
 Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]
