@@ -14,6 +14,7 @@ from perfmodel.calibration.fit import fit
 from perfmodel.calibration.heldback import SPLITS, ratios_by, unseen_rows
 from perfmodel.calibration.intervals import conformal_quantiles
 from perfmodel.catalog import read_toml
+from perfmodel.cli import main
 from perfmodel.errors import BadValue, MissingCalibration, MissingFile
 from perfmodel.files import write_atomically
 from perfmodel.measure import Measurement
@@ -181,3 +182,17 @@ def test_folder_without_tables(tmp_path):
     """An empty folder is missing data."""
     with pytest.raises(MissingFile):
         read_rows([tmp_path])
+
+
+def test_one_class_can_be_fitted_alone(tmp_path, capsys):
+    """The named class and no other; an unknown one is refused before anything is fitted."""
+    rows = "source,device,op,dtype,m,n,measured,unit\n" + "".join(
+        f"t,T4,relu,fp32,{1 << i},4096,{0.01 + 1e-4 * 2**i},ms\n" for i in range(6, 12)
+    )
+    (tmp_path / "rows.csv").write_text(rows)
+    out = tmp_path / "fitted"
+    asked = ["calibrate", "--data", str(tmp_path), "--out", str(out)]
+    assert main([*asked, "--only", "pointwise"]) == 0
+    assert [f.name for f in out.glob("*.toml")] == ["pointwise.toml"]
+    assert main([*asked, "--only", "pointwize"]) == 2
+    assert "did you mean pointwise" in capsys.readouterr().err
