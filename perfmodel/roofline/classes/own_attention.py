@@ -117,8 +117,8 @@ def one_special(w: Attention) -> Array:
 
 
 def by_keys(w: Attention) -> Array:
-    """A sigmoid with a bias of minus the logarithm of its keys: one where nearly all weights are modest,
-    or large."""
+    """A sigmoid with a bias of minus the logarithm of its keys: one where nearly all weights are
+    modest, or large."""
     kv = f64(w.kv_len)
     general = (kv <= np.exp(-SMALL_BELOW)) & (kv >= np.exp(-LARGE_ABOVE))
     special: Array = np.where(general, PAIRED_SPECIAL, 1.0)[()]
