@@ -212,7 +212,8 @@ JOBS: dict[str, Callable[[], Part]] = {
     "time_grouped": _timed(beside.grouped),
     "time_decode": _timed(timed.decode),
     "time_layouts": _timed(timed.layouts),
-    "time_rest": _timed(lambda: beside.ladder() + beside.packed() + beside.others()),
+    "time_rest": _timed(lambda: beside.packed() + beside.others() + timed.ladder()),
+    "time_alone": _timed(timed.alone),
 }
 """Name -> what it does, in order of importance; each in a process of its own."""
 

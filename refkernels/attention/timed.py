@@ -1,6 +1,6 @@
 """The timed part of the benchmark: shapes, decoding, and what is said of a timing.
 
-Decoding, its peers and the plain read follow one after the other; prefill is in ``beside``. Rates
+One follows the other here; ``beside`` has the prefill kernels that take turns under one load. Rates
 are computed from the median; a kernel is timed only behind its gate at that very shape. FLOPs are
 counted as the literature does: 4 D per (query, key) pair that the mask lets through, half of all
 pairs under a causal mask of equal lengths.
@@ -29,8 +29,9 @@ from refkernels._timing import (
 from refkernels.attention import peers
 from refkernels.attention.cases import DecodeCase
 from refkernels.attention.decode import prepare_decode
+from refkernels.attention.device import RUNGS
 from refkernels.attention.gates import check_decode, draw_decode
-from refkernels.attention.problem import DecodeProblem, decode_case, size
+from refkernels.attention.problem import DecodeProblem, PrefillProblem, decode_case, size
 from refkernels.int8_gemm.peers import capture_torch
 
 TOKENS = 16384
@@ -95,6 +96,18 @@ def decodes() -> tuple[Attention, ...]:
 # ---------------------------------------------------------------- jobs
 
 
+def alone() -> list[Row]:
+    """The last rung and the peers, one after another, each at the clock that it alone runs at."""
+    grid = [w for d in (128, 64, 256) for w in prefill(d)]
+    return [row for w in grid for row in (*ours(w, "05_persistent"), *theirs(w))]
+
+
+def ladder() -> list[Row]:
+    """The lower rungs, causal and not."""
+    shapes = [w for w in prefill(128) if size(w.q_len) == 16384]
+    return [row for w in shapes for name in list(RUNGS)[:-1] for row in ours(w, name)]
+
+
 def decode() -> list[Row]:
     """Decoding, its peers, and the plain read of as many bytes (once for each size)."""
     rows: list[Row] = []
@@ -147,6 +160,14 @@ def _layout_row(name: str, case: DecodeCase, moved: float) -> Row:
 
 
 # ---------------------------------------------------------------- rows
+
+
+def ours(w: Attention, rung: str) -> list[Row]:
+    """One rung of the softmax ladder."""
+    sets = rotation_sets(moved_bytes(w))
+    problem = PrefillProblem(w, size(w.q_len), sets, rung)
+    gate = problem.gate()
+    return [_timed(f"refkernels.attention/{rung}", w, problem.run, sets, gate)]
 
 
 def decode_rows(w: Attention) -> list[Row]:
