@@ -33,7 +33,6 @@ static_assert(kStages >= 2, "a stage to fill while another is read");
 // are: the ring goes on filling. Eight floats more per row keep a warp's rows in different banks.
 constexpr int kMergeRows = least(8, 16384 / (kWarps * kHeadDim * 4));
 constexpr int kMergeWidth = kHeadDim + 8;
-constexpr int kMaxCtas = 256;
 
 struct Problem {
     const u16* q;
@@ -45,8 +44,7 @@ struct Problem {
     const int* table;    // [sequences, table_width] page numbers; null: contiguous keys
     const float* k_scale;  // 8-bit keys and values: one scale per KV head
     const float* v_scale;
-    float* partial;      // [2 * CTAs][kRows][kHeadDim], then as many [kRows][2] of (max, sum)
-    u32* arrivals;       // one zero per list
+    float4* partial;     // [CTAs][kRows][kHeadDim / 2] of (two columns, maximum, sum): decode_merge.cuh
     s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
     int sequences, q_len, kv_len, heads, kv_heads;
     int group, row_groups;  // heads per KV head; lists per sequence and KV head
@@ -57,14 +55,9 @@ struct Problem {
 
 // One list of keys: a sequence, a KV head and kRows of the queries that share them.
 struct List {
-    int index, sequence, kv_head, row_group;
+    int sequence, kv_head, row_group;
     int kv_len, key_begin;    // the sequence's keys; the first that anyone here sees
     int unit_begin, unit_end; // in the line of all units
-};
-
-union Merging {
-    float outputs[kWarps][kMergeRows][kMergeWidth];  // of the warps, for one piece
-    float2 pieces[kMergeRows][kMaxCtas];             // (maximum or weight, sum) of a list's pieces
 };
 
 // Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece.
@@ -75,14 +68,13 @@ struct Cursor {
 
 struct Shared {
     u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values
-    Merging merging;
+    float outputs[kWarps][kMergeRows][kMergeWidth];  // of the warps, for one piece
     float max[kWarps][kRows], sum[kWarps][kRows];
-    float2 total[kMergeRows];  // (maximum, sum) of whole rows
     uint4 queries[kStrips][kSteps][kWarp];
     Cursor cursors[kWarps];  // these and the list are here, since sums leave few registers
     List list;
     int prefix[kMaxSequences + 1];
-    int last_arriver;
+    int list_units;          // of every list, or 0: they differ
 };
 
 extern __shared__ __align__(128) u8 shared_bytes[];
@@ -104,39 +96,63 @@ __device__ __forceinline__ int units_of(const Problem& p, int sequence) {
 }
 
 // prefix[i] = units of all lists of the sequences before i.
-__device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
+__device__ __forceinline__ void sum_units(const Problem& p, Shared& s) {
     if (warp_index() == 0) {
         const int lane = lane_index(), lists = p.kv_heads * p.row_groups;
+        const int first_units = units_of(p, 0);
         int before = 0;
-        if (lane == 0) prefix[0] = 0;
+        bool same = true;
+        if (lane == 0) s.prefix[0] = 0;
         for (int first = 0; first < p.sequences; first += kWarp) {
             const int i = first + lane;
-            int sum = i < p.sequences ? units_of(p, i) * lists : 0;
+            const int each = i < p.sequences ? units_of(p, i) : 0;
+            same = same && (each == first_units || i >= p.sequences);
+            int sum = each * lists;
 #pragma unroll
             for (int step = 1; step < kWarp; step *= 2) {
                 const int other = __shfl_up_sync(kFullMask, sum, step);
                 if (lane >= step) sum += other;
             }
-            if (i < p.sequences) prefix[i + 1] = before + sum;
+            if (i < p.sequences) s.prefix[i + 1] = before + sum;
             before += __shfl_sync(kFullMask, sum, kWarp - 1);
         }
+        same = __all_sync(kFullMask, same);
+        if (lane == 0) s.list_units = same ? first_units : 0;
     }
     __syncthreads();
 }
 
-__device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix, int unit) {
+// Where no lengths are given nothing has to be fetched, and no prefix is needed.
+__device__ __forceinline__ attention::Shares shares_of(const Problem& p, Shared& s) {
+    const int lists = p.sequences * p.kv_heads * p.row_groups, most = static_cast<int>(gridDim.x);
+    if (p.lengths == nullptr) return attention::even_shares(lists, units_of(p, 0), most);
+    sum_units(p, s);
+    if (s.list_units > 0) return attention::even_shares(lists, s.list_units, most);
+    return attention::uneven_shares(s.prefix[p.sequences], most);
+}
+
+__device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix,
+                                             const attention::Shares& shares, int unit) {
     List list;
-    list.sequence = attention::find_entry(prefix, p.sequences, unit);
     const int lists = p.kv_heads * p.row_groups;
-    const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
-    const int within = (unit - prefix[list.sequence]) / units;
-    list.index = list.sequence * lists + within;
+    int units = shares.list_units, within;
+    if (units > 0) {
+        const int index = unit / units;
+        list.sequence = index / lists;
+        within = index - list.sequence * lists;
+        list.unit_begin = index * units;
+    } else {
+        list.sequence = attention::find_entry(prefix, p.sequences, unit);
+        const int begin = prefix[list.sequence];
+        units = (prefix[list.sequence + 1] - begin) / lists;
+        within = (unit - begin) / units;
+        list.unit_begin = begin + within * units;
+    }
+    list.unit_end = list.unit_begin + units;
     list.kv_head = p.row_groups == 1 ? within : within / p.row_groups;
     list.row_group = within - list.kv_head * p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);
-    list.unit_begin = prefix[list.sequence] + within * units;
-    list.unit_end = list.unit_begin + units;
     return list;
 }
 

@@ -1,10 +1,14 @@
 // What becomes of partial results: the warps' parts of a piece meet in shared memory, the pieces of
-// a list in device memory, where the CTA that arrives last adds them up. Parts of one row with the
-// maxima m_i, sums l_i and outputs o_i (m in units of log2) add up as
+// a list in device memory. Parts of one row with the maxima m_i, sums l_i and outputs o_i (m in units of
+// log2) add up as
 //
 //     m = max m_i     w_i = 2^(m_i - m)     l = sum w_i l_i     o = sum w_i o_i
 //
-// One weight serves a whole row: beside its outputs the exponentials are few.
+// The CTA in whose share a list begins collects its pieces: they come from CTAs that were launched
+// before it, and each has its piece of the list at the beginning of its share, so none comes much later
+// than the collector's own. A piece is mailed in letters of 16 bytes, two columns of a row with the
+// row's maximum and sum. A letter arrives whole and its sum says that it is there: no fence, no flag and
+// no count, which took longer than the sums themselves. The collector leaves every letter box empty.
 #pragma once
 #include "attention/decode_lists.cuh"
 #include "attention/decode_rows.cuh"
@@ -56,7 +60,7 @@ __device__ __forceinline__ float element(const Partial& partial, int first, int 
 // of 16 landed in one product and the odd ones in the next.
 __device__ __forceinline__ void publish_rows(Shared& s, const Partial& partial, int first) {
     const int g = lane_index() / 4, t = lane_index() % 4;
-    float* row = s.merging.outputs[warp_index()][g % kMergeRows];
+    float* row = s.outputs[warp_index()][g % kMergeRows];
     if (g / kMergeRows != first % 8 / kMergeRows) return;  // after warp_index: it takes all lanes
 #pragma unroll
     for (int j = 0; j < kHeadDim / 8; ++j) {
@@ -78,15 +82,6 @@ __device__ __forceinline__ void write_result(const Problem& p, const List& list,
             total.y > 0.f ? (total.x + log2_approx(total.y)) * kLn2 : minus_infinity();
 }
 
-__device__ __forceinline__ float* slot_outputs(const Problem& p, int slot) {
-    return p.partial + static_cast<size_t>(slot) * kRows * kHeadDim;
-}
-
-__device__ __forceinline__ float2* slot_sums(const Problem& p, int slot) {
-    float* sums = p.partial + static_cast<size_t>(2) * gridDim.x * kRows * kHeadDim;
-    return reinterpret_cast<float2*>(sums) + static_cast<size_t>(slot) * kRows;
-}
-
 // A pair of columns of one row, summed over the warps in their order.
 __device__ __forceinline__ float2 add_warps(const Shared& s, int r, int column, float2& total) {
     float2 o{0.f, 0.f};
@@ -97,7 +92,7 @@ __device__ __forceinline__ float2 add_warps(const Shared& s, int r, int column, 
     for (int warp = 0; warp < kWarps; ++warp) {
         const float weight = weight_of(s.max[warp][r], total.x);
         const float2 part = *reinterpret_cast<const float2*>(
-            s.merging.outputs[warp][r % kMergeRows] + column);
+            s.outputs[warp][r % kMergeRows] + column);
         total.y = fmaf(weight, s.sum[warp][r], total.y);
         o.x = fmaf(weight, part.x, o.x);
         o.y = fmaf(weight, part.y, o.y);
@@ -105,97 +100,75 @@ __device__ __forceinline__ float2 add_warps(const Shared& s, int r, int column, 
     return o;
 }
 
-// The warps' parts of a piece: to the output if the piece is the whole list, else to a slot.
-__device__ __forceinline__ void merge_warps(Shared& s, const Problem& p, const List& list,
-                                            Partial& partial, float scale, bool whole, int slot) {
+// The letter box for a pair of columns of a row, in the piece that CTA `cta` mails.
+__device__ __forceinline__ float4* letter_box(const Problem& p, int cta, int r, int column) {
+    return p.partial + (static_cast<size_t>(cta) * kRows + r) * kPairs + column / 2;
+}
+
+constexpr float kNoSum = -1.f;  // of an empty box
+
+__device__ __forceinline__ bool arrived(const float4& letter) { return letter.w != kNoSum; }
+
+// Pieces [first, last) of a list, mailed by the CTAs of these numbers, join (o, total) in the order of
+// the keys. Eight letters are asked for at once, then waited for in turn.
+__device__ __forceinline__ void collect(const Problem& p, int first, int last, int r, int column,
+                                        float2& o, float2& total) {
+    constexpr int kBatch = 8;
+    for (int cta = first; cta < last; cta += kBatch) {
+        float4 letters[kBatch];
+        float top = total.x;
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i)
+            if (cta + i < last) letters[i] = ptx::load_whole(letter_box(p, cta + i, r, column));
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i)
+            if (cta + i < last) {
+                float4* box = letter_box(p, cta + i, r, column);
+                while (!arrived(letters[i])) letters[i] = ptx::load_whole(box);
+                ptx::store_whole(box, float4{0.f, 0.f, 0.f, kNoSum});
+                top = fmaxf(top, letters[i].z);
+            }
+        const float mine = weight_of(total.x, top);
+        o = {o.x * mine, o.y * mine};
+        total = {top, total.y * mine};
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i)
+            if (cta + i < last) {
+                const float weight = weight_of(letters[i].z, top);
+                o = {fmaf(weight, letters[i].x, o.x), fmaf(weight, letters[i].y, o.y)};
+                total.y = fmaf(weight, letters[i].w, total.y);
+            }
+    }
+}
+
+// The pieces of a list beside the one at hand: it may have been begun by an earlier CTA, or be
+// continued by those up to `last`.
+struct Others {
+    bool begun;
+    int last;
+};
+
+// The warps' parts of a piece: mailed if an earlier CTA has the list's beginning, else to the output
+// together with what others mail.
+__device__ __forceinline__ void merge(Shared& s, const Problem& p, const List& list, int cta,
+                                      const Others& others, Partial& partial, float scale) {
     const int rows = rows_of(p, list);
     publish_sums(s, partial, scale);
     for (int first = 0; first < rows; first += kMergeRows) {
+        if (first > 0) __syncthreads();  // the rows before have been read
         publish_rows(s, partial, first);
         __syncthreads();
         for (int item = threadIdx.x; item < kMergeRows * kPairs; item += kThreads) {
             const int r = first + item / kPairs, column = item % kPairs * 2;
             if (r >= rows) break;
             float2 total;
-            const float2 o = add_warps(s, r, column, total);
-            if (whole) {
+            float2 o = add_warps(s, r, column, total);
+            if (others.begun) {
+                ptx::store_whole(letter_box(p, cta, r, column), float4{o.x, o.y, total.x, total.y});
+            } else {
+                collect(p, cta + 1, others.last + 1, r, column, o, total);
                 write_result(p, list, r, column, o, total, value_scale(p, list));
-                continue;
             }
-            *reinterpret_cast<float2*>(slot_outputs(p, slot) + r * kHeadDim + column) = o;
-            if (column == 0) slot_sums(p, slot)[r] = total;
         }
-        __syncthreads();
     }
-}
-
-// The pieces of a list: CTAs [first, first + count), each with its slot.
-struct Pieces {
-    int first, count, first_slot;
-    __device__ __forceinline__ Pieces(const List& list, int ctas, int units)
-        : first(attention::share_owner(list.unit_begin, ctas, units)),
-          count(attention::share_owner(list.unit_end - 1, ctas, units) - first + 1),
-          first_slot(attention::partial_slot(first, list.unit_begin,
-                                             attention::share_begin(first, ctas, units))) {}
-    __device__ __forceinline__ int slot(int i) const {
-        return i == 0 ? first_slot : 2 * (first + i);
-    }
-};
-
-// By one warp: the weights of the pieces of row r, and the row's maximum and sum.
-__device__ __forceinline__ void weigh_pieces(Shared& s, const Problem& p, const Pieces& pieces,
-                                             int r) {
-    float2* parts = s.merging.pieces[r % kMergeRows];
-    float top = minus_infinity(), sum = 0.f;
-    for (int i = lane_index(); i < pieces.count; i += kWarp) {
-        parts[i] = __ldcg(slot_sums(p, pieces.slot(i)) + r);
-        top = fmaxf(top, parts[i].x);
-    }
-    for (int step = kWarp / 2; step > 0; step /= 2)
-        top = fmaxf(top, __shfl_xor_sync(kFullMask, top, step));
-    for (int i = lane_index(); i < pieces.count; i += kWarp) {
-        parts[i].x = weight_of(parts[i].x, top);
-        sum = fmaf(parts[i].x, parts[i].y, sum);
-    }
-    for (int step = kWarp / 2; step > 0; step /= 2) sum += __shfl_xor_sync(kFullMask, sum, step);
-    if (lane_index() == 0) s.total[r % kMergeRows] = {top, sum};
-}
-
-// All pieces of a list, summed in the order of the keys.
-__device__ __forceinline__ void merge_pieces(Shared& s, const Problem& p, const List& list,
-                                             const Pieces& pieces) {
-    const int rows = rows_of(p, list);
-    for (int first = 0; first < rows; first += kMergeRows) {
-        const int mine = first + warp_index();
-        if (warp_index() < kMergeRows && mine < rows) weigh_pieces(s, p, pieces, mine);
-        __syncthreads();
-        for (int item = threadIdx.x; item < kMergeRows * kPairs; item += kThreads) {
-            const int r = first + item / kPairs, column = item % kPairs * 2;
-            if (r >= rows) break;
-            float2 o{0.f, 0.f};
-#pragma unroll 8
-            for (int i = 0; i < pieces.count; ++i) {
-                const float2 part = __ldcg(reinterpret_cast<const float2*>(
-                    slot_outputs(p, pieces.slot(i)) + r * kHeadDim + column));
-                const float weight = s.merging.pieces[r % kMergeRows][i].x;
-                o.x = fmaf(weight, part.x, o.x);
-                o.y = fmaf(weight, part.y, o.y);
-            }
-            write_result(p, list, r, column, o, s.total[r % kMergeRows], value_scale(p, list));
-        }
-        __syncthreads();
-    }
-}
-
-// True in every thread of the CTA that is the last of `pieces` to have written its slot. The count
-// goes back to zero for the next launch.
-__device__ __forceinline__ bool arrived_last(Shared& s, const Problem& p, const List& list,
-                                             const Pieces& pieces) {
-    if (threadIdx.x == 0) {  // all have written: merge_warps ended with a barrier
-        const u32 before = ptx::atomic_add_acquire_release(p.arrivals + list.index, 1u);
-        s.last_arriver = before == static_cast<u32>(pieces.count - 1);
-        if (s.last_arriver) p.arrivals[list.index] = 0;
-    }
-    __syncthreads();
-    return s.last_arriver;
 }

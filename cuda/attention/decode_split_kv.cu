@@ -107,12 +107,13 @@ struct Pages {
 struct Loader {
     const Problem& p;
     const int* prefix;
+    const attention::Shares& shares;
     Cursor& cursor;  // this warp's, written by its first lane
     Pages pages;
 
-    __device__ __forceinline__ Loader(const Problem& p, Shared& s, const List& list, int unit,
-                                      int share_end)
-        : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
+    __device__ __forceinline__ Loader(const Problem& p, Shared& s, const attention::Shares& shares,
+                                      const List& list, int unit, int share_end)
+        : p(p), prefix(s.prefix), shares(shares), cursor(s.cursors[warp_index()]) {
         if (lane_index() == 0) {
             enter(list, unit, share_end);
             settle();
@@ -132,7 +133,7 @@ struct Loader {
     __device__ __forceinline__ void settle() {
         while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
             const int unit = cursor.next;
-            enter(list_of_unit(p, prefix, unit), unit, cursor.share_end);
+            enter(list_of_unit(p, prefix, shares, unit), unit, cursor.share_end);
         }
     }
 
@@ -369,46 +370,36 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
     }
 }
 
-// One piece: s.list and s.queries are in place.
-__device__ __forceinline__ void work_piece(Shared& s, const Problem& p, int unit, int share_begin,
-                                           int share_end, int ctas, Ring& ring, Loader& loader) {
-    const List& list = s.list;
-    const Piece piece(list, unit, share_end);
-    const float scale = score_scale(p, list);
-    Partial partial;
-    attend(s, p, list, piece.key, piece.end, scale, ring, loader, partial);
-    const bool whole = unit == list.unit_begin && piece.next == list.unit_end;
-    const int slot = attention::partial_slot(blockIdx.x, list.unit_begin, share_begin);
-    merge_warps(s, p, list, partial, scale, whole, slot);
-    if (whole) return;
-    const Pieces pieces(list, ctas, s.prefix[p.sequences]);
-    if (arrived_last(s, p, list, pieces)) merge_pieces(s, p, list, pieces);
-}
-
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
-    sum_units(p, s.prefix);
-    const int units = s.prefix[p.sequences], ctas = least<int>(gridDim.x, units);
-    const int cta = blockIdx.x;
-    if (cta >= ctas) return;  // every share has a unit: merging counts on it
-    const int share_begin = attention::share_begin(cta, ctas, units);
-    const int share_end = attention::share_begin(cta + 1, ctas, units);
-    List list = list_of_unit(p, s.prefix, share_begin);  // by every warp: sooner than being told
+    const attention::Shares shares = shares_of(p, s);
+    // Backwards: whoever collects a list was launched after all that it waits for.
+    const int cta = shares.ctas - 1 - static_cast<int>(blockIdx.x);
+    if (cta < 0) return;  // every share has a unit: collecting counts on it
+    const int share_begin = shares.begin(cta), share_end = shares.begin(cta + 1);
+    List list = list_of_unit(p, s.prefix, shares, share_begin);  // by every warp: sooner than being told
     Queries queries;
     queries.fetch(p, list);
-    Loader loader(p, s, list, share_begin, share_end);
+    Loader loader(p, s, shares, list, share_begin, share_end);
     Ring ring{s.ring[warp_index()]};
     ring.fill(loader);
     for (int unit = share_begin;;) {
         queries.store(s);
         if (threadIdx.x == 0) s.list = list;
         __syncthreads();
-        work_piece(s, p, unit, share_begin, share_end, ctas, ring, loader);
-        unit = least(share_end, s.list.unit_end);
+        const Piece piece(s.list, unit, share_end);
+        const float scale = score_scale(p, s.list);
+        Partial partial;
+        attend(s, p, s.list, piece.key, piece.end, scale, ring, loader, partial);
+        const Others others{unit > s.list.unit_begin, shares.owner(s.list.unit_end - 1)};
+        unit = piece.next;
+        if (unit < share_end) {  // on their way while the piece is merged
+            list = list_of_unit(p, s.prefix, shares, unit);
+            queries.fetch(p, list);
+        }
+        merge(s, p, s.list, cta, others, partial, scale);
         if (unit >= share_end) break;
-        list = list_of_unit(p, s.prefix, unit);
-        queries.fetch(p, list);
         __syncthreads();  // everyone has left the list
     }
 }

@@ -106,16 +106,48 @@ ATTENTION_BOTH int share_owner(int unit, int ctas, int units) {
     return unit < before ? unit / (each + 1) : longer + (unit - before) / each;
 }
 
+// Who takes what of the line. Lists of one length are cut at the same places each, by `per_list` CTAs,
+// or stay whole, several to a CTA, wherever that leaves few of the CTAs without work: a piece more costs
+// its CTA more than a few CTAs less cost all others, since memory is the bound.
+struct Shares {
+    int ctas;       // that have a share
+    int units;      // of all lists
+    int list_units; // of each list, or 0: they differ
+    int per_list;   // CTAs to a list, or 0: the line is cut evenly
+
+    ATTENTION_BOTH int begin(int cta) const {
+        if (per_list == 0) return share_begin(cta, ctas, units);
+        const int list = cta / per_list;
+        return list * list_units + share_begin(cta - list * per_list, per_list, list_units);
+    }
+
+    ATTENTION_BOTH int owner(int unit) const {
+        if (per_list == 0) return share_owner(unit, ctas, units);
+        const int list = unit / list_units;
+        return list * per_list + share_owner(unit - list * list_units, per_list, list_units);
+    }
+};
+
+// Of `most` CTAs as many as have a unit; of those at least seven eighths, where lists are even.
+ATTENTION_BOTH Shares uneven_shares(int units, int most) {
+    return {smaller(most, units), units, 0, 0};
+}
+
+ATTENTION_BOTH Shares even_shares(int lists, int list_units, int most) {
+    const int units = lists * list_units;
+    const int per_list = smaller(most / lists, list_units), together = blocks_of(lists, most);
+    const int enough = smaller(units, most - most / 8);
+    if (per_list > 0 && per_list * lists >= enough)
+        return {per_list * lists, units, list_units, per_list};
+    if (lists % together == 0 && lists / together >= enough)
+        return {lists / together, units, list_units, 0};
+    return {smaller(most, units), units, list_units, 0};
+}
+
 // The first key a decode step has to read: the left edge of its first query's window, rounded down
 // to a tile so that every warp starts at the beginning of one.
 ATTENTION_BOTH int first_key(int q_len, int kv_len, int window, int tile) {
     return window > 0 ? larger(0, kv_len - q_len + 1 - window) / tile * tile : 0;
-}
-
-// The partial results of CTA c lie in slots 2 c (the list that its share begins in) and 2 c + 1
-// (a list that begins inside the share and ends beyond it).
-ATTENTION_BOTH int partial_slot(int cta, int list_begin, int cta_begin) {
-    return 2 * cta + (list_begin > cta_begin ? 1 : 0);
 }
 
 // The entry of ascending `prefix` (prefix[0] = 0, `count` + 1 entries) with

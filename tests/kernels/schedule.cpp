@@ -42,7 +42,15 @@ int packed_tiles(const int* starts, int sequences, int heads, int rows, int cta,
 
 int share_begin(int cta, int ctas, int units) { return attention::share_begin(cta, ctas, units); }
 int share_owner(int unit, int ctas, int units) { return attention::share_owner(unit, ctas, units); }
-int partial_slot(int cta, int list, int begin) { return attention::partial_slot(cta, list, begin); }
+int even_begin(int lists, int list_units, int most, int cta) {
+    return attention::even_shares(lists, list_units, most).begin(cta);
+}
+int even_owner(int lists, int list_units, int most, int unit) {
+    return attention::even_shares(lists, list_units, most).owner(unit);
+}
+int even_ctas(int lists, int list_units, int most) {
+    return attention::even_shares(lists, list_units, most).ctas;
+}
 int find_entry(const int* prefix, int count, int value) {
     return attention::find_entry(prefix, count, value);
 }

@@ -212,7 +212,6 @@ def run_decode(emulate, on_host):
         dtype="bf16",
         kv_dtype="bf16",
         layout="bshd",
-        backwards=False,
         **optional,
     ):
         out = np.full(q.shape, 0x7FC1, np.uint16)
@@ -236,13 +235,10 @@ def run_decode(emulate, on_host):
         kernel = emulate("attention/decode_split_kv.cu", "attention_decode", 0, codes)
         assert kernel.shared_bytes <= decode.shared_bytes(codes, kv_dtype) <= 232448
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]
-        rows = 16 * codes["STRIPS"]
-        groups = -(-(q.shape[2] // x.kv_heads * q.shape[1]) // rows)
-        partial = np.full(2 * ctas * rows * (q.shape[3] + 2), np.nan, np.float32)
-        arrivals = np.zeros(q.shape[0] * x.kv_heads * groups, np.uint32)
-        params = decode._problem(x, on_host(partial), on_host(arrivals), groups)
-        kernel.run((ctas,), params, backwards=backwards)
-        assert (arrivals == 0).all()
+        letters = np.full(decode.letters_shape(codes, ctas), decode.NO_SUM, np.float32)
+        params = decode._problem(x, on_host(letters), decode.row_groups(x, codes))
+        kernel.run((ctas,), params)
+        assert (letters[..., 3] == decode.NO_SUM).all()
         return widen(out, "bf16") if dtype == "bf16" else out.view(np.float16), lse
 
     return run

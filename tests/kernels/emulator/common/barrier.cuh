@@ -54,6 +54,8 @@ inline void await(u32* flag, Site site = Site::here()) {
     emulator::wait_while("a flag", site, flag, 0);
     *flag = 0;
 }
+inline void store_whole(float4* place, float4 x) { *place = x; }
+inline float4 load_whole(const float4* place) { return *place; }
 inline u32 load_acquire(const u32* word) { return *word; }
 inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
     return atomicAdd(counter, value);
