@@ -48,6 +48,7 @@
 #include "attention/decode_merge.cuh"
 #include "common/async_copy.cuh"
 #include "common/mma.cuh"
+#include "common/shared.cuh"
 
 // ---------------------------------------------------------------- loads
 
@@ -59,18 +60,14 @@ __device__ __forceinline__ int address_lane() {
     return kTight ? opaque(lane_index()) : lane_index();
 }
 
-// No key is read again, so it may leave L2 first. But where loops are tight, ptxas 13.0 adds a uniform
-// register to cp.async's address in shared memory, and with a cache policy encodes that as an illegal
-// instruction, `LDGSTS [R25+UR0], desc[UR1]`: an odd descriptor register.
-__device__ __forceinline__ void copy(void* smem, const void* global, bool inside) {
-    if constexpr (kTight) ptx::copy_async_16(smem, global, inside);
-    else ptx::copy_async_16_once(smem, global, inside);
+// Where a unit of a tile is: the 8 rows of an ldmatrix meet 8 different groups of banks.
+__device__ __forceinline__ int place_of(int row, int unit) {
+    const int mixed = kUnits >= 8 ? unit ^ (row % 8) : unit ^ (row / 2 % 4);
+    return row * kRowBytes + (mixed << 4);
 }
 
-// Units are stored so that the 8 rows of an ldmatrix meet 8 different groups of banks.
 __device__ __forceinline__ u8* swizzled(u8* tile, int row, int unit) {
-    const int mixed = kUnits >= 8 ? unit ^ (row % 8) : unit ^ (row / 2 % 4);
-    return tile + row * kRowBytes + (mixed << 4);
+    return tile + place_of(row, unit);
 }
 
 // The pages of a warp's next tiles, 32 at a time: lane i has that of the i-th. The 32 after them are
@@ -158,13 +155,15 @@ struct Loader {
                 paged ? __shfl_sync(kFullMask, pages.now, pages.used) : cursor.sequence;
             const int inner = paged ? key % p.page_size : key;
             const s64 base = outer * p.outer_bytes + inner * p.token_bytes + cursor.head;
+            const ptx::Shared keys = ptx::pinned(ptx::shared_at(stage));
 #pragma unroll kLoadsUnrolled
             for (int first = 0; first < kTile * kUnits; first += kWarp) {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                copy(swizzled(stage[0], row, unit), p.k + at, inside);
-                copy(swizzled(stage[1], row, unit), p.v + at, inside);
+                const ptx::Shared place = keys + place_of(row, unit);
+                ptx::copy_async_16_once(place, p.k + at, inside);
+                ptx::copy_async_16_once(place + kTileBytes, p.v + at, inside);
             }
             advance(key, end);
         }
@@ -394,12 +393,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         attend(s, p, s.list, piece.key, piece.end, scale, ring, loader, partial);
         const Others others{unit > s.list.unit_begin, shares.owner(s.list.unit_end - 1)};
         unit = piece.next;
-        if (unit < share_end) {  // on their way while the piece is merged
-            list = list_of_unit(p, s.prefix, shares, unit);
-            queries.fetch(p, list);
-        }
+        const bool more = unit < share_end;
+        if (more) list = list_of_unit(p, s.prefix, shares, unit);
+        if (more && !kTight) queries.fetch(p, list);  // on their way while the piece is merged
         merge(s, p, s.list, cta, others, partial, scale);
-        if (unit >= share_end) break;
+        if (!more) break;
+        if (kTight) queries.fetch(p, list);
         __syncthreads();  // everyone has left the list
     }
 }
