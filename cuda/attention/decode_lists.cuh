@@ -60,10 +60,12 @@ struct List {
     int unit_begin, unit_end; // in the line of all units
 };
 
-// Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece.
+// Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece. And what is not to
+// be kept in registers from one piece to the next.
 struct Cursor {
     s64 head;  // bytes from a token's start
     int key, end, sequence, next, share_end;
+    attention::Shares shares;
 };
 
 struct Shared {

@@ -141,16 +141,20 @@ __device__ __forceinline__ void collect(const Problem& p, int first, int last, i
     }
 }
 
-// The pieces of a list beside the one at hand: it may have been begun by an earlier CTA, or be
-// continued by those up to `last`.
+// Who has the pieces of a list beside the one at hand, which begins with `unit`: it may have been begun
+// by an earlier CTA, or be continued by those after this one up to `last`.
 struct Others {
+    int cta, last;
     bool begun;
-    int last;
+    __device__ __forceinline__ Others(const List& list, const attention::Shares& shares, int unit)
+        : cta(shares.ctas - 1 - static_cast<int>(blockIdx.x)),
+          last(shares.owner(list.unit_end - 1)),
+          begun(unit > list.unit_begin) {}
 };
 
 // The warps' parts of a piece: mailed if an earlier CTA has the list's beginning, else to the output
 // together with what others mail.
-__device__ __forceinline__ void merge(Shared& s, const Problem& p, const List& list, int cta,
+__device__ __forceinline__ void merge(Shared& s, const Problem& p, const List& list,
                                       const Others& others, Partial& partial, float scale) {
     const int rows = rows_of(p, list);
     publish_sums(s, partial, scale);
@@ -164,9 +168,10 @@ __device__ __forceinline__ void merge(Shared& s, const Problem& p, const List& l
             float2 total;
             float2 o = add_warps(s, r, column, total);
             if (others.begun) {
-                ptx::store_whole(letter_box(p, cta, r, column), float4{o.x, o.y, total.x, total.y});
+                ptx::store_whole(letter_box(p, others.cta, r, column),
+                                 float4{o.x, o.y, total.x, total.y});
             } else {
-                collect(p, cta + 1, others.last + 1, r, column, o, total);
+                collect(p, others.cta + 1, others.last + 1, r, column, o, total);
                 write_result(p, list, r, column, o, total, value_scale(p, list));
             }
         }

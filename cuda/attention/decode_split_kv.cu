@@ -104,33 +104,37 @@ struct Pages {
 struct Loader {
     const Problem& p;
     const int* prefix;
-    const attention::Shares& shares;
     Cursor& cursor;  // this warp's, written by its first lane
     Pages pages;
 
     __device__ __forceinline__ Loader(const Problem& p, Shared& s, const attention::Shares& shares,
                                       const List& list, int unit, int share_end)
-        : p(p), prefix(s.prefix), shares(shares), cursor(s.cursors[warp_index()]) {
+        : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
         if (lane_index() == 0) {
-            enter(list, unit, share_end);
+            cursor.shares = shares;
+            cursor.share_end = share_end;
+            enter(list, unit);
             settle();
         }
         __syncwarp();
         if (p.table != nullptr) pages.enter(p, cursor);
     }
 
-    __device__ __forceinline__ void enter(const List& list, int unit, int share_end) {
-        const Piece piece(list, unit, share_end);
+    __device__ __forceinline__ void enter(const List& list, int unit) {
+        const Piece piece(list, unit, cursor.share_end);
         const int warp = static_cast<int>(threadIdx.x) / kWarp;  // one lane is here
-        cursor = {list.kv_head * p.head_bytes, piece.key + kTile * warp, piece.end,
-                  list.sequence, piece.next, share_end};
+        cursor.head = list.kv_head * p.head_bytes;
+        cursor.key = piece.key + kTile * warp;
+        cursor.end = piece.end;
+        cursor.sequence = list.sequence;
+        cursor.next = piece.next;
     }
 
     // On to the next piece that has a tile for this warp.
     __device__ __forceinline__ void settle() {
         while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
             const int unit = cursor.next;
-            enter(list_of_unit(p, prefix, shares, unit), unit, cursor.share_end);
+            enter(list_of_unit(p, prefix, cursor.shares, unit), unit);
         }
     }
 
@@ -372,31 +376,32 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
-    const attention::Shares shares = shares_of(p, s);
+    const attention::Shares all = shares_of(p, s);
     // Backwards: whoever collects a list was launched after all that it waits for.
-    const int cta = shares.ctas - 1 - static_cast<int>(blockIdx.x);
+    const int cta = all.ctas - 1 - static_cast<int>(blockIdx.x);
     if (cta < 0) return;  // every share has a unit: collecting counts on it
-    const int share_begin = shares.begin(cta), share_end = shares.begin(cta + 1);
-    List list = list_of_unit(p, s.prefix, shares, share_begin);  // by every warp: sooner than being told
+    int unit = all.begin(cta);
+    List list = list_of_unit(p, s.prefix, all, unit);  // by every warp: sooner than being told
     Queries queries;
     queries.fetch(p, list);
-    Loader loader(p, s, shares, list, share_begin, share_end);
+    Loader loader(p, s, all, list, unit, all.begin(cta + 1));
+    const Cursor& share = loader.cursor;  // from here on what it has of the share
     Ring ring{s.ring[warp_index()]};
     ring.fill(loader);
-    for (int unit = share_begin;;) {
+    for (;;) {
         queries.store(s);
         if (threadIdx.x == 0) s.list = list;
         __syncthreads();
-        const Piece piece(s.list, unit, share_end);
+        const Piece piece(s.list, unit, share.share_end);
         const float scale = score_scale(p, s.list);
         Partial partial;
         attend(s, p, s.list, piece.key, piece.end, scale, ring, loader, partial);
-        const Others others{unit > s.list.unit_begin, shares.owner(s.list.unit_end - 1)};
-        unit = piece.next;
-        const bool more = unit < share_end;
-        if (more) list = list_of_unit(p, s.prefix, shares, unit);
+        const Others others(s.list, share.shares, unit);
+        unit = least(share.share_end, s.list.unit_end);
+        const bool more = unit < share.share_end;
+        if (more) list = list_of_unit(p, s.prefix, share.shares, unit);
         if (more && !kTight) queries.fetch(p, list);  // on their way while the piece is merged
-        merge(s, p, s.list, cta, others, partial, scale);
+        merge(s, p, s.list, others, partial, scale);
         if (!more) break;
         if (kTight) queries.fetch(p, list);
         __syncthreads();  // everyone has left the list

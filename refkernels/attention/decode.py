@@ -192,7 +192,7 @@ def shared_bytes(defines: Mapping[str, int], kv_dtype: str) -> int:
     merging = 4 * warps * merge_rows * (head_dim + 8)
     sums = 2 * 4 * warps * rows
     queries = rows * head_dim * 2
-    cursors = 32 * warps
+    cursors = 48 * warps
     return RING_BYTES + merging + sums + queries + cursors + 4 * (MAX_SEQUENCES + 1) + 128
 
 
