@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,8 +103,14 @@ def time_kernel(
     with stream:
         stream_s = _stream_time(call, sets, stream) if rough_s is None else None
         about_s = rough_s or stream_s or 0.0
-        replay, launches = _captured(call, sets, about_s, capture, stream)
-        replays = _repeats(budget_s, about_s * launches)
+        launches = max(1, -(-int(2e-3 / about_s) // sets)) * sets
+
+        def body() -> None:
+            for i in range(launches):
+                call(i % sets)
+
+        replay = capture(body, stream)
+        replays = max(5, min(200, int(budget_s / (about_s * launches))))
         with LoadMonitor() as monitor:
             for _ in range(max(1, replays // 2)):
                 replay()  # no wait before what is timed: an idle moment would unsettle the clock
@@ -112,54 +118,6 @@ def time_kernel(
                 after_warm_up()
             times = [t / launches for t in elapsed_times(replay, replays, stream)]
     return _timing(times, stream_s, monitor.load())
-
-
-def time_in_turns(
-    calls: Sequence[Callable[[int], None]], *, sets: int, budget_s: float = 0.5
-) -> tuple[Timing, ...]:
-    """Time kernels that are to be compared, a replay of each in turn: all meet the same clocks.
-
-    ``sets`` and ``budget_s``, of device time for each, are those of :func:`time_kernel`; clock and
-    power are of the mixture.
-    """
-    import cupy
-
-    cupy.cuda.Device().synchronize()  # inputs may still be in the making on another stream
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
-        streams_s = [_stream_time(call, sets, stream) for call in calls]
-        captured = [
-            _captured(call, sets, about_s, capture_cupy, stream)
-            for call, about_s in zip(calls, streams_s, strict=True)
-        ]
-        longest_s = max(s * n for s, (_, n) in zip(streams_s, captured, strict=True))
-        turns = _repeats(budget_s, longest_s)
-        replays = [replay for replay, _ in captured]
-        with LoadMonitor() as monitor:
-            for replay in replays * max(1, turns // 2):
-                replay()
-            times = _intervals(replays * turns, stream)
-    return tuple(
-        _timing([t / launches for t in times[i :: len(calls)]], streams_s[i], monitor.load())
-        for i, (_, launches) in enumerate(captured)
-    )
-
-
-def _captured(
-    call: Callable[[int], None], sets: int, about_s: float, capture: Capture, stream: Any
-) -> tuple[Replay, int]:
-    """A replay of about 2 ms, whole rotations, and the launches in it."""
-    launches = max(1, -(-int(2e-3 / about_s) // sets)) * sets
-
-    def body() -> None:
-        for i in range(launches):
-            call(i % sets)
-
-    return capture(body, stream), launches
-
-
-def _repeats(budget_s: float, replay_s: float) -> int:
-    return max(5, min(200, int(budget_s / replay_s)))
 
 
 def time_host(call: Callable[[int], None], *, sets: int, budget_s: float = 0.5) -> Timing:
@@ -207,17 +165,12 @@ def _stream_time(call: Callable[[int], None], sets: int, stream: Any) -> float:
 
 def elapsed_times(body: Callable[[], object], repeats: int, stream: Any) -> list[float]:
     """Event seconds of each of ``repeats`` runs of ``body``; all are queued before the wait."""
-    return _intervals(itertools.repeat(body, repeats), stream)
-
-
-def _intervals(bodies: Iterable[Callable[[], object]], stream: Any) -> list[float]:
     import cupy
 
-    events = [cupy.cuda.Event()]
+    events = [cupy.cuda.Event() for _ in range(repeats + 1)]
     events[0].record(stream)
-    for body in bodies:
+    for event in events[1:]:
         body()
-        events.append(cupy.cuda.Event())
-        events[-1].record(stream)
+        event.record(stream)
     events[-1].synchronize()
     return [cupy.cuda.get_elapsed_time(a, b) / 1e3 for a, b in itertools.pairwise(events)]
