@@ -54,8 +54,14 @@ def kernel_time(
     gate: Gate | None,
     framework: str | None = None,
     launch: str = "graph",
+    load: str | None = None,
 ) -> dict[str, Any]:
-    """One kernel's time at one size; ``gate`` is None for others' kernels, which we do not gate."""
+    """One kernel's time at one size; ``gate`` is None for others' kernels, which we do not gate.
+
+    ``load`` names the lasting load that several kernels shared, taking turns: their rows may be
+    divided by each other, and hold the medians of either order of turns.
+    """
+    shared = {} if load is None else {"load": load, "orders_s": list(timing.orders_s)}
     return {
         "kind": "kernel",
         "workload": workload.to_dict(),
@@ -72,6 +78,7 @@ def kernel_time(
         "sm_clock_hz": timing.sm_clock_hz,
         "power_w": timing.power_w,
         "gate": gate.to_dict() if gate else None,
+        **shared,
     }
 
 

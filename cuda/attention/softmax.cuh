@@ -6,6 +6,7 @@
 
 struct SoftmaxRows : OnlineSoftmax {
     static constexpr bool kMayFail = false;
+    static constexpr bool kScalesQueries = false;
 
     __device__ __forceinline__ SoftmaxRows(const Problem&, const Work&) {}
 
