@@ -223,7 +223,7 @@ def letters_shape(defines: Mapping[str, int], ctas: int) -> tuple[int, ...]:
 def row_groups(x: DecodeOperands, defines: Mapping[str, int]) -> int:
     """Lists per sequence and KV head: its queries in groups of a CTA's rows."""
     _, q_len, heads, _ = x.q.shape
-    return -(-(heads // x.kv_heads * q_len) // (16 * defines["STRIPS"]))
+    return -(-(int(heads) // x.kv_heads * int(q_len)) // (16 * defines["STRIPS"]))
 
 
 def _problem(x: DecodeOperands, partial: Any, row_groups: int) -> Any:
