@@ -55,7 +55,10 @@ inline void await(u32* flag, Site site = Site::here()) {
     *flag = 0;
 }
 inline void store_whole(float4* place, float4 x) { *place = x; }
-inline float4 load_whole(const float4* place) { return *place; }
+inline float4 load_whole(const float4* place) {
+    emulator::spin();  // whoever reads this polls
+    return *place;
+}
 inline u32 load_acquire(const u32* word) { return *word; }
 inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
     return atomicAdd(counter, value);
