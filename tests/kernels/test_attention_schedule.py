@@ -145,7 +145,7 @@ def test_lists_of_one_length_are_cut_alike(schedule, most):
     ("lists", "each", "ctas"), [(8, 512, 128), (64, 64, 128), (256, 64, 128), (72, 64, 132)]
 )
 def test_a_device_of_132_multiprocessors(schedule, lists, each, ctas):
-    """8 KV heads: 16 CTAs to a list, 2 to a list, 2 lists to a CTA; 72 lists cannot be cut alike."""
+    """8 KV heads: 16 CTAs to a list, 2 to a list, 2 lists to a CTA; 72 lists are cut anywhere."""
     assert schedule.even_ctas(lists, each, 132) == ctas
 
 
