@@ -44,7 +44,7 @@ struct Problem {
     const int* table;    // [sequences, table_width] page numbers; null: contiguous keys
     const float* k_scale;  // 8-bit keys and values: one scale per KV head
     const float* v_scale;
-    float4* partial;     // [CTAs][kRows][kHeadDim / 2] of (two columns, maximum, sum): decode_merge.cuh
+    float4* letters;     // [2 CTAs][kRows][kHeadDim / 2] of (two columns, maximum, sum): decode_merge.cuh
     s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
     int sequences, q_len, kv_len, heads, kv_heads;
     int group, row_groups;  // heads per KV head; lists per sequence and KV head
@@ -64,7 +64,7 @@ struct List {
 // be kept in registers from one piece to the next.
 struct Cursor {
     s64 head;  // bytes from a token's start
-    int key, end, sequence, next, share_end;
+    int key, end, sequence, next, share_begin, share_end;
     attention::Shares shares;
 };
 
@@ -139,19 +139,19 @@ __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix
     const int lists = p.kv_heads * p.row_groups;
     int units = shares.list_units, within;
     if (units > 0) {
-        const int index = unit / units;
-        list.sequence = index / lists;
+        const int index = attention::quotient(unit, units);
+        list.sequence = attention::quotient(index, lists);
         within = index - list.sequence * lists;
         list.unit_begin = index * units;
     } else {
         list.sequence = attention::find_entry(prefix, p.sequences, unit);
         const int begin = prefix[list.sequence];
-        units = (prefix[list.sequence + 1] - begin) / lists;
-        within = (unit - begin) / units;
+        units = attention::quotient(prefix[list.sequence + 1] - begin, lists);
+        within = attention::quotient(unit - begin, units);
         list.unit_begin = begin + within * units;
     }
     list.unit_end = list.unit_begin + units;
-    list.kv_head = p.row_groups == 1 ? within : within / p.row_groups;
+    list.kv_head = p.row_groups == 1 ? within : attention::quotient(within, p.row_groups);
     list.row_group = within - list.kv_head * p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);

@@ -4,11 +4,11 @@
 //
 //     m = max m_i     w_i = 2^(m_i - m)     l = sum w_i l_i     o = sum w_i o_i
 //
-// The CTA in whose share a list begins collects its pieces: they come from CTAs that were launched
-// before it, and each has its piece of the list at the beginning of its share, so none comes much later
-// than the collector's own. A piece is mailed in letters of 16 bytes, two columns of a row with the
-// row's maximum and sum. A letter arrives whole and its sum says that it is there: no fence, no flag and
-// no count, which took longer than the sums themselves. The collector leaves every letter box empty.
+// Every CTA that has a piece of a list mails it in letters of 16 bytes, two columns of a row with the
+// row's maximum and sum, and at its end collects a slice of the letters of all pieces: as many lanes side by
+// side as there are pieces, one letter each. A letter arrives whole and its sum says that it is there: no
+// fence, no flag and no count, which took longer than the sums themselves. Whoever has read a letter leaves
+// the box empty. All CTAs have to be resident together: there are no more than multiprocessors.
 #pragma once
 #include "attention/decode_lists.cuh"
 #include "attention/decode_rows.cuh"
@@ -100,62 +100,38 @@ __device__ __forceinline__ float2 add_warps(const Shared& s, int r, int column, 
     return o;
 }
 
-// The letter box for a pair of columns of a row, in the piece that CTA `cta` mails.
-__device__ __forceinline__ float4* letter_box(const Problem& p, int cta, int r, int column) {
-    return p.partial + (static_cast<size_t>(cta) * kRows + r) * kPairs + column / 2;
-}
-
 constexpr float kNoSum = -1.f;  // of an empty box
 
-__device__ __forceinline__ bool arrived(const float4& letter) { return letter.w != kNoSum; }
-
-// Pieces [first, last) of a list, mailed by the CTAs of these numbers, join (o, total) in the order of
-// the keys. Eight letters are asked for at once, then waited for in turn.
-__device__ __forceinline__ void collect(const Problem& p, int first, int last, int r, int column,
-                                        float2& o, float2& total) {
-    constexpr int kBatch = 8;
-    for (int cta = first; cta < last; cta += kBatch) {
-        float4 letters[kBatch];
-        float top = total.x;
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i)
-            if (cta + i < last) letters[i] = ptx::load_whole(letter_box(p, cta + i, r, column));
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i)
-            if (cta + i < last) {
-                float4* box = letter_box(p, cta + i, r, column);
-                while (!arrived(letters[i])) letters[i] = ptx::load_whole(box);
-                ptx::store_whole(box, float4{0.f, 0.f, 0.f, kNoSum});
-                top = fmaxf(top, letters[i].z);
-            }
-        const float mine = weight_of(total.x, top);
-        o = {o.x * mine, o.y * mine};
-        total = {top, total.y * mine};
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i)
-            if (cta + i < last) {
-                const float weight = weight_of(letters[i].z, top);
-                o = {fmaf(weight, letters[i].x, o.x), fmaf(weight, letters[i].y, o.y)};
-                total.y = fmaf(weight, letters[i].w, total.y);
-            }
-    }
+// The letter box for a pair of columns of a row of the piece in `slot`.
+__device__ __forceinline__ float4* letter_box(const Problem& p, int slot, int item) {
+    return p.letters + static_cast<size_t>(slot) * kRows * kPairs + item;
 }
 
-// Who has the pieces of a list beside the one at hand, which begins with `unit`: it may have been begun
-// by an earlier CTA, or be continued by those after this one up to `last`.
-struct Others {
-    int cta, last;
-    bool begun;
-    __device__ __forceinline__ Others(const List& list, const attention::Shares& shares, int unit)
-        : cta(shares.ctas - 1 - static_cast<int>(blockIdx.x)),
-          last(shares.owner(list.unit_end - 1)),
-          begun(unit > list.unit_begin) {}
+__device__ __forceinline__ float4 take_letter(float4* box) {
+    float4 letter;
+    do letter = ptx::load_whole(box);
+    while (letter.w == kNoSum);
+    ptx::store_whole(box, float4{0.f, 0.f, 0.f, kNoSum});
+    return letter;
+}
+
+// The CTAs that have a piece of a list, and the slot of the first one's.
+struct Pieces {
+    int first, count, first_slot;
+    __device__ __forceinline__ Pieces(const List& list, const attention::Shares& shares, int cta) {
+        const attention::Range owners = shares.owners(cta, list.unit_begin, list.unit_end);
+        first = owners.first;
+        count = owners.last - owners.first;
+        first_slot = attention::piece_slot(first, list.unit_begin, shares.begin(first));
+    }
+    __device__ __forceinline__ int slot(int i) const {
+        return i == 0 ? first_slot : 2 * (first + i);
+    }
 };
 
-// The warps' parts of a piece: mailed if an earlier CTA has the list's beginning, else to the output
-// together with what others mail.
-__device__ __forceinline__ void merge(Shared& s, const Problem& p, const List& list,
-                                      const Others& others, Partial& partial, float scale) {
+// The warps' parts of a piece: to the output if the piece is the whole list, else into letters.
+__device__ __forceinline__ void merge_warps(Shared& s, const Problem& p, const List& list,
+                                            Partial& partial, float scale, bool whole, int slot) {
     const int rows = rows_of(p, list);
     publish_sums(s, partial, scale);
     for (int first = 0; first < rows; first += kMergeRows) {
@@ -166,14 +142,46 @@ __device__ __forceinline__ void merge(Shared& s, const Problem& p, const List& l
             const int r = first + item / kPairs, column = item % kPairs * 2;
             if (r >= rows) break;
             float2 total;
-            float2 o = add_warps(s, r, column, total);
-            if (others.begun) {
-                ptx::store_whole(letter_box(p, others.cta, r, column),
+            const float2 o = add_warps(s, r, column, total);
+            if (whole) write_result(p, list, r, column, o, total, value_scale(p, list));
+            else
+                ptx::store_whole(letter_box(p, slot, r * kPairs + column / 2),
                                  float4{o.x, o.y, total.x, total.y});
-            } else {
-                collect(p, others.cta + 1, others.last + 1, r, column, o, total);
-                write_result(p, list, r, column, o, total, value_scale(p, list));
-            }
         }
+    }
+}
+
+// This CTA's slice of the sums of a list. Lane by lane over the pieces, then across the lanes: an order
+// that nobody's speed changes.
+__device__ __forceinline__ void collect(const Problem& p, const List& list, const Pieces& pieces,
+                                        int cta) {
+    const int items = rows_of(p, list) * kPairs;
+    const int each = attention::quotient(items + pieces.count - 1, pieces.count);
+    const int begin = (cta - pieces.first) * each, end = least(items, begin + each);
+    int log_width = 1;  // of the lanes to an item
+    while (1 << log_width < least(kWarp, pieces.count)) ++log_width;
+    const int width = 1 << log_width, lane = static_cast<int>(threadIdx.x) & (width - 1);
+    for (int base = begin; base < end; base += kThreads >> log_width) {  // shuffles want whole warps
+        const int item = base + (static_cast<int>(threadIdx.x) >> log_width);
+        float2 o{0.f, 0.f}, total{minus_infinity(), 0.f};
+        for (int i = lane; i < pieces.count && item < end; i += width) {
+            const float4 letter = take_letter(letter_box(p, pieces.slot(i), item));
+            const float top = fmaxf(total.x, letter.z);
+            const float mine = weight_of(total.x, top), its = weight_of(letter.z, top);
+            o = {fmaf(its, letter.x, o.x * mine), fmaf(its, letter.y, o.y * mine)};
+            total = {top, fmaf(its, letter.w, total.y * mine)};
+        }
+        __syncwarp();
+        float top = total.x;
+        for (int other = width / 2; other > 0; other /= 2)
+            top = fmaxf(top, __shfl_xor_sync(kFullMask, top, other));
+        const float weight = weight_of(total.x, top);
+        float sums[3] = {o.x * weight, o.y * weight, total.y * weight};
+        for (int other = width / 2; other > 0; other /= 2)
+#pragma unroll
+            for (float& sum : sums) sum += __shfl_xor_sync(kFullMask, sum, other);
+        if (lane == 0 && item < end)
+            write_result(p, list, item / kPairs, item % kPairs * 2, float2{sums[0], sums[1]},
+                         float2{top, sums[2]}, value_scale(p, list));
     }
 }

@@ -112,6 +112,7 @@ struct Loader {
         : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
         if (lane_index() == 0) {
             cursor.shares = shares;
+            cursor.share_begin = unit;
             cursor.share_end = share_end;
             enter(list, unit);
             settle();
@@ -353,7 +354,12 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
     const int all_see = attention::visible_keys(0, p.q_len, list.kv_len, p.causal, p.window).last;
     const int some_miss =
         attention::visible_keys(p.q_len - 1, p.q_len, list.kv_len, p.causal, p.window).first;
-    for (int key = begin + kTile * warp_index(); key < end; key += kUnitKeys) {
+    for (int key = begin + kTile * warp_index(), unit = begin; unit < end;
+         key += kUnitKeys, unit += kUnitKeys) {
+#if SYNC
+        __syncthreads();
+#endif
+        if (key >= end) continue;
         u8(&tile)[2][kTileBytes] = ring.take(loader);
         float scores[kStrips][8] = {};
         u32 weights[kStrips][1][4];
@@ -373,13 +379,18 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
     }
 }
 
+__device__ __forceinline__ void collect_shared(const Problem& p, const List& list,
+                                               const Cursor& share, int cta) {
+    if (share.share_begin <= list.unit_begin && list.unit_end <= share.share_end) return;  // a whole list
+    collect(p, list, Pieces(list, share.shares, cta), cta);
+}
+
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const attention::Shares all = shares_of(p, s);
-    // Backwards: whoever collects a list was launched after all that it waits for.
-    const int cta = all.ctas - 1 - static_cast<int>(blockIdx.x);
-    if (cta < 0) return;  // every share has a unit: collecting counts on it
+    const int cta = blockIdx.x;
+    if (cta >= all.ctas) return;  // every share has a unit: collecting counts on it
     int unit = all.begin(cta);
     List list = list_of_unit(p, s.prefix, all, unit);  // by every warp: sooner than being told
     Queries queries;
@@ -396,14 +407,22 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         const float scale = score_scale(p, s.list);
         Partial partial;
         attend(s, p, s.list, piece.key, piece.end, scale, ring, loader, partial);
-        const Others others(s.list, share.shares, unit);
-        unit = least(share.share_end, s.list.unit_end);
-        const bool more = unit < share.share_end;
-        if (more) list = list_of_unit(p, s.prefix, share.shares, unit);
+        const bool more = piece.next < share.share_end;
+        const bool whole = unit == s.list.unit_begin && piece.next == s.list.unit_end;
+        if (more) list = list_of_unit(p, s.prefix, share.shares, piece.next);
         if (more && !kTight) queries.fetch(p, list);  // on their way while the piece is merged
-        merge(s, p, s.list, others, partial, scale);
+        const int slot = attention::piece_slot(cta, s.list.unit_begin, share.share_begin);
+        merge_warps(s, p, s.list, partial, scale, whole, slot);
         if (!more) break;
+        unit = piece.next;
         if (kTight) queries.fetch(p, list);
         __syncthreads();  // everyone has left the list
+    }
+    // The lists that others have pieces of: the last one, and the one that the share began in.
+    list = s.list;
+    for (;;) {
+        collect_shared(p, list, share, cta);
+        if (list.unit_begin <= share.share_begin) break;
+        list = list_of_unit(p, s.prefix, share.shares, share.share_begin);
     }
 }

@@ -94,54 +94,74 @@ struct PackedTiles {
 // CTA c of `ctas` takes [share_begin(c), share_begin(c + 1)): shares differ by one unit at most. A
 // share may span several lists of keys, and a list several shares.
 
-// Quotients of 32 bits: a division of 64 is a call of a hundred instructions.
+// a / b for 0 <= a, 0 < b and a quotient below 2^21: a tenth of the instructions of a division. At the
+// start of a launch every instruction is fetched for the first time, which takes longer than it does.
+ATTENTION_BOTH int quotient(int a, int b) {
+#if defined(__CUDA_ARCH__)
+    const int about = static_cast<int>(__fdividef(static_cast<float>(a), static_cast<float>(b)));
+#else
+    const int about = static_cast<int>(static_cast<float>(a) / static_cast<float>(b));
+#endif
+    const int rest = a - about * b;
+    return about + (rest >= b) - (rest < 0);
+}
+
 ATTENTION_BOTH int share_begin(int cta, int ctas, int units) {
-    const int each = units / ctas;
+    const int each = quotient(units, ctas);
     return cta * each + smaller(cta, units - each * ctas);
 }
 
 // The CTA whose share holds `unit`: the largest c with share_begin(c) <= unit.
 ATTENTION_BOTH int share_owner(int unit, int ctas, int units) {
-    const int each = units / ctas, longer = units - each * ctas, before = longer * (each + 1);
-    return unit < before ? unit / (each + 1) : longer + (unit - before) / each;
+    const int each = quotient(units, ctas), longer = units - each * ctas, before = longer * (each + 1);
+    return unit < before ? quotient(unit, each + 1) : longer + quotient(unit - before, each);
 }
 
 // Who takes what of the line. Lists of one length are cut at the same places each, by `per_list` CTAs,
 // or stay whole, several to a CTA, wherever that leaves few of the CTAs without work: a piece more costs
 // its CTA more than a few CTAs less cost all others, since memory is the bound.
 struct Shares {
-    int ctas;       // that have a share
-    int units;      // of all lists
-    int list_units; // of each list, or 0: they differ
-    int per_list;   // CTAs to a list, or 0: the line is cut evenly
+    int ctas;        // that have a share
+    int units;       // of all lists
+    int list_units;  // of each list, or 0: they differ
+    int per_list;    // CTAs to a list, or 0: the line is cut evenly
 
     ATTENTION_BOTH int begin(int cta) const {
         if (per_list == 0) return share_begin(cta, ctas, units);
-        const int list = cta / per_list;
+        const int list = quotient(cta, per_list);
         return list * list_units + share_begin(cta - list * per_list, per_list, list_units);
     }
 
-    ATTENTION_BOTH int owner(int unit) const {
-        if (per_list == 0) return share_owner(unit, ctas, units);
-        const int list = unit / list_units;
-        return list * per_list + share_owner(unit - list * list_units, per_list, list_units);
+    // The CTAs that have a piece of the list [list_begin, list_end), of which `cta` is one.
+    ATTENTION_BOTH Range owners(int cta, int list_begin, int list_end) const {
+        if (per_list == 0)
+            return {share_owner(list_begin, ctas, units),
+                    share_owner(list_end - 1, ctas, units) + 1};
+        const int first = quotient(cta, per_list) * per_list;
+        return {first, first + per_list};
     }
 };
 
-// Of `most` CTAs as many as have a unit; of those at least seven eighths, where lists are even.
+// Of `most` CTAs as many as have a unit.
 ATTENTION_BOTH Shares uneven_shares(int units, int most) {
     return {smaller(most, units), units, 0, 0};
 }
 
+// Of those at least seven eighths, where lists are even.
 ATTENTION_BOTH Shares even_shares(int lists, int list_units, int most) {
-    const int units = lists * list_units;
-    const int per_list = smaller(most / lists, list_units), together = blocks_of(lists, most);
-    const int enough = smaller(units, most - most / 8);
+    const int units = lists * list_units, enough = smaller(units, most - most / 8);
+    const int per_list = smaller(quotient(most, lists), list_units);
     if (per_list > 0 && per_list * lists >= enough)
         return {per_list * lists, units, list_units, per_list};
-    if (lists % together == 0 && lists / together >= enough)
-        return {lists / together, units, list_units, 0};
+    const int together = quotient(lists + most - 1, most), ctas = quotient(lists, together);
+    if (ctas * together == lists && ctas >= enough) return {ctas, units, list_units, 0};
     return {smaller(most, units), units, list_units, 0};
+}
+
+// The piece of a list that CTA `cta` has lies in slot 2 cta where its share begins in that list, in
+// 2 cta + 1 where the list begins inside its share.
+ATTENTION_BOTH int piece_slot(int cta, int list_begin, int share_begin) {
+    return 2 * cta + (list_begin > share_begin ? 1 : 0);
 }
 
 // The first key a decode step has to read: the left edge of its first query's window, rounded down

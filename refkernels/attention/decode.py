@@ -204,20 +204,20 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
     codes = decode_defines(x) | dict(defines or {})
     compiled = compile_kernel(kernel_source("attention/decode_split_kv.cu"), defines=codes)
     ctas = int(device.attributes["MultiProcessorCount"])
-    partial = cupy.full(letters_shape(codes, ctas), NO_SUM, cupy.float32)
+    letters = cupy.full(letters_shape(codes, ctas), NO_SUM, cupy.float32)
     return Prepared(
         kernel=load_kernel(compiled, "attention_decode"),
         grid=(ctas,),
         threads=32 * tile_shape(codes["HEAD_DIM"], x.kv_dtype)[1],
         smem=shared_bytes(codes, x.kv_dtype),
-        params=_problem(x, partial, row_groups(x, codes)),
-        keep=(x, partial),
+        params=_problem(x, letters, row_groups(x, codes)),
+        keep=(x, letters),
     )
 
 
 def letters_shape(defines: Mapping[str, int], ctas: int) -> tuple[int, ...]:
     """Of the fp32 array in which the pieces of lists are mailed, empty between launches."""
-    return ctas, 16 * defines["STRIPS"], defines["HEAD_DIM"] // 2, 4
+    return 2 * ctas, 16 * defines["STRIPS"], defines["HEAD_DIM"] // 2, 4
 
 
 def row_groups(x: DecodeOperands, defines: Mapping[str, int]) -> int:
@@ -226,7 +226,7 @@ def row_groups(x: DecodeOperands, defines: Mapping[str, int]) -> int:
     return -(-(int(heads) // x.kv_heads * int(q_len)) // (16 * defines["STRIPS"]))
 
 
-def _problem(x: DecodeOperands, partial: Any, row_groups: int) -> Any:
+def _problem(x: DecodeOperands, letters: Any, row_groups: int) -> Any:
     """``Problem`` of decode_split_kv.cu."""
     null = np.uint64(0)
 
@@ -245,7 +245,7 @@ def _problem(x: DecodeOperands, partial: Any, row_groups: int) -> Any:
         table=address(x.table),
         k_scale=address(x.k_scale),
         v_scale=address(x.v_scale),
-        partial=partial,
+        letters=letters,
         outer_bytes=np.int64(strides[0]),
         token_bytes=np.int64(strides[x.token_axis]),
         head_bytes=np.int64(strides[3 - x.token_axis]),

@@ -46,7 +46,8 @@ int even_begin(int lists, int list_units, int most, int cta) {
     return attention::even_shares(lists, list_units, most).begin(cta);
 }
 int even_owner(int lists, int list_units, int most, int unit) {
-    return attention::even_shares(lists, list_units, most).owner(unit);
+    const attention::Shares shares = attention::even_shares(lists, list_units, most);
+    return attention::share_owner(unit, shares.ctas, shares.units);
 }
 int even_ctas(int lists, int list_units, int most) {
     return attention::even_shares(lists, list_units, most).ctas;

@@ -18,8 +18,6 @@ from refkernels.attention.naive import Form
 from refkernels.sigmoid_attention.device import FORMS, accurate_form
 from refkernels.sigmoid_attention.device import RUNGS as SIGMOID
 
-from . import emulator
-
 ROUNDED = {"bf16": 3e-3, "fp16": 4e-4}
 """One rounding of weights and one of outputs; a wrong index is off by tenths."""
 
@@ -215,7 +213,6 @@ def run_decode(emulate, on_host):
         dtype="bf16",
         kv_dtype="bf16",
         layout="bshd",
-        backwards=False,
         **optional,
     ):
         out = np.full(q.shape, 0x7FC1, np.uint16)
@@ -241,7 +238,8 @@ def run_decode(emulate, on_host):
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]
         letters = np.full(decode.letters_shape(codes, ctas), decode.NO_SUM, np.float32)
         params = decode._problem(x, on_host(letters), decode.row_groups(x, codes))
-        kernel.run((ctas,), params, backwards=backwards)
+        kernel.cluster = ctas  # resident together
+        kernel.run((ctas,), params)
         assert (letters[..., 3] == decode.NO_SUM).all()
         return widen(out, "bf16") if dtype == "bf16" else out.view(np.float16), lse
 
@@ -363,16 +361,6 @@ def test_decoding(run_decode, name):
         seen = np.isfinite(logs)
         assert np.isneginf(lse[:, i][~seen]).all()
         assert not seen.any() or np.abs(lse[:, i][seen] - logs[seen]).max() < 1e-4
-
-
-def test_collectors_wait_for_earlier_blocks_only(run_decode):
-    """Blocks one at a time, in the order of launch, get through (all tests above); in the reverse
-    order the first collector waits for ever. So nobody waits for a block that has no place yet."""
-    rng = np.random.default_rng(6)
-    q = draw(rng, (1, 1, 4, 128), "bf16")
-    k, v = (draw(rng, (1, 700, 1, 128), "bf16") for _ in range(2))
-    with pytest.raises(emulator.EmulationError, match="poll"):
-        run_decode(q, k, v, Form(causal=True), 5, backwards=True)
 
 
 @pytest.mark.slow
