@@ -14,6 +14,11 @@
 #define STRIPS 1
 #endif
 
+// Contiguous keys, as many in every sequence: what is known of them needs no instruction at the start.
+#ifndef FIXED
+#define FIXED 0
+#endif
+
 constexpr bool kBytes = KV != KV_16BIT;
 constexpr int kStrips = STRIPS;                           // of 16 packed queries
 constexpr int kRows = 16 * kStrips;
@@ -83,8 +88,11 @@ extern __shared__ __align__(128) u8 shared_bytes[];
 
 // ---------------------------------------------------------------- the schedule
 
+__device__ __forceinline__ bool is_fixed(const Problem& p) { return FIXED || p.lengths == nullptr; }
+__device__ __forceinline__ bool is_paged(const Problem& p) { return !FIXED && p.table != nullptr; }
+
 __device__ __forceinline__ int length_of(const Problem& p, int sequence) {
-    return p.lengths == nullptr ? p.kv_len : __ldg(p.lengths + sequence);
+    return is_fixed(p) ? p.kv_len : __ldg(p.lengths + sequence);
 }
 
 __device__ __forceinline__ int begin_of(const Problem& p, int length) {
@@ -127,7 +135,7 @@ __device__ __forceinline__ void sum_units(const Problem& p, Shared& s) {
 // Where no lengths are given nothing has to be fetched, and no prefix is needed.
 __device__ __forceinline__ attention::Shares shares_of(const Problem& p, Shared& s) {
     const int lists = p.sequences * p.kv_heads * p.row_groups, most = static_cast<int>(gridDim.x);
-    if (p.lengths == nullptr) return attention::even_shares(lists, units_of(p, 0), most);
+    if (is_fixed(p)) return attention::even_shares(lists, units_of(p, 0), most);
     sum_units(p, s);
     if (s.list_units > 0) return attention::even_shares(lists, s.list_units, most);
     return attention::uneven_shares(s.prefix[p.sequences], most);
@@ -138,7 +146,7 @@ __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix
     List list;
     const int lists = p.kv_heads * p.row_groups;
     int units = shares.list_units, within;
-    if (units > 0) {
+    if (FIXED || units > 0) {
         const int index = attention::quotient(unit, units);
         list.sequence = attention::quotient(index, lists);
         within = index - list.sequence * lists;
@@ -172,8 +180,8 @@ struct Row {
     int query, head;
     bool valid;
     __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
-        const int packed = list.row_group * kRows + r;
-        query = p.q_len == 1 ? 0 : packed / p.group;  // the start of a launch waits for this
+        const int packed = list.row_group * kRows + r;  // the start of a launch waits for what follows
+        query = p.q_len == 1 ? 0 : attention::quotient(packed, p.group);
         head = list.kv_head * p.group + packed - query * p.group;
         valid = packed < p.q_len * p.group;
     }

@@ -118,7 +118,7 @@ struct Loader {
             settle();
         }
         __syncwarp();
-        if (p.table != nullptr) pages.enter(p, cursor);
+        if (is_paged(p)) pages.enter(p, cursor);
     }
 
     __device__ __forceinline__ void enter(const List& list, int unit) {
@@ -146,7 +146,7 @@ struct Loader {
             settle();
         }
         __syncwarp();
-        if (p.table == nullptr) return;
+        if (!is_paged(p)) return;
         if (key + kUnitKeys < end) pages.step(p, cursor);
         else pages.enter(p, cursor);
     }
@@ -155,7 +155,7 @@ struct Loader {
         const int key = cursor.key, end = cursor.end;
         if (key < end) {
             const int lane = address_lane();
-            const bool paged = p.table != nullptr;
+            const bool paged = is_paged(p);
             const int outer =
                 paged ? __shfl_sync(kFullMask, pages.now, pages.used) : cursor.sequence;
             const int inner = paged ? key % p.page_size : key;
@@ -207,11 +207,9 @@ struct Queries {
     static constexpr int kEach = ceil_div(kItems, kThreads);
     uint4 items[kEach];
 
-    __device__ __forceinline__ u32 pair(const Problem& p, const List& list, int r, int column) {
-        const Row row(p, list, r);
+    __device__ __forceinline__ u32 pair(const Problem& p, const Row& row, size_t offset, int column) {
         if (!row.valid) return 0;
-        const u32 pair =
-            __ldg(reinterpret_cast<const u32*>(p.q + row.offset(p, list) + column));
+        const u32 pair = __ldg(reinterpret_cast<const u32*>(p.q + offset + column));
         return kBytes && !FP16 ? pack_f16(bf16_low(pair), bf16_high(pair)) : pair;
     }
 
@@ -220,12 +218,13 @@ struct Queries {
         for (int each = 0; each < kEach; ++each) {
             const int i = threadIdx.x + each * kThreads;
             const int lane = i % kWarp, step = i / kWarp % kSteps, strip = i / kWarp / kSteps;
-            const int r = 16 * strip + lane / 4, t = lane % 4;
+            const int t = lane % 4;
             const int column = 16 * step + (kBytes ? 4 * t : 2 * t), next = kBytes ? 2 : 8;
-            if (i < kItems)
-                items[each] =
-                    make_uint4(pair(p, list, r, column), pair(p, list, r + 8, column),
-                               pair(p, list, r, column + next), pair(p, list, r + 8, column + next));
+            if (i >= kItems) return;
+            const Row low(p, list, 16 * strip + lane / 4), high(p, list, 16 * strip + lane / 4 + 8);
+            const size_t at = low.offset(p, list), above = high.offset(p, list);
+            items[each] = make_uint4(pair(p, low, at, column), pair(p, high, above, column),
+                                     pair(p, low, at, column + next), pair(p, high, above, column + next));
         }
     }
 

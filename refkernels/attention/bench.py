@@ -133,9 +133,13 @@ def decode_variants() -> list[tuple[str, dict[str, int]]]:
         for head_dim in HEAD_DIMS:
             codes = {"HEAD_DIM": head_dim, "KV": KV_CODES[kind]}
             found += [
-                ("attention/decode_split_kv.cu", codes | {"STRIPS": strips, "FP16": fp16})
+                (
+                    "attention/decode_split_kv.cu",
+                    codes | {"STRIPS": strips, "FP16": fp16, "FIXED": fixed},
+                )
                 for strips in ((1, 2) if head_dim < 256 else (1,))
                 for fp16 in (0, 1)
+                for fixed in (0, 1)
             ]
     return found
 

@@ -175,6 +175,7 @@ def decode_defines(x: DecodeOperands) -> dict[str, int]:
         "KV": KV_CODES[x.kv_dtype],
         "FP16": int(x.dtype == "fp16"),
         "STRIPS": 2 if rows > 16 and head_dim < 256 else 1,
+        "FIXED": int(x.lengths is None and x.table is None),
     }
 
 
