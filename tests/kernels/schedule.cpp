@@ -42,16 +42,22 @@ int packed_tiles(const int* starts, int sequences, int heads, int rows, int cta,
 
 int share_begin(int cta, int ctas, int units) { return attention::share_begin(cta, ctas, units); }
 int share_owner(int unit, int ctas, int units) { return attention::share_owner(unit, ctas, units); }
-int even_begin(int lists, int list_units, int most, int cta) {
-    return attention::even_shares(lists, list_units, most).begin(cta);
-}
-int even_owner(int lists, int list_units, int most, int unit) {
+int quotient(int a, int b) { return attention::quotient(a, b); }
+
+// Begins of the CTAs' shares; returns how many CTAs have one.
+int even_shares(int lists, int list_units, int most, int* begins) {
     const attention::Shares shares = attention::even_shares(lists, list_units, most);
-    return attention::share_owner(unit, shares.ctas, shares.units);
+    for (int cta = 0; cta <= shares.ctas; ++cta) begins[cta] = shares.begin(cta);
+    return shares.ctas;
 }
-int even_ctas(int lists, int list_units, int most) {
-    return attention::even_shares(lists, list_units, most).ctas;
+void even_owners(int lists, int list_units, int most, int cta, int list, int* out) {
+    const attention::Shares shares = attention::even_shares(lists, list_units, most);
+    const attention::Range owners =
+        shares.owners(cta, list * list_units, (list + 1) * list_units);
+    out[0] = owners.first;
+    out[1] = owners.last;
 }
+int piece_slot(int cta, int list, int begin) { return attention::piece_slot(cta, list, begin); }
 int find_entry(const int* prefix, int count, int value) {
     return attention::find_entry(prefix, count, value);
 }

@@ -118,27 +118,51 @@ def test_shares_are_even_and_owned(schedule, ctas, units):
         assert begins[owner] <= unit < begins[owner + 1]
 
 
+def test_every_piece_has_a_slot_of_its_own(schedule):
+    """Pieces of lists that several CTAs share never meet in a slot; two slots a CTA are enough."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        ctas = int(rng.integers(1, 20))
+        prefix = np.concatenate(([0], np.cumsum(rng.integers(1, 12, rng.integers(1, 15)))))
+        units, slots = int(prefix[-1]), set()
+        for begin, end in itertools.pairwise(int(x) for x in prefix):
+            first = schedule.share_owner(begin, ctas, units)
+            last = schedule.share_owner(end - 1, ctas, units)
+            for cta in range(first, last + 1) if last > first else ():
+                slot = schedule.piece_slot(cta, begin, schedule.share_begin(cta, ctas, units))
+                assert 2 * cta <= slot < 2 * cta + 2
+                assert slot not in slots
+                slots.add(slot)
+
+
 @pytest.mark.parametrize("most", [1, 3, 9, 132])
 def test_lists_of_one_length_are_cut_alike(schedule, most):
-    """Shares cover the line in order and each unit finds its owner; no more than an eighth of the
-    CTAs that could have one goes without. Where lists are many times cut, or many whole to a CTA,
-    all are cut at the same units."""
+    """Shares cover the line in order; no more than an eighth of the CTAs that could have one goes
+    without. Where several CTAs make one list, or several lists one share, all are cut alike."""
     for lists, each in itertools.product((1, 2, 3, 8, 24, 64, 72, 132, 256), (1, 2, 17, 64)):
-        units, ctas = lists * each, schedule.even_ctas(lists, each, most)
-        begins = [schedule.even_begin(lists, each, most, c) for c in range(ctas + 1)]
-        owners = [schedule.even_owner(lists, each, most, u) for u in range(units)]
+        units, raw = lists * each, ints(most + 1)
+        ctas = schedule.even_shares(lists, each, most, raw)
+        begins = list(raw)[: ctas + 1]
 
         assert min(units, most - most // 8) <= ctas <= min(units, most)
         assert (begins[0], begins[-1]) == (0, units)
-        assert (np.bincount(owners, minlength=ctas) == np.diff(begins)).all()
-        assert (np.diff(owners) >= 0).all()
         assert min(np.diff(begins)) > 0
         if ctas % lists == 0 or lists % ctas == 0:
-            cuts = [
-                sorted(b - x * each for b in begins if x * each < b < x * each + each)
-                for x in range(lists)
-            ]
+            cuts = [[b - x for b in begins if x < b < x + each] for x in range(0, units, each)]
             assert all(c == cuts[0] for c in cuts)
+
+
+@pytest.mark.parametrize(("lists", "each", "most"), [(8, 64, 132), (64, 7, 9), (3, 17, 7)])
+def test_owners_are_those_whose_shares_meet_the_list(schedule, lists, each, most):
+    """Asked by any CTA that has a piece of the list."""
+    raw, out = ints(most + 1), ints(2)
+    ctas = schedule.even_shares(lists, each, most, raw)
+    for x in range(lists):
+        shares = enumerate(itertools.pairwise(list(raw)[: ctas + 1]))
+        meet = [c for c, (begin, end) in shares if begin < (x + 1) * each and end > x * each]
+        for cta in meet:
+            schedule.even_owners(lists, each, most, cta, x, out)
+            assert list(range(out[0], out[1])) == meet
 
 
 @pytest.mark.parametrize(
@@ -146,7 +170,18 @@ def test_lists_of_one_length_are_cut_alike(schedule, most):
 )
 def test_a_device_of_132_multiprocessors(schedule, lists, each, ctas):
     """8 KV heads: 16 CTAs to a list, 2 to a list, 2 lists to a CTA; 72 lists are cut anywhere."""
-    assert schedule.even_ctas(lists, each, 132) == ctas
+    assert schedule.even_shares(lists, each, 132, ints(133)) == ctas
+
+
+def test_quotients_are_exact(schedule):
+    """As Python's, up to the largest line of units: 1024 sequences of a million keys, 64 heads."""
+    rng = np.random.default_rng(1)
+    for _ in range(20_000):
+        b = int(np.exp(rng.uniform(0, np.log(2**24))))
+        a = int(rng.integers(0, min(2**31, b * 2**21)))
+        assert schedule.quotient(a, b) == a // b
+        edge = min(a // b * b, 2**31 - 1)
+        assert schedule.quotient(edge, b) == edge // b
 
 
 def test_find_entry_is_a_search(schedule):
