@@ -69,7 +69,8 @@ struct List {
 // be kept in registers from one piece to the next.
 struct Cursor {
     s64 head;  // bytes from a token's start
-    int key, end, sequence, next, share_begin, share_end;
+    int key, end, sequence, next;
+    attention::Range share;
     attention::Shares shares;
 };
 
@@ -138,7 +139,7 @@ __device__ __forceinline__ attention::Shares shares_of(const Problem& p, Shared&
     if (is_fixed(p)) return attention::even_shares(lists, units_of(p, 0), most);
     sum_units(p, s);
     if (s.list_units > 0) return attention::even_shares(lists, s.list_units, most);
-    return attention::uneven_shares(s.prefix[p.sequences], most);
+    return attention::uneven_shares(s.prefix[p.sequences], 0, most);
 }
 
 __device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix,
@@ -187,10 +188,10 @@ struct Row {
     }
     // Where the row's elements begin in q and in out.
     __device__ __forceinline__ size_t offset(const Problem& p, const List& list) const {
-        return (token(p, list) * p.heads + head) * kHeadDim;
+        return static_cast<size_t>(token(p, list) * p.heads + head) * kHeadDim;
     }
-    __device__ __forceinline__ size_t token(const Problem& p, const List& list) const {
-        return static_cast<size_t>(list.sequence) * p.q_len + query;
+    __device__ __forceinline__ int token(const Problem& p, const List& list) const {
+        return list.sequence * p.q_len + query;
     }
 };
 

@@ -78,7 +78,7 @@ __device__ __forceinline__ void write_result(const Problem& p, const List& list,
     *reinterpret_cast<u32*>(p.out + row.offset(p, list) + column) =
         pack_pair(o.x * factor, o.y * factor);
     if (column == 0 && p.lse != nullptr)
-        p.lse[static_cast<size_t>(row.head) * p.sequences * p.q_len + row.token(p, list)] =
+        p.lse[row.head * p.sequences * p.q_len + row.token(p, list)] =
             total.y > 0.f ? (total.x + log2_approx(total.y)) * kLn2 : minus_infinity();
 }
 
@@ -118,12 +118,10 @@ __device__ __forceinline__ float4 take_letter(float4* box) {
 // The CTAs that have a piece of a list, and the slot of the first one's.
 struct Pieces {
     int first, count, first_slot;
-    __device__ __forceinline__ Pieces(const List& list, const attention::Shares& shares, int cta) {
-        const attention::Range owners = shares.owners(cta, list.unit_begin, list.unit_end);
-        first = owners.first;
-        count = owners.last - owners.first;
-        first_slot = attention::piece_slot(first, list.unit_begin, shares.begin(first));
-    }
+    __device__ __forceinline__ Pieces(const List& list, const attention::Shares& shares)
+        : first(shares.owner(list.unit_begin)),
+          count(shares.owner(list.unit_end - 1) - first + 1),
+          first_slot(attention::piece_slot(first, list.unit_begin, shares.share(first).first)) {}
     __device__ __forceinline__ int slot(int i) const {
         return i == 0 ? first_slot : 2 * (first + i);
     }

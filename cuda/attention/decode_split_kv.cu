@@ -108,13 +108,12 @@ struct Loader {
     Pages pages;
 
     __device__ __forceinline__ Loader(const Problem& p, Shared& s, const attention::Shares& shares,
-                                      const List& list, int unit, int share_end)
+                                      const List& list, const attention::Range& share)
         : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
         if (lane_index() == 0) {
             cursor.shares = shares;
-            cursor.share_begin = unit;
-            cursor.share_end = share_end;
-            enter(list, unit);
+            cursor.share = share;
+            enter(list, share.first);
             settle();
         }
         __syncwarp();
@@ -122,7 +121,7 @@ struct Loader {
     }
 
     __device__ __forceinline__ void enter(const List& list, int unit) {
-        const Piece piece(list, unit, cursor.share_end);
+        const Piece piece(list, unit, cursor.share.last);
         const int warp = static_cast<int>(threadIdx.x) / kWarp;  // one lane is here
         cursor.head = list.kv_head * p.head_bytes;
         cursor.key = piece.key + kTile * warp;
@@ -133,7 +132,7 @@ struct Loader {
 
     // On to the next piece that has a tile for this warp.
     __device__ __forceinline__ void settle() {
-        while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
+        while (cursor.key >= cursor.end && cursor.next < cursor.share.last) {
             const int unit = cursor.next;
             enter(list_of_unit(p, prefix, cursor.shares, unit), unit);
         }
@@ -378,10 +377,11 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
     }
 }
 
-__device__ __forceinline__ void collect_shared(const Problem& p, const List& list,
-                                               const Cursor& share, int cta) {
-    if (share.share_begin <= list.unit_begin && list.unit_end <= share.share_end) return;  // a whole list
-    collect(p, list, Pieces(list, share.shares, cta), cta);
+// What is left of a list that others have pieces of, too.
+__device__ __forceinline__ void collect_shared(const Problem& p, const List& list, const Cursor& kept,
+                                               int cta) {
+    if (kept.share.first <= list.unit_begin && list.unit_end <= kept.share.last) return;
+    collect(p, list, Pieces(list, kept.shares), cta);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
@@ -390,27 +390,28 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     const attention::Shares all = shares_of(p, s);
     const int cta = blockIdx.x;
     if (cta >= all.ctas) return;  // every share has a unit: collecting counts on it
-    int unit = all.begin(cta);
+    const attention::Range mine = all.share(cta);
+    int unit = mine.first;
     List list = list_of_unit(p, s.prefix, all, unit);  // by every warp: sooner than being told
     Queries queries;
     queries.fetch(p, list);
-    Loader loader(p, s, all, list, unit, all.begin(cta + 1));
-    const Cursor& share = loader.cursor;  // from here on what it has of the share
+    Loader loader(p, s, all, list, mine);
+    const Cursor& kept = loader.cursor;  // from here on what it has of the share
     Ring ring{s.ring[warp_index()]};
     ring.fill(loader);
     for (;;) {
         queries.store(s);
         if (threadIdx.x == 0) s.list = list;
         __syncthreads();
-        const Piece piece(s.list, unit, share.share_end);
+        const Piece piece(s.list, unit, kept.share.last);
         const float scale = score_scale(p, s.list);
         Partial partial;
         attend(s, p, s.list, piece.key, piece.end, scale, ring, loader, partial);
-        const bool more = piece.next < share.share_end;
+        const bool more = piece.next < kept.share.last;
         const bool whole = unit == s.list.unit_begin && piece.next == s.list.unit_end;
-        if (more) list = list_of_unit(p, s.prefix, share.shares, piece.next);
+        if (more) list = list_of_unit(p, s.prefix, kept.shares, piece.next);
         if (more && !kTight) queries.fetch(p, list);  // on their way while the piece is merged
-        const int slot = attention::piece_slot(cta, s.list.unit_begin, share.share_begin);
+        const int slot = attention::piece_slot(cta, s.list.unit_begin, kept.share.first);
         merge_warps(s, p, s.list, partial, scale, whole, slot);
         if (!more) break;
         unit = piece.next;
@@ -420,8 +421,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     // The lists that others have pieces of: the last one, and the one that the share began in.
     list = s.list;
     for (;;) {
-        collect_shared(p, list, share, cta);
-        if (list.unit_begin <= share.share_begin) break;
-        list = list_of_unit(p, s.prefix, share.shares, share.share_begin);
+        collect_shared(p, list, kept, cta);
+        if (list.unit_begin <= kept.share.first) break;
+        list = list_of_unit(p, s.prefix, kept.shares, kept.share.first);
     }
 }

@@ -90,9 +90,9 @@ struct PackedTiles {
 
 // ---------------------------------------------------------------- decode: shares of all the keys
 //
-// The keys of every (sequence, group of heads) are cut into units; all units stand in one line and
-// CTA c of `ctas` takes [share_begin(c), share_begin(c + 1)): shares differ by one unit at most. A
-// share may span several lists of keys, and a list several shares.
+// The keys of every (sequence, group of heads) are cut into units; all units stand in one line, of which
+// every CTA takes a share: they differ by one unit at most. A share may span several lists of keys, and a
+// list several shares.
 
 // a / b for 0 <= a, 0 < b and a quotient below 2^21: a tenth of the instructions of a division. At the
 // start of a launch every instruction is fetched for the first time, which takes longer than it does.
@@ -106,56 +106,49 @@ ATTENTION_BOTH int quotient(int a, int b) {
     return about + (rest >= b) - (rest < 0);
 }
 
-ATTENTION_BOTH int share_begin(int cta, int ctas, int units) {
-    const int each = quotient(units, ctas);
-    return cta * each + smaller(cta, units - each * ctas);
-}
-
-// The CTA whose share holds `unit`: the largest c with share_begin(c) <= unit.
+// The CTA of `ctas` whose share of `units` holds `unit`.
 ATTENTION_BOTH int share_owner(int unit, int ctas, int units) {
     const int each = quotient(units, ctas), longer = units - each * ctas, before = longer * (each + 1);
     return unit < before ? quotient(unit, each + 1) : longer + quotient(unit - before, each);
 }
 
-// Who takes what of the line. Lists of one length are cut at the same places each, by `per_list` CTAs,
-// or stay whole, several to a CTA, wherever that leaves few of the CTAs without work: a piece more costs
-// its CTA more than a few CTAs less cost all others, since memory is the bound.
+// Who takes what of the line: each stretch of it is shared evenly by a group of CTAs. Lists of one length
+// are a stretch each, so that all are cut at the same places, or stay whole, several to a CTA, wherever that
+// leaves few of the CTAs without work: a piece more costs its CTA more than a few CTAs less cost all others,
+// since memory is the bound. Else the line is one stretch.
 struct Shares {
-    int ctas;        // that have a share
-    int units;       // of all lists
-    int list_units;  // of each list, or 0: they differ
-    int per_list;    // CTAs to a list, or 0: the line is cut evenly
+    int ctas;            // that have a share
+    int list_units;      // of each list, or 0: they differ
+    int group, stretch;  // CTAs, and the units that they share
 
-    ATTENTION_BOTH int begin(int cta) const {
-        if (per_list == 0) return share_begin(cta, ctas, units);
-        const int list = quotient(cta, per_list);
-        return list * list_units + share_begin(cta - list * per_list, per_list, list_units);
+    ATTENTION_BOTH Range share(int cta) const {
+        const int part = quotient(cta, group), rank = cta - part * group;
+        const int each = quotient(stretch, group), longer = stretch - each * group;
+        const int first = part * stretch + rank * each + smaller(rank, longer);
+        return {first, first + each + (rank < longer ? 1 : 0)};
     }
 
-    // The CTAs that have a piece of the list [list_begin, list_end), of which `cta` is one.
-    ATTENTION_BOTH Range owners(int cta, int list_begin, int list_end) const {
-        if (per_list == 0)
-            return {share_owner(list_begin, ctas, units),
-                    share_owner(list_end - 1, ctas, units) + 1};
-        const int first = quotient(cta, per_list) * per_list;
-        return {first, first + per_list};
+    // The CTA whose share holds `unit`.
+    ATTENTION_BOTH int owner(int unit) const {
+        const int part = quotient(unit, stretch);
+        return part * group + share_owner(unit - part * stretch, group, stretch);
     }
 };
 
 // Of `most` CTAs as many as have a unit.
-ATTENTION_BOTH Shares uneven_shares(int units, int most) {
-    return {smaller(most, units), units, 0, 0};
+ATTENTION_BOTH Shares uneven_shares(int units, int list_units, int most) {
+    const int ctas = smaller(most, units);
+    return {ctas, list_units, ctas, units};
 }
 
 // Of those at least seven eighths, where lists are even.
 ATTENTION_BOTH Shares even_shares(int lists, int list_units, int most) {
     const int units = lists * list_units, enough = smaller(units, most - most / 8);
     const int per_list = smaller(quotient(most, lists), list_units);
-    if (per_list > 0 && per_list * lists >= enough)
-        return {per_list * lists, units, list_units, per_list};
+    if (per_list * lists >= enough) return {per_list * lists, list_units, per_list, list_units};
     const int together = quotient(lists + most - 1, most), ctas = quotient(lists, together);
-    if (ctas * together == lists && ctas >= enough) return {ctas, units, list_units, 0};
-    return {smaller(most, units), units, list_units, 0};
+    const bool whole = ctas * together == lists && ctas >= enough;
+    return uneven_shares(units, list_units, whole ? ctas : most);
 }
 
 // The piece of a list that CTA `cta` has lies in slot 2 cta where its share begins in that list, in

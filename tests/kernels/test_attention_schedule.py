@@ -153,16 +153,14 @@ def test_lists_of_one_length_are_cut_alike(schedule, most):
 
 
 @pytest.mark.parametrize(("lists", "each", "most"), [(8, 64, 132), (64, 7, 9), (3, 17, 7)])
-def test_owners_are_those_whose_shares_meet_the_list(schedule, lists, each, most):
-    """Asked by any CTA that has a piece of the list."""
-    raw, out = ints(most + 1), ints(2)
+def test_owners_are_those_whose_share_holds_the_unit(schedule, lists, each, most):
+    """However the lists are cut."""
+    raw = ints(most + 1)
     ctas = schedule.even_shares(lists, each, most, raw)
-    for x in range(lists):
-        shares = enumerate(itertools.pairwise(list(raw)[: ctas + 1]))
-        meet = [c for c, (begin, end) in shares if begin < (x + 1) * each and end > x * each]
-        for cta in meet:
-            schedule.even_owners(lists, each, most, cta, x, out)
-            assert list(range(out[0], out[1])) == meet
+    begins = list(raw)[: ctas + 1]
+    for unit in range(lists * each):
+        owner = schedule.even_owner(lists, each, most, unit)
+        assert begins[owner] <= unit < begins[owner + 1]
 
 
 @pytest.mark.parametrize(
