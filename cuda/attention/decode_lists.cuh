@@ -50,7 +50,6 @@ struct Problem {
     const float* k_scale;  // 8-bit keys and values: one scale per KV head
     const float* v_scale;
     float4* letters;     // [2 CTAs][kRows][kHeadDim / 2] of (two columns, maximum, sum): decode_merge.cuh
-    u32* progress;       // tiles that the CTAs have read, of all launches together: see Pace
     s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
     int sequences, q_len, kv_len, heads, kv_heads;
     int group, row_groups;  // heads per KV head; lists per sequence and KV head

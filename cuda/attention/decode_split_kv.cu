@@ -324,41 +324,9 @@ __device__ __forceinline__ float score_scale(const Problem& p, const List& list)
            (KV == KV_E4M3 ? kWidenedE4m3Scale : 1.f);
 }
 
-#ifndef PACE
-#define PACE 0
-#endif
-#ifndef SLACK
-#define SLACK 2
-#endif
-// Multiprocessors do not get equal bandwidth, and equal shares wait for the slowest. Whoever is ahead of the
-// others lets them pass: memory is as busy without it. Every CTA adds one to a counter for every unit it
-// has read, its warps in turn.
-struct Pace {
-    u32* counter;
-    u32 base, seen;
-    int tiles = 0, ctas;
-
-    __device__ __forceinline__ Pace(const Problem& p, int ctas)
-        : counter(p.progress), base(ptx::load_relaxed(p.progress)), seen(base), ctas(ctas) {}
-
-    __device__ __forceinline__ bool ahead() const {
-        return (tiles - SLACK) * ctas > static_cast<int>(seen - base);
-    }
-
-    __device__ __forceinline__ void step() {
-        ++tiles;
-        if ((tiles + warp_index()) % kWarps == 0 && lane_index() == 0) atomicAdd(counter, 1u);
-        for (int tries = 0; ahead() && tries < 4; ++tries) seen = ptx::load_relaxed(counter);
-        seen = ptx::load_relaxed(counter);  // for the next step
-    }
-};
-
 // The ring of one warp: what it reads next, whatever piece that belongs to.
 struct Ring {
     u8 (&stages)[kStages][2][kTileBytes];
-#if PACE
-    Pace pace;
-#endif
     int stage = 0;
 
     __device__ __forceinline__ void fill(Loader& loader) {
@@ -370,9 +338,6 @@ struct Ring {
     __device__ __forceinline__ u8 (&take(Loader& loader))[2][kTileBytes] {
         ptx::copy_async_wait<kStages - 2>();
         __syncwarp();  // the tile is in; and every lane has left the stage loaded next
-#if PACE
-        pace.step();
-#endif
         loader.load(stages[stage == 0 ? kStages - 1 : stage - 1]);
         u8(&tile)[2][kTileBytes] = stages[stage];
         stage = stage == kStages - 1 ? 0 : stage + 1;
@@ -432,11 +397,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     queries.fetch(p, list);
     Loader loader(p, s, all, list, mine);
     const Cursor& kept = loader.cursor;  // from here on what it has of the share
-#if PACE
-    Ring ring{s.ring[warp_index()], Pace(p, all.ctas)};
-#else
     Ring ring{s.ring[warp_index()]};
-#endif
     ring.fill(loader);
     for (;;) {
         queries.store(s);

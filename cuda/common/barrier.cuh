@@ -217,13 +217,6 @@ __device__ __forceinline__ u32 load_acquire(const u32* word) {
     return value;
 }
 
-// What the word is about now: in no order with anything else.
-__device__ __forceinline__ u32 load_relaxed(const u32* word) {
-    u32 value;
-    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
-    return value;
-}
-
 // Orders ordinary accesses to device and shared memory and those of the copy engine around it.
 __device__ __forceinline__ void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
 

@@ -206,14 +206,13 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
     compiled = compile_kernel(kernel_source("attention/decode_split_kv.cu"), defines=codes)
     ctas = int(device.attributes["MultiProcessorCount"])
     letters = cupy.full(letters_shape(codes, ctas), NO_SUM, cupy.float32)
-    progress = cupy.zeros(1, cupy.uint32)
     return Prepared(
         kernel=load_kernel(compiled, "attention_decode"),
         grid=(ctas,),
         threads=32 * tile_shape(codes["HEAD_DIM"], x.kv_dtype)[1],
         smem=shared_bytes(codes, x.kv_dtype),
-        params=_problem(x, letters, progress, row_groups(x, codes)),
-        keep=(x, letters, progress),
+        params=_problem(x, letters, row_groups(x, codes)),
+        keep=(x, letters),
     )
 
 
@@ -228,7 +227,7 @@ def row_groups(x: DecodeOperands, defines: Mapping[str, int]) -> int:
     return -(-(int(heads) // x.kv_heads * int(q_len)) // (16 * defines["STRIPS"]))
 
 
-def _problem(x: DecodeOperands, letters: Any, progress: Any, row_groups: int) -> Any:
+def _problem(x: DecodeOperands, letters: Any, row_groups: int) -> Any:
     """``Problem`` of decode_split_kv.cu."""
     null = np.uint64(0)
 
@@ -248,7 +247,6 @@ def _problem(x: DecodeOperands, letters: Any, progress: Any, row_groups: int) ->
         k_scale=address(x.k_scale),
         v_scale=address(x.v_scale),
         letters=letters,
-        progress=progress,
         outer_bytes=np.int64(strides[0]),
         token_bytes=np.int64(strides[x.token_axis]),
         head_bytes=np.int64(strides[3 - x.token_axis]),

@@ -237,8 +237,7 @@ def run_decode(emulate, on_host):
         assert kernel.shared_bytes <= decode.shared_bytes(codes, kv_dtype) <= 232448
         assert kernel.threads == 32 * decode.tile_shape(q.shape[3], kv_dtype)[1]
         letters = np.full(decode.letters_shape(codes, ctas), decode.NO_SUM, np.float32)
-        progress = on_host(np.zeros(1, np.uint32))
-        params = decode._problem(x, on_host(letters), progress, decode.row_groups(x, codes))
+        params = decode._problem(x, on_host(letters), decode.row_groups(x, codes))
         kernel.cluster = ctas  # resident together
         kernel.run((ctas,), params)
         assert (letters[..., 3] == decode.NO_SUM).all()

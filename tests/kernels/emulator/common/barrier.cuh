@@ -59,7 +59,6 @@ inline float4 load_whole(const float4* place) {
     emulator::spin();  // whoever reads this polls
     return *place;
 }
-inline u32 load_relaxed(const u32* word) { return *word; }
 inline u32 load_acquire(const u32* word) { return *word; }
 inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
     return atomicAdd(counter, value);
