@@ -352,12 +352,7 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
     const int all_see = attention::visible_keys(0, p.q_len, list.kv_len, p.causal, p.window).last;
     const int some_miss =
         attention::visible_keys(p.q_len - 1, p.q_len, list.kv_len, p.causal, p.window).first;
-    for (int key = begin + kTile * warp_index(), unit = begin; unit < end;
-         key += kUnitKeys, unit += kUnitKeys) {
-#if SYNC
-        __syncthreads();
-#endif
-        if (key >= end) continue;
+    for (int key = begin + kTile * warp_index(); key < end; key += kUnitKeys) {
         u8(&tile)[2][kTileBytes] = ring.take(loader);
         float scores[kStrips][8] = {};
         u32 weights[kStrips][1][4];
