@@ -1,14 +1,15 @@
 // arch: sm_80 sm_90
 // registers: 255
 // threads: 256
-// dynamic_smem: 163328
-// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1
-// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
-// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
-// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1
-// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=2
-// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=2
-// defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1
+// dynamic_smem: 163332
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1 FIXED=1
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1 FIXED=0
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2 FIXED=1
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1 FIXED=0
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1 FIXED=1
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=2 FIXED=1
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=2 FIXED=0
+// defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1 FIXED=0
 //
 // Attention decoding: 1 to 16 queries per sequence against long keys, in one launch.
 //
@@ -17,25 +18,28 @@
 //   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
 //   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
 //   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here one of two
-//               stages of 8 warps * 8 KiB = 64 KiB at least, 1.9 us of an SM's share. A third stage
-//               is slower by 1 to 3 % at 268 MB of keys and values, faster by 1 % at 34 MB and 1 GB
-//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and about 5 us of launch, prefix, first
-//   loads and merging
+//               stages of 8 warps * 8 KiB = 64 KiB at least, 1.9 us of an SM's share. A third stage is
+//               faster by up to 1 % where lists are many, slower by as much where they are few
+//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.3 us at 4.6 TB/s, and about 5 us of launch (1.0), first loads
+//   (1.2 to ask, 2 for all to come), the warps' sums (0.8) and letters (1.4)
 //
 // Work: every list of keys (a sequence, a KV head, up to 16 or 32 of the packed queries that share
 //   it) is cut into units of 128 keys; all units stand in one line and every CTA takes an equal
-//   share (schedule.cuh), so all finish together whatever the lengths. Where there are fewer units
-//   than CTAs, the rest leave: every share has a unit, so whoever works on a list is known. A CTA
-//   whose share ends inside a list writes its partial sums; the last one to arrive at a list adds
-//   them up, in the order of the keys: the same bits every time.
+//   share (schedule.cuh), so all finish together whatever the lengths; lists of one length are cut alike
+//   where that is no longer. A CTA whose share has a part of a list mails its partial sums, and all
+//   that have one collect a slice of the result, in the order of the keys: the same bits every time.
 //
 // Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
 //   in the main loop. Loads run ahead through all lists of the share; merging has shared memory of
 //   its own, a few rows at a time, and takes less time than what is on its way lasts. Keys and values
-//   are the first to leave L2, so that queries, partial sums and the code stay there.
+//   are the first to leave L2, so that queries, letters and the code stay there.
 //
 //   warp w | wait tile i | load tile i + 1 | S = Q K^T | softmax | O += P V | ...
-//   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
+//   end    | its rows to shared memory | add the warps' | mail | collect
+//
+// What runs once per launch is short: its instructions are fetched as they are needed, and 1500 of them
+//   before the first load took 2 us. Hence quotients without divisions, and FIXED for contiguous keys of
+//   one length, where a share follows from the CTA's number.
 //
 // Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
 //   to match, and the outputs' are put right when they leave the registers. fp16 holds e4m3 and
