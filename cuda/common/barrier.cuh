@@ -151,17 +151,6 @@ __device__ __forceinline__ u32 cluster_rank() {
     return rank;
 }
 
-// Adds to a counter in device memory; returns what it was. What this thread's CTA wrote before a
-// barrier that came before is seen by whoever reads a later value, and the other way round.
-__device__ __forceinline__ u32 atomic_add_acquire_release(u32* counter, u32 value) {
-    u32 before;
-    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;"
-                 : "=r"(before)
-                 : "l"(counter), "r"(value)
-                 : "memory");
-    return before;
-}
-
 // True in exactly one lane of a converged warp, the same one each time.
 __device__ __forceinline__ bool elect_one() {
     u32 elected;

@@ -60,10 +60,6 @@ inline float4 load_whole(const float4* place) {
     return *place;
 }
 inline u32 load_acquire(const u32* word) { return *word; }
-inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
-    return atomicAdd(counter, value);
-}
-
 inline bool elect_one(Site site = Site::here()) {
     emulator::meet("elect_one", kFullMask, site);
     return lane_index() == 0;
