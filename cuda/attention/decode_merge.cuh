@@ -8,7 +8,7 @@
 // row's maximum and sum, and at its end collects a slice of the letters of all pieces: as many lanes side by
 // side as there are pieces, one letter each. A letter arrives whole and its sum says that it is there: no
 // fence, no flag and no count, which took longer than the sums themselves. Whoever has read a letter leaves
-// the box empty. All CTAs have to be resident together: there are no more than multiprocessors.
+// the box empty. All CTAs have to be resident together: the launch is a cooperative one.
 #pragma once
 #include "attention/decode_lists.cuh"
 #include "attention/decode_rows.cuh"

@@ -198,7 +198,10 @@ def shared_bytes(defines: Mapping[str, int], kv_dtype: str) -> int:
 
 
 def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) -> Prepared:
-    """Compile, load and bind; ``defines`` override compile-time constants (see the source)."""
+    """Compile, load and bind; ``defines`` override compile-time constants (see the source).
+
+    The launch is a cooperative one: blocks wait for each other, so all must be resident.
+    """
     import cupy
 
     device = cupy.cuda.Device()
@@ -207,7 +210,7 @@ def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) 
     ctas = int(device.attributes["MultiProcessorCount"])
     letters = cupy.full(letters_shape(codes, ctas), NO_SUM, cupy.float32)
     return Prepared(
-        kernel=load_kernel(compiled, "attention_decode"),
+        kernel=load_kernel(compiled, "attention_decode", cooperative=True),
         grid=(ctas,),
         threads=32 * tile_shape(codes["HEAD_DIM"], x.kv_dtype)[1],
         smem=shared_bytes(codes, x.kv_dtype),
