@@ -44,8 +44,19 @@
 #ifndef SSD
 #define SSD 0
 #endif
+#ifndef SHARED
+#define SHARED 0
+#endif
+#ifndef TURNED
+#define TURNED SHARED
+#endif
+#ifndef SKIP
+#define SKIP 1
+#endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
+
+static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
@@ -161,15 +172,16 @@ __device__ __forceinline__ float softplus(float x) {
 // What turns a head's gates into decays and weights.
 struct HeadGates {
     const u16* first;  // token 0's; null: no gate
-    int stride, last;  // tokens
+    int stride, last;  // tokens; the stride is 1 where gates were turned
     float a, bias;     // SSD
     int softplus;
 };
 
 __device__ __forceinline__ HeadGates head_gates(const Problem& p, const Place& at, int head,
                                                 Range tokens) {
-    return {p.g ? p.g + token_row(at.batch, 0, p.length, head, p.heads) : nullptr, p.heads,
-            tokens.end - 1, SSD ? p.a[head] : 1.f, SSD && p.bias ? p.bias[head] : 0.f, p.softplus};
+    const u16* first = p.g ? p.g + token_row(at.batch, 0, p.length, head, p.heads) : nullptr;
+    if (TURNED) first = p.turned + turned_row(p, at.batch, head);
+    return {first, p.heads, tokens.end - 1, SSD ? p.a[head] : 1.f, SSD && p.bias ? p.bias[head] : 0.f, p.softplus};
 }
 
 // Lane's two neighbouring tokens as they lie in memory; beyond the end the last one again. Nothing
@@ -180,6 +192,10 @@ struct RawPair {
 
 __device__ __forceinline__ RawPair read_gates(const HeadGates& h, int t) {
     const int token = t + 2 * lane_index();
+    if (TURNED) {  // rows are whole chunks
+        const u32 both = *reinterpret_cast<const u32*>(h.first + t + 2 * lane_index());
+        return {both};
+    }
     if (!h.first) return {0, 0};
     return {h.first[static_cast<size_t>(least(token, h.last)) * h.stride],
             h.first[static_cast<size_t>(least(token + 1, h.last)) * h.stride]};
@@ -194,7 +210,8 @@ __device__ __forceinline__ Pair weigh_gates(const HeadGates& h, const RawPair& r
     Pair x;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const float delta = bf16_low(raw.gate[i]) + h.bias;
+        const float delta =
+            (TURNED && i ? bf16_high(raw.gate[0]) : bf16_low(raw.gate[i])) + h.bias;
         const float inside = t + 2 * lane_index() + i <= h.last ? 1.f : 0.f;
         const float step = SSD ? (h.softplus ? softplus(delta) : delta) : 1.f;
         x.weight[i] = inside * step;
@@ -282,26 +299,27 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
 // A warp's tile of scores: columns of 8 in x[4 ..], rows of 8 in x[2 ..], two columns a lane.
 using Tile = float[8];
 
-// Tile (a, b) of A, b < a, a this warp's sub-chunk: three factors of at most 1,
-// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token. Tiles
-// that are not past are computed too and never stored: no branch comes between the tiles' loads.
-__device__ __forceinline__ void weigh_past(u32 (&a)[4], const float* x, const Gates& gates,
-                                           int block, float start, const float (&rise)[2]) {
-    const int col = kSub * block + lane_index() % 4 * 2;
-    const float gap = exp2_approx(start - gates.sum[kSub * block + kSub - 1]);
-    const float row[2] = {rise[0] * gap, rise[1] * gap};
+// Tile (a, b) of A, b < a: three factors of at most 1,
+// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token.
+__device__ __forceinline__ void weigh_past(u32 (&to)[4], const float* x, const Gates& gates, int a,
+                                           int b) {
+    const int at = kSub * a + lane_index() / 4, col = kSub * b + lane_index() % 4 * 2;
+    const float start = gates.sum[most(kSub * a - 1, 0)];
+    const float gap = exp2_approx(start - gates.sum[kSub * b + kSub - 1]);
+    const float row[2] = {gates.rise[at] * gap, gates.rise[at + 8] * gap};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // columns of 8, i / 2; rows of 8, i % 2
         const float2 w = *reinterpret_cast<const float2*>(&gates.fall[col + i / 2 * 8]);
-        a[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
-                         x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
+        to[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
+                          x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
     }
 }
 
 // The tile on the diagonal: the difference first, so that no exponent of a used element is positive.
 __device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const Tile& x, const Gates& gates,
-                                               const float (&sum)[2], float skip) {
+                                               float skip) {
     const int g = lane_index() / 4, t = lane_index() % 4, start = kSub * (warp_index() % 4);
+    const float sum[2] = {gates.sum[start + g], gates.sum[start + g + 8]};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t;
@@ -327,38 +345,129 @@ struct Rows {
     u32 past[kSubs - 1][4], last[4];
 };
 
+// Tiles that are not past are computed too and never stored: no branch comes between the tiles' loads.
 __device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2],
-                                           const Tile& diagonal, const Gates& gates, float skip) {
-    const int warp = warp_index() % 4, row = kSub * warp + lane_index() / 4;
-    const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
-    const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
-    const float start = gates.sum[most(kSub * warp - 1, 0)];
+                                           const Gates& gates, float skip) {
+    Tile diagonal;
+    pick_diagonal(diagonal, x);
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        weigh_past(to.past[block], x + 8 * block, gates, block, start, rise);
-    weigh_diagonal(to.last, diagonal, gates, sum, skip);
+        weigh_past(to.past[block], x + 8 * block, gates, warp_index() % 4, block);
+    weigh_diagonal(to.last, diagonal, gates, skip);
 }
 
 // The tiles above the diagonal are zero from the start. 16-byte units are mixed with the row's number,
 // which is the lane's modulo 8, see element.
-__device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
-    const int warp = warp_index() % 4;
-    const u32 lane = opaque(lane_index()), half = lane / 16;
-    u16* row = to.at + (kSub * warp + lane % 16) * kPanelCols;
-    const auto write = [&](u32 block, const u32 (&a)[4]) {
-        ptx::stmatrix_x4(row + ((2 * block + half) ^ lane % 8) * 8, a[0], a[1], a[2], a[3]);
-    };
-#pragma unroll
-    for (int block = 0; block < kSubs - 1; ++block)
-        if (block < warp) write(block, rows.past[block]);
-    write(warp, rows.last);
+__device__ __forceinline__ void write_tile(Panel& to, int a, int b, const u32 (&x)[4]) {
+    const u32 lane = opaque(lane_index());
+    u16* row = to.at + (kSub * a + lane % 16) * kPanelCols;
+    ptx::stmatrix_x4(row + ((2 * b + lane / 16) ^ lane % 8) * 8, x[0], x[1], x[2], x[3]);
 }
 
-__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
-                                             Ring& ring, ptx::Ring<kAhead>& turn) {
-    float skip[kHeads] = {};
-    if (SSD && p.skip)
-        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
+__device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
+    const int warp = warp_index() % 4;
+#pragma unroll
+    for (int block = 0; block < kSubs - 1; ++block)
+        if (block < warp) write_tile(to, warp, block, rows.past[block]);
+    write_tile(to, warp, warp, rows.last);
+}
+
+// Scores that came ready (07_shared_scores). Past tiles of all heads are dealt out evenly: 3 a warp for
+// two heads, 2 for one; each warp has its sub-chunk's diagonal for every head.
+constexpr int kPairs = kSubs * (kSubs - 1) / 2;
+constexpr int kPast = ceil_div(kPairs * kHeads, 4);
+
+struct Job {
+    int head, a, b;
+    bool any;
+};
+
+__device__ __forceinline__ Job past_job(int i) {
+    const int nth = warp_index() % 4 * kPast + i, pair = nth % kPairs;
+    const int a = pair < 1 ? 1 : pair < 3 ? 2 : 3;
+    return {least(nth / kPairs, kHeads - 1), a, pair - a * (a - 1) / 2, nth < kPairs * kHeads};
+}
+
+struct RawTiles {
+    uint4 past[kPast], last;
+};
+
+__device__ __forceinline__ RawTiles read_tiles(const Problem& p, const Part& part, int n) {
+    const int key_head = part.at.head / (p.heads / p.key_heads);
+    const int chunk = (part.tokens.start + kChunk * n) / kChunk;
+    const uint4* at = reinterpret_cast<const uint4*>(p.scores) +
+                      scores_row(p, part.at.batch, key_head, chunk) * kWarp + lane_index();
+    RawTiles raw;
+#pragma unroll
+    for (int i = 0; i < kPast; ++i) raw.past[i] = at[tile_of(past_job(i).a, past_job(i).b) * kWarp];
+    raw.last = at[tile_of(warp_index() % 4, warp_index() % 4) * kWarp];
+    return raw;
+}
+
+__device__ __forceinline__ void widen_tile(Tile& to, const uint4& raw) {
+    const u32 pairs[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[2 * i] = bf16_low(pairs[i]), to[2 * i + 1] = bf16_high(pairs[i]);
+}
+
+__device__ __forceinline__ void weigh_tiles(Panel (&to)[kHeads], const RawTiles& raw,
+                                            const Gates (&gates)[kHeads],
+                                            const float (&skip)[kHeads]) {
+    u32 past[kPast][4], last[kHeads][4];
+    Tile x;
+#pragma unroll
+    for (int i = 0; i < kPast; ++i) {
+        const Job job = past_job(i);
+        widen_tile(x, raw.past[i]);
+        weigh_past(past[i], x, gates[job.head], job.a, job.b);
+    }
+    widen_tile(x, raw.last);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) weigh_diagonal(last[h], x, gates[h], skip[h]);
+#pragma unroll
+    for (int i = 0; i < kPast; ++i) {
+        const Job job = past_job(i);
+        if (job.any) write_tile(to[job.head], job.a, job.b, past[i]);
+    }
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+        write_tile(to[h], warp_index() % 4, warp_index() % 4, last[h]);
+}
+
+__device__ __forceinline__ void finish_scores(Shared& s, Ring& ring, ptx::Ring<kAhead>& turn) {
+    ptx::fence_async_shared();
+    arrive_warp(&s.scored[turn.stage]);
+    ptx::mbarrier_arrive(&s.empty[ring.stage]);
+    ring.advance(), turn.advance();
+}
+
+// The tiles of the next two chunks are on their way, as their gates are.
+__device__ __forceinline__ void weigh_chunks(Shared& s, const Problem& p, const Part& part,
+                                             const float (&skip)[kHeads], Ring& ring,
+                                             ptx::Ring<kAhead>& turn) {
+    const int chunks = part.tokens.chunks();
+    RawTiles raw[kGatesAhead];
+#pragma unroll
+    for (int i = 0; i < kGatesAhead; ++i) raw[i] = read_tiles(p, part, least(i, chunks - 1));
+#pragma unroll 1
+    for (int first = 0; first < chunks; first += kGatesAhead) {
+#pragma unroll
+        for (int i = 0; i < kGatesAhead; ++i) {
+            const int n = first + i;
+            if (n == chunks) break;
+            ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
+            ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
+            weigh_tiles(s.scores[turn.stage], raw[i], s.gates[ring.stage], skip);
+            raw[i] = read_tiles(p, part, least(n + kGatesAhead, chunks - 1));
+            finish_scores(s, ring, turn);
+        }
+    }
+}
+
+// Scores that nobody else takes are made here.
+__device__ __forceinline__ void make_chunks(Shared& s, const Part& part,
+                                            const float (&skip)[kHeads], Ring& ring,
+                                            ptx::Ring<kAhead>& turn) {
 #pragma unroll 1
     for (int n = 0; n < part.tokens.chunks(); ++n) {
         float x[kChunk / 2];
@@ -368,19 +477,20 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
         ptx::wgmma_wait<0>();
         ptx::pin(x);
-        Tile diagonal;
-        pick_diagonal(diagonal, x);
-        Rows rows[kHeads];  // all heads' loads before the first store
-#pragma unroll
-        for (int h = 0; h < kHeads; ++h)
-            weigh_rows(rows[h], x, diagonal, s.gates[ring.stage][h], skip[h]);
-#pragma unroll
-        for (int h = 0; h < kHeads; ++h) write_rows(s.scores[turn.stage][h], rows[h]);
-        ptx::fence_async_shared();
-        arrive_warp(&s.scored[turn.stage]);
-        ptx::mbarrier_arrive(&s.empty[ring.stage]);
-        ring.advance(), turn.advance();
+        Rows rows;
+        weigh_rows(rows, x, s.gates[ring.stage][0], skip[0]);
+        write_rows(s.scores[turn.stage][0], rows);
+        finish_scores(s, ring, turn);
     }
+}
+
+__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
+                                             Ring& ring, ptx::Ring<kAhead>& turn) {
+    float skip[kHeads] = {};
+    if (SSD && p.skip)
+        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
+    if (SHARED) weigh_chunks(s, p, part, skip, ring, turn);
+    else make_chunks(s, part, skip, ring, turn);
 }
 
 // The segment's own state takes no scores: its chunks are only let go.
@@ -416,6 +526,38 @@ __device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
     }
 }
 
+__device__ __forceinline__ void issue_carried_halves(Output& o, const u32 (&state)[kDk / 16][4],
+                                                     const KeyTile& q) {
+    using Half = float[kChunk / 4];
+    Half& early = *reinterpret_cast<Half*>(&o[0]);
+    Half& late = *reinterpret_cast<Half*>(&o[kChunk / 4]);
+    const u64 b = ptx::k_major_128(&q);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+        const u64 at = b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK;
+        ptx::wgmma_bf16(early, state[step], at, step > 0);
+        ptx::wgmma_bf16(late, state[step], at + (kChunk / 2 * kPanelCols * 2 >> 4), step > 0);
+    }
+    ptx::wgmma_commit();
+}
+
+// O^T += V^T A^T, issued and committed, in two halves of 32 tokens: the first takes nothing from the
+// chunk's second half.
+__device__ __forceinline__ void issue_scored_halves(Output& o, const u32 (&v)[4][4], const Panel& a) {
+    using Half = float[kChunk / 4];
+    Half& early = *reinterpret_cast<Half*>(&o[0]);
+    Half& late = *reinterpret_cast<Half*>(&o[kChunk / 4]);
+    const u64 b = ptx::k_major_128(&a), below = b + (kChunk / 2 * kPanelCols * 2 >> 4);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+        ptx::wgmma_bf16(late, v[step], below + step * ptx::kDescriptorStepK, 1);
+        if (step < 2) ptx::wgmma_bf16(early, v[step], b + step * ptx::kDescriptorStepK, 1);
+    }
+    ptx::wgmma_commit();
+}
+
 // Where a state warpgroup is, from part to part.
 struct Walk {
     Ring ring;
@@ -438,7 +580,10 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 rounded[kDk / 16][4];
         if (Outputs) pack_state(rounded, state);
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
-        if (Outputs) issue_carried(o, rounded, in.q);
+        if (Outputs) {
+            if (SKIP) issue_carried_halves(o, rounded, in.q);
+            else issue_carried(o, rounded, in.q);
+        }
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
         if (Outputs) {
             const float decay = gates.decay;
@@ -455,7 +600,8 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             scale_outputs(o, gates);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
-            issue_scored(o, v, s.scores[turn.stage][head]);
+            if (SKIP) issue_scored_halves(o, v, s.scores[turn.stage][head]);
+            else issue_scored(o, v, s.scores[turn.stage][head]);
         }
         ptx::pin(state);
         issue_update(state, pushed, in.k);

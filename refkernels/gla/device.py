@@ -28,6 +28,9 @@ BLOCKS_PER_SM = 2
 PANEL = 64
 """Columns of a tile that lie side by side in shared memory (128 bytes)."""
 
+TILES = 10
+"""Tiles of 16 x 16 on and below the diagonal of a chunk's scores."""
+
 RUNGS = ("01_recurrent", "02_chunk", "03_segments", "04_wgmma")
 """Token by token; chunks in one block per head; chunks with the sequence in segments; both of
 these on Hopper's own products and copies."""
@@ -241,6 +244,11 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
     return Plan(launches=tuple(launches), keep=keep)
 
 
+def shares_scores(x: Sequence) -> bool:
+    """Whether several heads take the same q k^T (SSD's groups): it is made once, beforehand."""
+    return bool(x.q.shape[2] < x.v.shape[2])
+
+
 def hopper_heads(x: Sequence) -> int:
     """As ``heads_per_block``, for any number of states."""
     _, _, heads, dv = x.v.shape
@@ -302,6 +310,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     else:
         source = "gla/05_scalar_wgmma.cu"
         defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
+        defines["SHARED"] = int(shares_scores(x))
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
         "maps": tuple(_tile_map(array, cols) for array, cols in tiles),
@@ -309,6 +318,15 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     }
     fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     launches, keep = [], (x, out, final)
+    if shares_scores(x):
+        chunks, key_heads = ceil_div(int(length), CHUNK), int(x.q.shape[2])
+        scores = cupy.empty((batch, key_heads, chunks, TILES, 32, 4), cupy.uint32)
+        turned = cupy.empty((batch, heads, chunks * CHUNK), cupy.uint16)
+        fields, keep = fields | {"scores": scores, "turned": turned}, (*keep, scores, turned)  # type: ignore[assignment]
+        grid = (chunks, key_heads, batch)
+        used = 2 * CHUNK * (2 * (dk + 8) + 64 + 2)  # Shared of 07_shared_scores.cu
+        first = ("gla/07_shared_scores.cu", "share", grid, fields, {"DK": dk}, used)
+        launches = [bound_launch(*first)]
     if segments > 1:
         local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
         each = (batch, heads, segments, dk) if x.vector else (columns, batch, heads, segments)
@@ -374,6 +392,8 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "decay": None,
         "passed": None,
         "handed": None,
+        "scores": None,
+        "turned": None,
         "out": out,
         "scale": x.scale,
         "softplus": int(x.softplus),
