@@ -36,6 +36,7 @@
 //   rounded S^T, then in their place 32 of V^T as it is and scaled.
 // Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
 //   gates 6 * 1424.
+#include "common/async_copy.cuh"
 #include "gla/hopper.cuh"
 
 #ifndef HEADS
@@ -61,6 +62,7 @@ static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
 constexpr int kGatesAhead = 2;  // chunks whose gates are on their way
+constexpr int kStepsAhead = 4;
 constexpr int kThreads = kWarpgroup * (2 + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
@@ -85,6 +87,7 @@ struct Shared {
     Panel scores[kAhead][kHeads];
     Panel out[kStateGroups][2];
     Gates gates[kStages][kHeads];
+    float steps[kHeads][kStepsAhead][kChunk];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
     u32 signals;  // that this block has given in earlier launches
@@ -172,16 +175,15 @@ __device__ __forceinline__ float softplus(float x) {
 // What turns a head's gates into decays and weights.
 struct HeadGates {
     const u16* first;  // token 0's; null: no gate
-    int stride, last;  // tokens; the stride is 1 where gates were turned
+    int stride, last;  // tokens
     float a, bias;     // SSD
     int softplus;
 };
 
 __device__ __forceinline__ HeadGates head_gates(const Problem& p, const Place& at, int head,
                                                 Range tokens) {
-    const u16* first = p.g ? p.g + token_row(at.batch, 0, p.length, head, p.heads) : nullptr;
-    if (TURNED) first = p.turned + turned_row(p, at.batch, head);
-    return {first, p.heads, tokens.end - 1, SSD ? p.a[head] : 1.f, SSD && p.bias ? p.bias[head] : 0.f, p.softplus};
+    return {p.g ? p.g + token_row(at.batch, 0, p.length, head, p.heads) : nullptr, p.heads,
+            tokens.end - 1, SSD ? p.a[head] : 1.f, SSD && p.bias ? p.bias[head] : 0.f, p.softplus};
 }
 
 // Lane's two neighbouring tokens as they lie in memory; beyond the end the last one again. Nothing
@@ -192,10 +194,6 @@ struct RawPair {
 
 __device__ __forceinline__ RawPair read_gates(const HeadGates& h, int t) {
     const int token = t + 2 * lane_index();
-    if (TURNED) {  // rows are whole chunks
-        const u32 both = *reinterpret_cast<const u32*>(h.first + t + 2 * lane_index());
-        return {both};
-    }
     if (!h.first) return {0, 0};
     return {h.first[static_cast<size_t>(least(token, h.last)) * h.stride],
             h.first[static_cast<size_t>(least(token + 1, h.last)) * h.stride]};
@@ -210,8 +208,7 @@ __device__ __forceinline__ Pair weigh_gates(const HeadGates& h, const RawPair& r
     Pair x;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const float delta =
-            (TURNED && i ? bf16_high(raw.gate[0]) : bf16_low(raw.gate[i])) + h.bias;
+        const float delta = bf16_low(raw.gate[i]) + h.bias;
         const float inside = t + 2 * lane_index() + i <= h.last ? 1.f : 0.f;
         const float step = SSD ? (h.softplus ? softplus(delta) : delta) : 1.f;
         x.weight[i] = inside * step;
@@ -279,6 +276,48 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
         }
     }
     return total;
+}
+
+// Steps that came ready, see 07_shared_scores: through shared memory, several chunks ahead.
+template <bool Outputs>
+__device__ __forceinline__ float sum_steps(Shared& s, const Problem& p, const Part& part, int nth,
+                                           Ring& ring) {
+    const Range tokens = part.tokens;
+    const int chunks = tokens.chunks(), lane = lane_index(), head = part.at.head + nth;
+    const float* steps = p.steps + steps_row(p, part.at.batch, head) + 4 * lane;
+    const float a = p.a[head] * kLog2e;
+    float(&slots)[kStepsAhead][kChunk] = s.steps[nth];
+    const auto read = [&](int n) {
+        if (n < chunks && lane < kChunk / 4)
+            ptx::copy_async_16(&slots[n % kStepsAhead][4 * lane], steps + tokens.token<Outputs>(n));
+        ptx::copy_async_commit();
+    };
+    float total = 0.f;
+#pragma unroll
+    for (int n = 0; n < kStepsAhead; ++n) read(n);
+#pragma unroll 1
+    for (int n = 0; n < chunks; ++n) {
+        ptx::copy_async_wait<kStepsAhead - 1>();
+        __syncwarp();
+        const float2 step = *reinterpret_cast<const float2*>(&slots[n % kStepsAhead][2 * lane]);
+        __syncwarp();
+        read(n + kStepsAhead);
+        const Pair x = {{step.x * a, step.y * a}, {step.x, step.y}};
+        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
+        ptx::mbarrier_arrive(&s.gated[ring.stage]);
+        ring.advance();
+    }
+    ptx::copy_async_wait_all();
+    __syncwarp();
+    return total;
+}
+
+template <bool Outputs>
+__device__ __forceinline__ float work_gates(Shared& s, const Problem& p, const Part& part, int nth,
+                                            Ring& ring) {
+    return TURNED ? sum_steps<Outputs>(s, p, part, nth, ring)
+                  : sum_gates<Outputs>(s, p, part, nth, ring);
 }
 
 // ---------------------------------------------------------------- scores: one warpgroup
@@ -747,14 +786,14 @@ __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const M
         for (int i = 0; i < share.parts(); ++i) {
             const Part part = share.part(p, i);
             if (has_own_state(p)) {
-                const float total = sum_gates<false>(s, p, part, nth, ring);
+                const float total = work_gates<false>(s, p, part, nth, ring);
                 if (lane_index() == 0) {
                     decay_of(p, nth)[part.at.segment] = exp2_approx(total);
                     ptx::signal_add(signals_of(p, part.at.segment));
                 }
                 __syncwarp();
             }
-            sum_gates<true>(s, p, part, nth, ring);
+            work_gates<true>(s, p, part, nth, ring);
         }
     }
 }

@@ -28,6 +28,12 @@ struct Shared {
 
 extern __shared__ __align__(16) u8 shared_bytes[];
 
+__device__ __forceinline__ float softplus(float x) {
+    const float w = exp2_approx(x * kLog2e);
+    const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
+    return x > 20.f ? x : w < 0.03125f ? series : log2_approx(1.f + w) * kLn2;
+}
+
 __device__ __forceinline__ void load_tile(u16* tile, const u16* from, size_t stride, int rows) {
     constexpr int kUnits = kDk / 8;
 #pragma unroll
@@ -40,8 +46,8 @@ __device__ __forceinline__ void load_tile(u16* tile, const u16* from, size_t str
     }
 }
 
-// Heads first .. first + count - 1 of the chunk at token t.
-__device__ __forceinline__ void turn_gates(Shared& s, const Problem& p, int batch, int t, int first,
+// Heads first .. first + count - 1 of the chunk at token t. Tokens beyond the end have no step.
+__device__ __forceinline__ void turn_steps(Shared& s, const Problem& p, int batch, int t, int first,
                                            int count) {
     const int lane = lane_index(), warp = warp_index();
     for (int row = warp; row < kChunk; row += kThreads / kWarp)
@@ -52,9 +58,12 @@ __device__ __forceinline__ void turn_gates(Shared& s, const Problem& p, int batc
                     : static_cast<u16>(0);
     __syncthreads();
     for (int head = warp; head < count; head += kThreads / kWarp) {
-        const u16* from = s.gates + 2 * lane * kTurnedPitch + head;
-        u32* to = reinterpret_cast<u32*>(p.turned + turned_row(p, batch, first + head) + t);
-        to[lane] = static_cast<u32>(from[kTurnedPitch]) << 16 | from[0];
+        const float bias = p.bias ? p.bias[first + head] : 0.f;
+        float* to = p.steps + steps_row(p, batch, first + head) + t;
+        for (int i = lane; i < kChunk; i += kWarp) {
+            const float delta = from_bf16(s.gates[i * kTurnedPitch + head]) + bias;
+            to[i] = t + i < p.length ? (p.softplus ? softplus(delta) : delta) : 0.f;
+        }
     }
     __syncthreads();
 }
@@ -92,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) share(const __grid_consta
     ptx::copy_async_commit();
     const int heads = p.heads / p.key_heads;
     for (int first = 0; first < heads; first += kTurned)
-        turn_gates(s, p, batch, t, key_head * heads + first, least(kTurned, heads - first));
+        turn_steps(s, p, batch, t, key_head * heads + first, least(kTurned, heads - first));
     ptx::copy_async_wait_all();
     __syncthreads();
     make_scores(s, reinterpret_cast<uint4*>(p.scores) + scores_row(p, batch, key_head, chunk) * kWarp);

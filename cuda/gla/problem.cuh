@@ -24,7 +24,7 @@ struct Problem {
     float* passed;        // states handed from block to block, one of a block's each
     u32* handed;          // a flag for each, 0 between launches
     u32* scores;          // q k^T of heads that share them, in tiles (07_shared_scores)
-    u16* turned;          // their gates [batch, heads, length], length in whole chunks
+    float* steps;         // their dt [batch, heads, length], length in whole chunks
     u16* out;
     float scale;
     int softplus;
@@ -66,6 +66,6 @@ __device__ __forceinline__ size_t scores_row(const Problem& p, int batch, int ke
     return ((static_cast<size_t>(batch) * p.key_heads + key_head) * chunks + chunk) * kTiles;
 }
 
-__device__ __forceinline__ size_t turned_row(const Problem& p, int batch, int head) {
+__device__ __forceinline__ size_t steps_row(const Problem& p, int batch, int head) {
     return (static_cast<size_t>(batch) * p.heads + head) * round_up(p.length, kChunk);
 }

@@ -246,7 +246,7 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
 
 def shares_scores(x: Sequence) -> bool:
     """Whether several heads take the same q k^T (SSD's groups): it is made once, beforehand."""
-    return bool(x.q.shape[2] < x.v.shape[2])
+    return x.a is not None and bool(x.q.shape[2] < x.v.shape[2])
 
 
 def hopper_heads(x: Sequence) -> int:
@@ -280,7 +280,7 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         floats = (2 + 4) * dk + 7 * dk // 2 + 8 * 136 + 8 + 2
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
-        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
+        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4) + 4 * heads * CHUNK
         used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
     return ceil_div(used, 1024) * 1024
 
@@ -321,8 +321,8 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     if shares_scores(x):
         chunks, key_heads = ceil_div(int(length), CHUNK), int(x.q.shape[2])
         scores = cupy.empty((batch, key_heads, chunks, TILES, 32, 4), cupy.uint32)
-        turned = cupy.empty((batch, heads, chunks * CHUNK), cupy.uint16)
-        fields, keep = fields | {"scores": scores, "turned": turned}, (*keep, scores, turned)  # type: ignore[assignment]
+        steps = cupy.empty((batch, heads, chunks * CHUNK), cupy.float32)
+        fields, keep = fields | {"scores": scores, "steps": steps}, (*keep, scores, steps)  # type: ignore[assignment]
         grid = (chunks, key_heads, batch)
         used = 2 * CHUNK * (2 * (dk + 8) + 64 + 2)  # Shared of 07_shared_scores.cu
         first = ("gla/07_shared_scores.cu", "share", grid, fields, {"DK": dk}, used)
@@ -393,7 +393,7 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "passed": None,
         "handed": None,
         "scores": None,
-        "turned": None,
+        "steps": None,
         "out": out,
         "scale": x.scale,
         "softplus": int(x.softplus),
