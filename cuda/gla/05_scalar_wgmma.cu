@@ -61,7 +61,6 @@ static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
-constexpr int kGatesAhead = 2;  // chunks whose gates are on their way
 constexpr int kStepsAhead = 4;
 constexpr int kThreads = kWarpgroup * (2 + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
@@ -248,8 +247,8 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     return whole;
 }
 
-// The gates of the next two chunks are on their way while this one's are summed: a chunk takes less
-// time than memory under load. Returns the sum of all.
+// The next chunk's gates are on their way while this one's are summed. Not two chunks', in turn: all such
+// loads share a scoreboard, and waiting for the older is waiting for the newer. Returns the sum of all.
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                            Ring& ring) {
@@ -257,23 +256,17 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
     const HeadGates head = head_gates(p, part.at, part.at.head + nth, tokens);
     const int chunks = tokens.chunks();
     float total = 0.f;
-    RawPair raw[kGatesAhead];
-#pragma unroll
-    for (int i = 0; i < kGatesAhead; ++i)
-        raw[i] = read_gates(head, tokens.token<Outputs>(least(i, chunks - 1)));
+    RawPair next = read_gates(head, tokens.token<Outputs>(0));
 #pragma unroll 1
-    for (int first = 0; first < chunks; first += kGatesAhead) {
-#pragma unroll
-        for (int i = 0; i < kGatesAhead; ++i) {  // unrolled, for a move between registers would wait
-            const int n = first + i;
-            if (n == chunks) break;
-            const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
-            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-            total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
-            ptx::mbarrier_arrive(&s.gated[ring.stage]);
-            raw[i] = read_gates(head, tokens.token<Outputs>(least(n + kGatesAhead, chunks - 1)));
-            ring.advance();
-        }
+    for (int n = 0; n < chunks; ++n) {
+        RawPair now = next;
+        ptx::pin(now.gate);
+        next = read_gates(head, tokens.token<Outputs>(least(n + 1, chunks - 1)));
+        const Pair x = weigh_gates(head, now, tokens.token<Outputs>(n));
+        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
+        ptx::mbarrier_arrive(&s.gated[ring.stage]);
+        ring.advance();
     }
     return total;
 }
@@ -431,6 +424,12 @@ struct RawTiles {
     uint4 past[kPast], last;
 };
 
+// Waits for them.
+__device__ __forceinline__ void pin_tiles(RawTiles& x) {
+    u32(&words)[sizeof(RawTiles) / 4] = reinterpret_cast<u32(&)[sizeof(RawTiles) / 4]>(x);
+    ptx::pin(words);
+}
+
 __device__ __forceinline__ RawTiles read_tiles(const Problem& p, const Part& part, int n) {
     const int key_head = part.at.head / (p.heads / p.key_heads);
     const int chunk = (part.tokens.start + kChunk * n) / kChunk;
@@ -480,26 +479,22 @@ __device__ __forceinline__ void finish_scores(Shared& s, Ring& ring, ptx::Ring<k
     ring.advance(), turn.advance();
 }
 
-// The tiles of the next two chunks are on their way, as their gates are.
+// The next chunk's tiles are on their way while this one's are weighed. Not two chunks', in turn: all such
+// loads share a scoreboard, and waiting for the older is waiting for the newer.
 __device__ __forceinline__ void weigh_chunks(Shared& s, const Problem& p, const Part& part,
                                              const float (&skip)[kHeads], Ring& ring,
                                              ptx::Ring<kAhead>& turn) {
     const int chunks = part.tokens.chunks();
-    RawTiles raw[kGatesAhead];
-#pragma unroll
-    for (int i = 0; i < kGatesAhead; ++i) raw[i] = read_tiles(p, part, least(i, chunks - 1));
+    RawTiles next = read_tiles(p, part, 0);
 #pragma unroll 1
-    for (int first = 0; first < chunks; first += kGatesAhead) {
-#pragma unroll
-        for (int i = 0; i < kGatesAhead; ++i) {
-            const int n = first + i;
-            if (n == chunks) break;
-            ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
-            ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
-            weigh_tiles(s.scores[turn.stage], raw[i], s.gates[ring.stage], skip);
-            raw[i] = read_tiles(p, part, least(n + kGatesAhead, chunks - 1));
-            finish_scores(s, ring, turn);
-        }
+    for (int n = 0; n < chunks; ++n) {
+        RawTiles now = next;
+        pin_tiles(now);
+        next = read_tiles(p, part, least(n + 1, chunks - 1));
+        ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
+        ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
+        weigh_tiles(s.scores[turn.stage], now, s.gates[ring.stage], skip);
+        finish_scores(s, ring, turn);
     }
 }
 
