@@ -52,7 +52,13 @@
 #define TURNED SHARED
 #endif
 #ifndef SKIP
-#define SKIP 1
+#define SKIP 0
+#endif
+#ifndef ORDER
+#define ORDER 0
+#endif
+#ifndef STORER
+#define STORER 0
 #endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
@@ -89,6 +95,7 @@ struct Shared {
     float steps[kHeads][kStepsAhead][kChunk];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
+    u64 staged[kStateGroups][2], stored[kStateGroups][2];
     u32 signals;  // that this block has given in earlier launches
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
@@ -597,7 +604,20 @@ struct Walk {
     Ring ring;
     ptx::Ring<kAhead> turn;
     int stored = 0;
+    ptx::Ring<2> out;
 };
+
+__device__ __forceinline__ void stage_outputs(const Output& o, Panel& to) {
+    const int row = warp_index() % 4 * 16;
+#pragma unroll
+    for (int c = 0; c < 4; ++c)
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
+                                    pack_bf16(o[8 * c], o[8 * c + 1]),
+                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
+                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
+                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
+    ptx::fence_async_shared();
+}
 
 template <bool Outputs>
 __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
@@ -628,8 +648,12 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
+        if (ORDER) {
+            ptx::pin(state);
+            issue_update(state, pushed, in.k);
+        }
         if (Outputs) {
-            ptx::wgmma_wait<0>();
+            ptx::wgmma_wait<ORDER ? 1 : 0>();
             ptx::pin(o);
             scale_outputs(o, gates);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
@@ -637,20 +661,54 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             if (SKIP) issue_scored_halves(o, v, s.scores[turn.stage][head]);
             else issue_scored(o, v, s.scores[turn.stage][head]);
         }
-        ptx::pin(state);
-        issue_update(state, pushed, in.k);
+        if (!ORDER) {
+            ptx::pin(state);
+            issue_update(state, pushed, in.k);
+        }
+        if (ORDER) {
+            ptx::wgmma_wait<0>();
+            ptx::pin(state);
+            ptx::mbarrier_arrive(&s.empty[ring.stage]);
+        }
         if (Outputs) {
-            ptx::wgmma_wait<1>();
+            ptx::wgmma_wait<ORDER ? 0 : 1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
+#if STORER
+            ptx::mbarrier_wait(&s.stored[group][walk.out.stage], walk.out.parity ^ 1);
+            stage_outputs(o, s.out[group][walk.out.stage]);
+            arrive_warp(&s.staged[group][walk.out.stage]);
+            walk.out.advance();
+#else
             store_outputs(o, s.out[group], walk.stored++, out, group,
                           part.tokens.token<true>(n), panel, part.at.batch);
+#endif
         }
-        ptx::wgmma_wait<0>();
-        ptx::pin(state);
-        ptx::mbarrier_arrive(&s.empty[ring.stage]);
+        if (!ORDER) {
+            ptx::wgmma_wait<0>();
+            ptx::pin(state);
+            ptx::mbarrier_arrive(&s.empty[ring.stage]);
+        }
         ring.advance();
         if (Outputs) turn.advance();
+    }
+}
+
+// What the state warpgroups have staged, to memory.
+__device__ __forceinline__ void store_chunks(Shared& s, const Problem& p, const TensorMap* out,
+                                             const Part& part, ptx::Ring<2>& ring, u64*& reading) {
+    const int panel = (part.at.head * p.dv + part.at.col) / kPanelCols;
+    for (int n = 0; n < part.tokens.chunks(); ++n) {
+        for (int group = 0; group < kStateGroups; ++group) {
+            ptx::mbarrier_wait(&s.staged[group][ring.stage], ring.parity);
+            ptx::tma_store_4d(out, &s.out[group][ring.stage], 0, part.tokens.token<true>(n),
+                              panel + group, part.at.batch);
+            ptx::bulk_commit();
+            ptx::bulk_wait_read<1>();
+            if (reading) ptx::mbarrier_arrive(reading);
+            reading = &s.stored[group][ring.stage];
+        }
+        ring.advance();
     }
 }
 
@@ -716,6 +774,10 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
             ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
+            for (int group = 0; group < kStateGroups; ++group) {
+                ptx::mbarrier_init(&s.staged[group][i], 4);
+                ptx::mbarrier_init(&s.stored[group][i], 1);
+            }
         }
         ptx::fence_mbarrier_init();
         if (p.segments > 1) {
@@ -762,7 +824,7 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Ma
     Walk walk;
 #pragma unroll 1
     for (int i = 0; i < share.parts(); ++i) work_state(s, p, maps, share.part(p, i), group, walk);
-    if (threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
+    if (!STORER && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
 }
 
 __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const Maps& maps) {
@@ -776,6 +838,15 @@ __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const M
                 if (has_own_state(p)) load_chunks<false>(s, p, maps, part, ring);
                 load_chunks<true>(s, p, maps, part, ring);
             }
+        __syncwarp();
+    } else if (STORER && nth == 2) {
+        if (ptx::elect_one()) {
+            ptx::Ring<2> out;
+            u64* reading = nullptr;
+            for (int i = 0; i < share.parts(); ++i)
+                store_chunks(s, p, maps.out, share.part(p, i), out, reading);
+            ptx::bulk_wait<0>();
+        }
         __syncwarp();
     } else if (nth < kHeads) {
         for (int i = 0; i < share.parts(); ++i) {
@@ -819,10 +890,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<120>();
+        ptx::registers_shrink<SHARED && ORDER ? 88 : 120>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<176>();
+        ptx::registers_grow<SHARED && ORDER ? 192 : 176>();
         state_role(s, p, maps, role - 2);
     }
 }
