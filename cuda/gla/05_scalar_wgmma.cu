@@ -338,37 +338,54 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
 // A warp's tile of scores: columns of 8 in x[4 ..], rows of 8 in x[2 ..], two columns a lane.
 using Tile = float[8];
 
+// A lane's place in tile (a, b) of A, in floats from the first head's gates of a stage: its first row and
+// column, and the last tokens before sub-chunk a and of sub-chunk b.
+struct TilePlace {
+    int row, col, start, end;
+};
+
+constexpr int kGateFloats = sizeof(Gates) / 4;
+constexpr int kWeight = kChunk, kRise = 2 * kChunk, kFall = 3 * kChunk;  // in a head's gates
+
+__device__ __forceinline__ TilePlace place_of(int head, int a, int b) {
+    const int at = head * kGateFloats;
+    return {at + kSub * a + lane_index() / 4, at + kSub * b + lane_index() % 4 * 2,
+            at + most(kSub * a - 1, 0), at + kSub * b + kSub - 1};
+}
+
+__device__ __forceinline__ float2 pair_at(const float* x) {
+    return *reinterpret_cast<const float2*>(x);
+}
+
 // Tile (a, b) of A, b < a: three factors of at most 1,
 // 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token.
-__device__ __forceinline__ void weigh_past(u32 (&to)[4], const float* x, const Gates& gates, int a,
-                                           int b) {
-    const int at = kSub * a + lane_index() / 4, col = kSub * b + lane_index() % 4 * 2;
-    const float start = gates.sum[most(kSub * a - 1, 0)];
-    const float gap = exp2_approx(start - gates.sum[kSub * b + kSub - 1]);
-    const float row[2] = {gates.rise[at] * gap, gates.rise[at + 8] * gap};
+__device__ __forceinline__ void weigh_past(u32 (&to)[4], const float* x, const float* gates,
+                                           const TilePlace& at) {
+    const float gap = exp2_approx(gates[at.start] - gates[at.end]);
+    const float row[2] = {gates[kRise + at.row] * gap, gates[kRise + at.row + 8] * gap};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // columns of 8, i / 2; rows of 8, i % 2
-        const float2 w = *reinterpret_cast<const float2*>(&gates.fall[col + i / 2 * 8]);
+        const float2 w = pair_at(gates + kFall + at.col + i / 2 * 8);
         to[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
                           x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
     }
 }
 
 // The tile on the diagonal: the difference first, so that no exponent of a used element is positive.
-__device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const Tile& x, const Gates& gates,
-                                               float skip) {
-    const int g = lane_index() / 4, t = lane_index() % 4, start = kSub * (warp_index() % 4);
-    const float sum[2] = {gates.sum[start + g], gates.sum[start + g + 8]};
+__device__ __forceinline__ void weigh_diagonal(u32 (&to)[4], const Tile& x, const float* gates,
+                                               const TilePlace& at, float skip) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+    const float sum[2] = {gates[at.row], gates[at.row + 8]};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t;
-        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[start + col]);
-        const float2 w = *reinterpret_cast<const float2*>(&gates.weight[start + col]);
+        const float2 past = pair_at(gates + at.col + i / 2 * 8);
+        const float2 w = pair_at(gates + kWeight + at.col + i / 2 * 8);
         const float* pair = x + i / 2 * 4 + i % 2 * 2;
         const float low = pair[0] * w.x * exp2_approx(fminf(sum[i % 2] - past.x, 0.f));
         const float high = pair[1] * w.y * exp2_approx(fminf(sum[i % 2] - past.y, 0.f));
-        a[i] = pack_bf16(fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f),
-                         fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f));
+        to[i] = pack_bf16(fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f),
+                          fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f));
     }
 }
 
@@ -386,45 +403,69 @@ struct Rows {
 
 // Tiles that are not past are computed too and never stored: no branch comes between the tiles' loads.
 __device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2],
-                                           const Gates& gates, float skip) {
+                                           const float* gates, float skip) {
+    const int warp = warp_index() % 4;
     Tile diagonal;
     pick_diagonal(diagonal, x);
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        weigh_past(to.past[block], x + 8 * block, gates, warp_index() % 4, block);
-    weigh_diagonal(to.last, diagonal, gates, skip);
+        weigh_past(to.past[block], x + 8 * block, gates, place_of(0, warp, block));
+    weigh_diagonal(to.last, diagonal, gates, place_of(0, warp, warp), skip);
 }
 
 // The tiles above the diagonal are zero from the start. 16-byte units are mixed with the row's number,
 // which is the lane's modulo 8, see element.
-__device__ __forceinline__ void write_tile(Panel& to, int a, int b, const u32 (&x)[4]) {
-    const u32 lane = opaque(lane_index());
-    u16* row = to.at + (kSub * a + lane % 16) * kPanelCols;
-    ptx::stmatrix_x4(row + ((2 * b + lane / 16) ^ lane % 8) * 8, x[0], x[1], x[2], x[3]);
+// The lane's row of tile (a, b) for stmatrix.
+__device__ __forceinline__ int tile_row(int a, int b, int lane) {
+    return (kSub * a + lane % 16) * kPanelCols + ((2 * b + lane / 16) ^ lane % 8) * 8;
+}
+
+__device__ __forceinline__ void write_tile(u16* row, const u32 (&x)[4]) {
+    ptx::stmatrix_x4(row, x[0], x[1], x[2], x[3]);
 }
 
 __device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
-    const int warp = warp_index() % 4;
+    const int warp = warp_index() % 4, lane = opaque(lane_index());
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        if (block < warp) write_tile(to, warp, block, rows.past[block]);
-    write_tile(to, warp, warp, rows.last);
+        if (block < warp) write_tile(to.at + tile_row(warp, block, lane), rows.past[block]);
+    write_tile(to.at + tile_row(warp, warp, lane), rows.last);
 }
 
 // Scores that came ready (07_shared_scores). Past tiles of all heads are dealt out evenly: 3 a warp for
 // two heads, 2 for one; each warp has its sub-chunk's diagonal for every head.
 constexpr int kPairs = kSubs * (kSubs - 1) / 2;
 constexpr int kPast = ceil_div(kPairs * kHeads, 4);
+constexpr bool kEven = kPairs * kHeads % 4 == 0;
 
+// A tile's place among a chunk's that came, among its gates, and in A (2-byte elements from the first
+// head's): found once, for all chunks.
 struct Job {
-    int head, a, b;
+    int from, to;
+    TilePlace at;
     bool any;
 };
 
-__device__ __forceinline__ Job past_job(int i) {
-    const int nth = warp_index() % 4 * kPast + i, pair = nth % kPairs;
-    const int a = pair < 1 ? 1 : pair < 3 ? 2 : 3;
-    return {least(nth / kPairs, kHeads - 1), a, pair - a * (a - 1) / 2, nth < kPairs * kHeads};
+__device__ __forceinline__ Job job_of(int head, int a, int b, bool any) {
+    const int row = tile_row(a, b, lane_index());
+    return {tile_of(a, b) * kWarp + lane_index(), head * (kChunk * kPanelCols) + row,
+            place_of(head, a, b), any};
+}
+
+struct Jobs {
+    Job past[kPast], last;  // the last: of the first head
+};
+
+__device__ __forceinline__ Jobs jobs_of(int warp) {
+    Jobs jobs;
+#pragma unroll
+    for (int i = 0; i < kPast; ++i) {
+        const int nth = warp * kPast + i, head = least(nth / kPairs, kHeads - 1), pair = nth % kPairs;
+        const int a = pair < 1 ? 1 : pair < 3 ? 2 : 3;
+        jobs.past[i] = job_of(head, a, pair - a * (a - 1) / 2, nth < kPairs * kHeads);
+    }
+    jobs.last = job_of(0, warp, warp, true);
+    return jobs;
 }
 
 struct RawTiles {
@@ -437,15 +478,11 @@ __device__ __forceinline__ void pin_tiles(RawTiles& x) {
     ptx::pin(words);
 }
 
-__device__ __forceinline__ RawTiles read_tiles(const Problem& p, const Part& part, int n) {
-    const int key_head = part.at.head / (p.heads / p.key_heads);
-    const int chunk = (part.tokens.start + kChunk * n) / kChunk;
-    const uint4* at = reinterpret_cast<const uint4*>(p.scores) +
-                      scores_row(p, part.at.batch, key_head, chunk) * kWarp + lane_index();
+__device__ __forceinline__ RawTiles read_tiles(const uint4* tiles, const Jobs& jobs) {
     RawTiles raw;
 #pragma unroll
-    for (int i = 0; i < kPast; ++i) raw.past[i] = at[tile_of(past_job(i).a, past_job(i).b) * kWarp];
-    raw.last = at[tile_of(warp_index() % 4, warp_index() % 4) * kWarp];
+    for (int i = 0; i < kPast; ++i) raw.past[i] = tiles[jobs.past[i].from];
+    raw.last = tiles[jobs.last.from];
     return raw;
 }
 
@@ -455,28 +492,26 @@ __device__ __forceinline__ void widen_tile(Tile& to, const uint4& raw) {
     for (int i = 0; i < 4; ++i) to[2 * i] = bf16_low(pairs[i]), to[2 * i + 1] = bf16_high(pairs[i]);
 }
 
-__device__ __forceinline__ void weigh_tiles(Panel (&to)[kHeads], const RawTiles& raw,
-                                            const Gates (&gates)[kHeads],
-                                            const float (&skip)[kHeads]) {
-    u32 past[kPast][4], last[kHeads][4];
+__device__ __forceinline__ void weigh_tiles(u16* to, const RawTiles& raw, const Jobs& jobs,
+                                            const float* gates, const float (&skip)[kHeads]) {
     Tile x;
-#pragma unroll
-    for (int i = 0; i < kPast; ++i) {
-        const Job job = past_job(i);
-        widen_tile(x, raw.past[i]);
-        weigh_past(past[i], x, gates[job.head], job.a, job.b);
-    }
     widen_tile(x, raw.last);
-#pragma unroll
-    for (int h = 0; h < kHeads; ++h) weigh_diagonal(last[h], x, gates[h], skip[h]);
-#pragma unroll
-    for (int i = 0; i < kPast; ++i) {
-        const Job job = past_job(i);
-        if (job.any) write_tile(to[job.head], job.a, job.b, past[i]);
-    }
+    u32 last[kHeads][4];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
-        write_tile(to[h], warp_index() % 4, warp_index() % 4, last[h]);
+        weigh_diagonal(last[h], x, gates + h * kGateFloats, jobs.last.at, skip[h]);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+        write_tile(to + jobs.last.to + h * (kChunk * kPanelCols), last[h]);
+    u32 past[kPast][4];
+#pragma unroll
+    for (int i = 0; i < kPast; ++i) {
+        widen_tile(x, raw.past[i]);
+        weigh_past(past[i], x, gates, jobs.past[i].at);
+    }
+#pragma unroll
+    for (int i = 0; i < kPast; ++i)
+        if (kEven || jobs.past[i].any) write_tile(to + jobs.past[i].to, past[i]);
 }
 
 __device__ __forceinline__ void finish_scores(Shared& s, Ring& ring, ptx::Ring<kAhead>& turn) {
@@ -489,18 +524,24 @@ __device__ __forceinline__ void finish_scores(Shared& s, Ring& ring, ptx::Ring<k
 // The next chunk's tiles are on their way while this one's are weighed. Not two chunks', in turn: all such
 // loads share a scoreboard, and waiting for the older is waiting for the newer.
 __device__ __forceinline__ void weigh_chunks(Shared& s, const Problem& p, const Part& part,
+                                             const Jobs& jobs,
                                              const float (&skip)[kHeads], Ring& ring,
                                              ptx::Ring<kAhead>& turn) {
     const int chunks = part.tokens.chunks();
-    RawTiles next = read_tiles(p, part, 0);
+    const int key_head = part.at.head / (p.heads / p.key_heads);
+    const uint4* tiles =
+        reinterpret_cast<const uint4*>(p.scores) +
+        scores_row(p, part.at.batch, key_head, part.tokens.start / kChunk) * kWarp;
+    RawTiles next = read_tiles(tiles, jobs);
 #pragma unroll 1
     for (int n = 0; n < chunks; ++n) {
         RawTiles now = next;
         pin_tiles(now);
-        next = read_tiles(p, part, least(n + 1, chunks - 1));
+        if (n + 1 < chunks) tiles += kTiles * kWarp;
+        next = read_tiles(tiles, jobs);
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
         ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
-        weigh_tiles(s.scores[turn.stage], now, s.gates[ring.stage], skip);
+        weigh_tiles(s.scores[turn.stage][0].at, now, jobs, s.gates[ring.stage][0].sum, skip);
         finish_scores(s, ring, turn);
     }
 }
@@ -519,18 +560,18 @@ __device__ __forceinline__ void make_chunks(Shared& s, const Part& part,
         ptx::wgmma_wait<0>();
         ptx::pin(x);
         Rows rows;
-        weigh_rows(rows, x, s.gates[ring.stage][0], skip[0]);
+        weigh_rows(rows, x, s.gates[ring.stage][0].sum, skip[0]);
         write_rows(s.scores[turn.stage][0], rows);
         finish_scores(s, ring, turn);
     }
 }
 
 __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
-                                             Ring& ring, ptx::Ring<kAhead>& turn) {
+                                             const Jobs& jobs, Ring& ring, ptx::Ring<kAhead>& turn) {
     float skip[kHeads] = {};
     if (SSD && p.skip)
         for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
-    if (SHARED) weigh_chunks(s, p, part, skip, ring, turn);
+    if (SHARED) weigh_chunks(s, p, part, jobs, skip, ring, turn);
     else make_chunks(s, part, skip, ring, turn);
 }
 
@@ -655,6 +696,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (Outputs) {
             ptx::wgmma_wait<ORDER ? 1 : 0>();
             ptx::pin(o);
+            if (ORDER == 2) load_values(v, in.v.panel[group]);
             scale_outputs(o, gates);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
@@ -869,12 +911,13 @@ __device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
     for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
         reinterpret_cast<u32*>(s.scores)[i] = 0;
     ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
+    const Jobs jobs = jobs_of(warp_index() % 4);
     Ring ring;
     ptx::Ring<kAhead> turn;
     if (has_own_state(p)) pass_chunks(s, Share(p).part(p, 0).tokens.chunks(), ring);
     const Share share(p);
 #pragma unroll 1
-    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), ring, turn);
+    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), jobs, ring, turn);
 }
 
 // Each role finds its place itself: values that live across the split would be spilled.
@@ -890,10 +933,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<SHARED && ORDER ? 88 : 120>();
+        ptx::registers_shrink<SHARED && ORDER == 1 ? 96 : 120>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<SHARED && ORDER ? 192 : 176>();
+        ptx::registers_grow<SHARED && ORDER == 1 ? 192 : 176>();
         state_role(s, p, maps, role - 2);
     }
 }
