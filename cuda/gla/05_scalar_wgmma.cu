@@ -649,10 +649,9 @@ struct Walk {
 };
 
 __device__ __forceinline__ void stage_outputs(const Output& o, Panel& to) {
-    const int row = warp_index() % 4 * 16;
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, own_row()),
                                     pack_bf16(o[8 * c], o[8 * c + 1]),
                                     pack_bf16(o[8 * c + 2], o[8 * c + 3]),
                                     pack_bf16(o[8 * c + 4], o[8 * c + 5]),
