@@ -60,6 +60,9 @@
 #ifndef STORER
 #define STORER 0
 #endif
+#ifndef LATE
+#define LATE 0
+#endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
 
@@ -656,7 +659,20 @@ __device__ __forceinline__ void stage_outputs(const Output& o, Panel& to) {
                                     pack_bf16(o[8 * c + 2], o[8 * c + 3]),
                                     pack_bf16(o[8 * c + 4], o[8 * c + 5]),
                                     pack_bf16(o[8 * c + 6], o[8 * c + 7]));
+    if (!LATE) ptx::fence_async_shared();
+}
+
+// What the warpgroup has staged, to memory; two panels, as in store_outputs.
+__device__ __forceinline__ void publish_outputs(Panel (&staged)[2], int n, const TensorMap* map,
+                                                int group, int token, int panel, int batch) {
+    const bool issuer = threadIdx.x % kWarpgroup == 0;
     ptx::fence_async_shared();
+    if (issuer) ptx::bulk_wait_read<0>();
+    ptx::named_barrier_sync(1 + group, kWarpgroup);
+    if (issuer) {
+        ptx::tma_store_4d(map, &staged[n % 2], 0, token, panel, batch);
+        ptx::bulk_commit();
+    }
 }
 
 template <bool Outputs>
@@ -679,6 +695,9 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             else issue_carried(o, rounded, in.q);
         }
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
+        if (Outputs && LATE && n > 0)
+            publish_outputs(s.out[group], walk.stored - 1, out, group,
+                            part.tokens.token<true>(n - 1), panel, part.at.batch);
         if (Outputs) {
             const float decay = gates.decay;
 #pragma unroll
@@ -720,6 +739,8 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             stage_outputs(o, s.out[group][walk.out.stage]);
             arrive_warp(&s.staged[group][walk.out.stage]);
             walk.out.advance();
+#elif LATE
+            stage_outputs(o, s.out[group][walk.stored++ % 2]);
 #else
             store_outputs(o, s.out[group], walk.stored++, out, group,
                           part.tokens.token<true>(n), panel, part.at.batch);
@@ -733,6 +754,9 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         ring.advance();
         if (Outputs) turn.advance();
     }
+    if (Outputs && LATE && part.tokens.chunks() > 0)
+        publish_outputs(s.out[group], walk.stored - 1, out, group,
+                        part.tokens.token<true>(part.tokens.chunks() - 1), panel, part.at.batch);
 }
 
 // What the state warpgroups have staged, to memory.
