@@ -70,7 +70,8 @@ static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
-constexpr int kStepsAhead = 4;
+constexpr int kGatesAhead = 2;  // chunks whose gates are on their way
+constexpr int kStepsAhead = 4;  // chunks whose steps are
 constexpr int kThreads = kWarpgroup * (2 + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
@@ -257,8 +258,8 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     return whole;
 }
 
-// The next chunk's gates are on their way while this one's are summed. Not two chunks', in turn: all such
-// loads share a scoreboard, and waiting for the older is waiting for the newer. Returns the sum of all.
+// The gates of the next two chunks are on their way while this one's are summed: a chunk takes less
+// time than memory under load. Returns the sum of all.
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                            Ring& ring) {
@@ -266,17 +267,23 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
     const HeadGates head = head_gates(p, part.at, part.at.head + nth, tokens);
     const int chunks = tokens.chunks();
     float total = 0.f;
-    RawPair next = read_gates(head, tokens.token<Outputs>(0));
+    RawPair raw[kGatesAhead];
+#pragma unroll
+    for (int i = 0; i < kGatesAhead; ++i)
+        raw[i] = read_gates(head, tokens.token<Outputs>(least(i, chunks - 1)));
 #pragma unroll 1
-    for (int n = 0; n < chunks; ++n) {
-        RawPair now = next;
-        ptx::pin(now.gate);
-        next = read_gates(head, tokens.token<Outputs>(least(n + 1, chunks - 1)));
-        const Pair x = weigh_gates(head, now, tokens.token<Outputs>(n));
-        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
-        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
-        ptx::mbarrier_arrive(&s.gated[ring.stage]);
-        ring.advance();
+    for (int first = 0; first < chunks; first += kGatesAhead) {
+#pragma unroll
+        for (int i = 0; i < kGatesAhead; ++i) {  // unrolled, for a move between registers would wait
+            const int n = first + i;
+            if (n == chunks) break;
+            const Pair x = weigh_gates(head, raw[i], tokens.token<Outputs>(n));
+            ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+            total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
+            ptx::mbarrier_arrive(&s.gated[ring.stage]);
+            raw[i] = read_gates(head, tokens.token<Outputs>(least(n + kGatesAhead, chunks - 1)));
+            ring.advance();
+        }
     }
     return total;
 }
@@ -341,19 +348,18 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
 // A warp's tile of scores: columns of 8 in x[4 ..], rows of 8 in x[2 ..], two columns a lane.
 using Tile = float[8];
 
-// A lane's place in tile (a, b) of A, in floats from the first head's gates of a stage: its first row and
-// column, and the last tokens before sub-chunk a and of sub-chunk b.
+// A lane's place in tile (a, b) of A among a head's gates: its first row and column, and the last tokens
+// before sub-chunk a and of sub-chunk b.
 struct TilePlace {
     int row, col, start, end;
 };
 
-constexpr int kGateFloats = sizeof(Gates) / 4;
+constexpr int kGateFloats = sizeof(Gates) / 4, kPanel = kChunk * kPanelCols;
 constexpr int kWeight = kChunk, kRise = 2 * kChunk, kFall = 3 * kChunk;  // in a head's gates
 
-__device__ __forceinline__ TilePlace place_of(int head, int a, int b) {
-    const int at = head * kGateFloats;
-    return {at + kSub * a + lane_index() / 4, at + kSub * b + lane_index() % 4 * 2,
-            at + most(kSub * a - 1, 0), at + kSub * b + kSub - 1};
+__device__ __forceinline__ TilePlace place_of(int a, int b) {
+    return {kSub * a + lane_index() / 4, kSub * b + lane_index() % 4 * 2, most(kSub * a - 1, 0),
+            kSub * b + kSub - 1};
 }
 
 __device__ __forceinline__ float2 pair_at(const float* x) {
@@ -412,8 +418,8 @@ __device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2
     pick_diagonal(diagonal, x);
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        weigh_past(to.past[block], x + 8 * block, gates, place_of(0, warp, block));
-    weigh_diagonal(to.last, diagonal, gates, place_of(0, warp, warp), skip);
+        weigh_past(to.past[block], x + 8 * block, gates, place_of(warp, block));
+    weigh_diagonal(to.last, diagonal, gates, place_of(warp, warp), skip);
 }
 
 // The tiles above the diagonal are zero from the start. 16-byte units are mixed with the row's number,
@@ -435,39 +441,36 @@ __device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
     write_tile(to.at + tile_row(warp, warp, lane), rows.last);
 }
 
-// Scores that came ready (07_shared_scores). Past tiles of all heads are dealt out evenly: 3 a warp for
-// two heads, 2 for one; each warp has its sub-chunk's diagonal for every head.
+// Scores that came ready (07_shared_scores). A warp has one or two of a chunk's 6 past tiles and its own
+// sub-chunk's diagonal, for all heads.
 constexpr int kPairs = kSubs * (kSubs - 1) / 2;
-constexpr int kPast = ceil_div(kPairs * kHeads, 4);
-constexpr bool kEven = kPairs * kHeads % 4 == 0;
+constexpr int kPast = ceil_div(kPairs, 4);
 
-// A tile's place among a chunk's that came, among its gates, and in A (2-byte elements from the first
-// head's): found once, for all chunks.
+// A tile's place among a chunk's that came, among the first head's gates, and in the first head's A (2-byte
+// elements): found once, for all chunks.
 struct Job {
     int from, to;
     TilePlace at;
-    bool any;
 };
 
-__device__ __forceinline__ Job job_of(int head, int a, int b, bool any) {
-    const int row = tile_row(a, b, lane_index());
-    return {tile_of(a, b) * kWarp + lane_index(), head * (kChunk * kPanelCols) + row,
-            place_of(head, a, b), any};
+__device__ __forceinline__ Job job_of(int a, int b) {
+    return {tile_of(a, b) * kWarp + lane_index(), tile_row(a, b, lane_index()), place_of(a, b)};
 }
 
 struct Jobs {
-    Job past[kPast], last;  // the last: of the first head
+    Job past[kPast], last;
+    bool both;  // past tiles, or one
 };
 
 __device__ __forceinline__ Jobs jobs_of(int warp) {
     Jobs jobs;
 #pragma unroll
     for (int i = 0; i < kPast; ++i) {
-        const int nth = warp * kPast + i, head = least(nth / kPairs, kHeads - 1), pair = nth % kPairs;
-        const int a = pair < 1 ? 1 : pair < 3 ? 2 : 3;
-        jobs.past[i] = job_of(head, a, pair - a * (a - 1) / 2, nth < kPairs * kHeads);
+        const int nth = least(4 * i + warp, kPairs - 1), a = nth < 1 ? 1 : nth < 3 ? 2 : 3;
+        jobs.past[i] = job_of(a, nth - a * (a - 1) / 2);
     }
-    jobs.last = job_of(0, warp, warp, true);
+    jobs.last = job_of(warp, warp);
+    jobs.both = warp < kPairs - 4;
     return jobs;
 }
 
@@ -482,9 +485,9 @@ __device__ __forceinline__ void pin_tiles(RawTiles& x) {
 }
 
 __device__ __forceinline__ RawTiles read_tiles(const uint4* tiles, const Jobs& jobs) {
-    RawTiles raw;
-#pragma unroll
-    for (int i = 0; i < kPast; ++i) raw.past[i] = tiles[jobs.past[i].from];
+    RawTiles raw = {};
+    raw.past[0] = tiles[jobs.past[0].from];
+    if (jobs.both) raw.past[1] = tiles[jobs.past[1].from];
     raw.last = tiles[jobs.last.from];
     return raw;
 }
@@ -495,26 +498,29 @@ __device__ __forceinline__ void widen_tile(Tile& to, const uint4& raw) {
     for (int i = 0; i < 4; ++i) to[2 * i] = bf16_low(pairs[i]), to[2 * i + 1] = bf16_high(pairs[i]);
 }
 
+__device__ __forceinline__ void weigh_tile(u16* to, const uint4& raw, const Job& job,
+                                           const float* gates) {
+    Tile x;
+    widen_tile(x, raw);
+    u32 a[kHeads][4];
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) weigh_past(a[h], x, gates + h * kGateFloats, job.at);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) write_tile(to + h * kPanel + job.to, a[h]);
+}
+
 __device__ __forceinline__ void weigh_tiles(u16* to, const RawTiles& raw, const Jobs& jobs,
                                             const float* gates, const float (&skip)[kHeads]) {
     Tile x;
     widen_tile(x, raw.last);
-    u32 last[kHeads][4];
+    u32 a[kHeads][4];
 #pragma unroll
     for (int h = 0; h < kHeads; ++h)
-        weigh_diagonal(last[h], x, gates + h * kGateFloats, jobs.last.at, skip[h]);
+        weigh_diagonal(a[h], x, gates + h * kGateFloats, jobs.last.at, skip[h]);
 #pragma unroll
-    for (int h = 0; h < kHeads; ++h)
-        write_tile(to + jobs.last.to + h * (kChunk * kPanelCols), last[h]);
-    u32 past[kPast][4];
-#pragma unroll
-    for (int i = 0; i < kPast; ++i) {
-        widen_tile(x, raw.past[i]);
-        weigh_past(past[i], x, gates, jobs.past[i].at);
-    }
-#pragma unroll
-    for (int i = 0; i < kPast; ++i)
-        if (kEven || jobs.past[i].any) write_tile(to + jobs.past[i].to, past[i]);
+    for (int h = 0; h < kHeads; ++h) write_tile(to + h * kPanel + jobs.last.to, a[h]);
+    weigh_tile(to, raw.past[0], jobs.past[0], gates);
+    if (jobs.both) weigh_tile(to, raw.past[1], jobs.past[1], gates);
 }
 
 __device__ __forceinline__ void finish_scores(Shared& s, Ring& ring, ptx::Ring<kAhead>& turn) {
@@ -643,6 +649,17 @@ __device__ __forceinline__ void issue_scored_halves(Output& o, const u32 (&v)[4]
     ptx::wgmma_commit();
 }
 
+template <int First, int End>
+__device__ __forceinline__ void issue_update_steps(State& s, const u32 (&v)[4][4],
+                                                   const KeyTile& k) {
+    const u64 b = ptx::matrix_descriptor(&k, sizeof(Panel), 1024, ptx::Swizzle::k128);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = First; step < End; ++step)
+        ptx::wgmma_bf16<1>(s, v[step], b + step * (2048 >> 4), 1);
+    ptx::wgmma_commit();
+}
+
 // Where a state warpgroup is, from part to part.
 struct Walk {
     Ring ring;
@@ -707,9 +724,13 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
-        if (ORDER) {
+        if (ORDER == 1 || ORDER == 2) {
             ptx::pin(state);
             issue_update(state, pushed, in.k);
+        }
+        if (ORDER == 3) {
+            ptx::pin(state);
+            issue_update_steps<0, 1>(state, pushed, in.k);
         }
         if (Outputs) {
             ptx::wgmma_wait<ORDER ? 1 : 0>();
@@ -721,17 +742,18 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             if (SKIP) issue_scored_halves(o, v, s.scores[turn.stage][head]);
             else issue_scored(o, v, s.scores[turn.stage][head]);
         }
-        if (!ORDER) {
+        if (ORDER == 0) {
             ptx::pin(state);
             issue_update(state, pushed, in.k);
         }
-        if (ORDER) {
+        if (ORDER == 3) issue_update_steps<1, 4>(state, pushed, in.k);
+        if (ORDER == 1 || ORDER == 2) {
             ptx::wgmma_wait<0>();
             ptx::pin(state);
             ptx::mbarrier_arrive(&s.empty[ring.stage]);
         }
         if (Outputs) {
-            ptx::wgmma_wait<ORDER ? 0 : 1>();
+            ptx::wgmma_wait<ORDER == 1 || ORDER == 2 ? 0 : 1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
 #if STORER
@@ -746,7 +768,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
                           part.tokens.token<true>(n), panel, part.at.batch);
 #endif
         }
-        if (!ORDER) {
+        if (ORDER == 0 || ORDER == 3) {
             ptx::wgmma_wait<0>();
             ptx::pin(state);
             ptx::mbarrier_arrive(&s.empty[ring.stage]);
