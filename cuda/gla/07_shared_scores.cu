@@ -1,7 +1,7 @@
 // arch: sm_80
 // registers: 128
 // threads: 128
-// dynamic_smem: 43264
+// dynamic_smem: 34816
 // defines: DK=64
 // defines: DK=128
 //
@@ -18,12 +18,10 @@
 
 constexpr int kThreads = 128;
 constexpr int kPitch = kDk + 8;       // the 8 rows of an ldmatrix meet 8 different bank groups
-constexpr int kTurned = 64;           // heads turned at a time
-constexpr int kTurnedPitch = kTurned + 2;
+constexpr int kTogether = 8;          // heads of a token that a lane reads at once
 
 struct Shared {
     u16 q[kChunk * kPitch], k[kChunk * kPitch];
-    u16 gates[kChunk * kTurnedPitch];
 };
 
 extern __shared__ __align__(16) u8 shared_bytes[];
@@ -46,26 +44,66 @@ __device__ __forceinline__ void load_tile(u16* tile, const u16* from, size_t str
     }
 }
 
-// Heads first .. first + count - 1 of the chunk at token t. Tokens beyond the end have no step.
-__device__ __forceinline__ void turn_steps(Shared& s, const Problem& p, int batch, int t, int first,
-                                           int count) {
-    const int lane = lane_index(), warp = warp_index();
-    for (int row = warp; row < kChunk; row += kThreads / kWarp)
-        for (int head = lane; head < count; head += kWarp)
-            s.gates[row * kTurnedPitch + head] =
-                t + row < p.length
-                    ? p.g[token_row(batch, t + row, p.length, first + head, p.heads)]
-                    : static_cast<u16>(0);
-    __syncthreads();
-    for (int head = warp; head < count; head += kThreads / kWarp) {
-        const float bias = p.bias ? p.bias[first + head] : 0.f;
-        float* to = p.steps + steps_row(p, batch, first + head) + t;
-        for (int i = lane; i < kChunk; i += kWarp) {
-            const float delta = from_bf16(s.gates[i * kTurnedPitch + head]) + bias;
-            to[i] = t + i < p.length ? (p.softplus ? softplus(delta) : delta) : 0.f;
-        }
+// Steps of a token's neighbouring heads as they lie in memory, two in a word.
+struct RawSteps {
+    u32 pairs[kTogether / 2];
+};
+
+// Turning a chunk's steps, one job of a warp: 32 tokens, a lane each, of 8 heads.
+struct Turn {
+    int token, head;  // of the lane; the first of the group's
+    bool any, whole;  // is there one; all 8 heads, at an address of a multiple of 16 bytes
+};
+
+__device__ __forceinline__ Turn turn_of(const Problem& p, int job, int t, int heads) {
+    const int head = job / 2 * kTogether;
+    const bool whole = head + kTogether <= heads && p.heads % kTogether == 0 && heads % kTogether == 0;
+    return {t + job % 2 * kWarp + lane_index(), head, head < heads, whole};
+}
+
+__device__ __forceinline__ RawSteps read_steps(const Problem& p, const Turn& x, int batch, int first,
+                                               int heads) {
+    RawSteps raw = {};
+    if (!x.any || x.token >= p.length) return raw;
+    const u16* from = p.g + token_row(batch, x.token, p.length, first + x.head, p.heads);
+    if (x.whole) {
+        const uint4 all = *reinterpret_cast<const uint4*>(from);
+        raw = {{all.x, all.y, all.z, all.w}};
+        return raw;
     }
-    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i)
+        if (x.head + i < heads) raw.pairs[i / 2] |= static_cast<u32>(from[i]) << i % 2 * 16;
+    return raw;
+}
+
+// A token beyond the end has no step.
+__device__ __forceinline__ void write_steps(const Problem& p, const Turn& x, const RawSteps& raw,
+                                            int batch, int first, int heads) {
+    if (!x.any) return;
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+        if (x.head + i >= heads) break;
+        const int head = first + x.head + i;
+        const float delta = (i % 2 ? bf16_high(raw.pairs[i / 2]) : bf16_low(raw.pairs[i / 2])) +
+                            (p.bias ? p.bias[head] : 0.f);
+        const float step = p.softplus ? softplus(delta) : delta;
+        p.steps[steps_row(p, batch, head) + x.token] = x.token < p.length ? step : 0.f;
+    }
+}
+
+// Several jobs' loads before the first is turned.
+__device__ __forceinline__ void turn_steps(const Problem& p, int batch, int t, int first, int heads) {
+    constexpr int kWarps = kThreads / kWarp, kJobs = 5;  // 80 heads: 20 jobs
+    for (int job = warp_index(); job < 2 * ceil_div(heads, kTogether); job += kJobs * kWarps) {
+        RawSteps raw[kJobs];
+#pragma unroll
+        for (int i = 0; i < kJobs; ++i)
+            raw[i] = read_steps(p, turn_of(p, job + i * kWarps, t, heads), batch, first, heads);
+#pragma unroll
+        for (int i = 0; i < kJobs; ++i)
+            write_steps(p, turn_of(p, job + i * kWarps, t, heads), raw[i], batch, first, heads);
+    }
 }
 
 __device__ __forceinline__ void make_scores(const Shared& s, uint4* to) {
@@ -100,8 +138,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) share(const __grid_consta
     load_tile(s.k, p.k + from, stride, p.length - t);
     ptx::copy_async_commit();
     const int heads = p.heads / p.key_heads;
-    for (int first = 0; first < heads; first += kTurned)
-        turn_steps(s, p, batch, t, key_head * heads + first, least(kTurned, heads - first));
+    turn_steps(p, batch, t, key_head * heads, heads);
     ptx::copy_async_wait_all();
     __syncthreads();
     make_scores(s, reinterpret_cast<uint4*>(p.scores) + scores_row(p, batch, key_head, chunk) * kWarp);

@@ -324,7 +324,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
         steps = cupy.empty((batch, heads, chunks * CHUNK), cupy.float32)
         fields, keep = fields | {"scores": scores, "steps": steps}, (*keep, scores, steps)  # type: ignore[assignment]
         grid = (chunks, key_heads, batch)
-        used = 2 * CHUNK * (2 * (dk + 8) + 64 + 2)  # Shared of 07_shared_scores.cu
+        used = 2 * CHUNK * 2 * (dk + 8)  # Shared of 07_shared_scores.cu
         first = ("gla/07_shared_scores.cu", "share", grid, fields, {"DK": dk}, used)
         launches = [bound_launch(*first)]
     if segments > 1:
