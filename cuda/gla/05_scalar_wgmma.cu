@@ -51,6 +51,9 @@
 #ifndef TURNED
 #define TURNED SHARED
 #endif
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
 #ifndef SKIP
 #define SKIP 0
 #endif
@@ -67,6 +70,8 @@ constexpr int kHeads = HEADS;  // of a block, sharing q and k
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
 
 static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
+
+constexpr int kCluster = CLUSTER;  // blocks side by side that share q and k's way to them
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
@@ -129,10 +134,11 @@ struct Share {
     int chunks, sequences, first, last;
 
     __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
-        sequences = p.dv * kHeads / kDv * (p.heads / kHeads) * p.batch;
+        sequences = p.dv * kHeads / kDv * (p.heads / (kHeads * kCluster)) * p.batch;
         const s64 total = static_cast<s64>(sequences) * chunks;
-        first = static_cast<int>(total * blockIdx.x / gridDim.x);
-        last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
+        const int block = blockIdx.x / kCluster, blocks = gridDim.x / kCluster;
+        first = static_cast<int>(total * block / blocks);
+        last = static_cast<int>(total * (block + 1) / blocks);
     }
 
     __device__ __forceinline__ int parts() const {
@@ -143,10 +149,10 @@ struct Share {
         const int nth = ceil_div(last, chunks) - 1 - i, from = nth * chunks;
         const int sequence = nth % p.period * (sequences / p.period) + nth / p.period;
         const int start = most(first - from, 0), end = least(last - from, chunks);
-        const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
-        const int group = sequence / columns;
-        const Place at = {group / groups, group % groups * kHeads, static_cast<int>(blockIdx.y),
-                          sequence % columns * kDv};
+        const int columns = p.dv * kHeads / kDv, groups = p.heads / (kHeads * kCluster);
+        const int group = sequence / columns, own = blockIdx.x % kCluster * kHeads;
+        const Place at = {group / groups, group % groups * (kHeads * kCluster) + own,
+                          static_cast<int>(blockIdx.y), sequence % columns * kDv};
         if (p.segments > 1) return {at, segment_of(p, at), false, false};
         return {at, {start * kChunk, least(end * kChunk, p.length)}, start > 0, end < chunks};
     }
@@ -167,8 +173,14 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
         ptx::mbarrier_arrive_expect(full, (Outputs ? 2 : 1) * kKeyBytes + kValueBytes);
-        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
-        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+        if (kCluster > 1) {  // one block loads q for both, the other k
+            const bool first = blockIdx.x % kCluster == 0;
+            ptx::tma_load_4d_multicast(first ? &to.q : &to.k, first ? maps.q : maps.k, full, 3, 0, t,
+                                       key, at.batch);
+        } else {
+            if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
+            ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+        }
         ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
         ring.advance();
     }
@@ -692,6 +704,15 @@ __device__ __forceinline__ void publish_outputs(Panel (&staged)[2], int n, const
     }
 }
 
+// A state warpgroup has done with a stage, also with the part of it that came from the other block.
+__device__ __forceinline__ void let_go(u64* empty) {
+    ptx::mbarrier_arrive(empty);
+    if (kCluster > 1) {
+        __syncwarp();
+        if (lane_index() == 0) ptx::mbarrier_arrive_cluster(empty, ptx::cluster_rank() ^ 1);
+    }
+}
+
 template <bool Outputs>
 __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
                                             const Part& part, int group, State& state, Walk& walk) {
@@ -750,7 +771,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (ORDER == 1 || ORDER == 2) {
             ptx::wgmma_wait<0>();
             ptx::pin(state);
-            ptx::mbarrier_arrive(&s.empty[ring.stage]);
+            let_go(&s.empty[ring.stage]);
         }
         if (Outputs) {
             ptx::wgmma_wait<ORDER == 1 || ORDER == 2 ? 0 : 1>();
@@ -771,7 +792,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (ORDER == 0 || ORDER == 3) {
             ptx::wgmma_wait<0>();
             ptx::pin(state);
-            ptx::mbarrier_arrive(&s.empty[ring.stage]);
+            let_go(&s.empty[ring.stage]);
         }
         ring.advance();
         if (Outputs) turn.advance();
@@ -856,7 +877,7 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
             ptx::mbarrier_init(&s.gated[i], kHeads * kWarp);
-            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup);
+            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup + (kCluster - 1) * 4 * kStateGroups);
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
@@ -892,7 +913,7 @@ __device__ __forceinline__ void work_state(Shared& s, const Problem& p, const Ma
     }
     State state = {};
     if (part.taken) {
-        pass_state<false>(state, p, block - 1, group);
+        pass_state<false>(state, p, block - kCluster, group);
     } else {
         if (at.segment > 0) await_segments(s, p, at.segment, group);
         const float* decay = decay_of(p, nth);
@@ -966,13 +987,19 @@ __device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
 }
 
 // Each role finds its place itself: values that live across the split would be spilled.
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+#if CLUSTER > 1
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define IN_CLUSTERS
+#endif
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(kThreads, 1)
     gla(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
         const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
         const __grid_constant__ TensorMap out) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Maps maps = {&q, &k, &v, &out};
     init_shared(s, p);
+    if (kCluster > 1) ptx::cluster_sync();
     const int role = warpgroup_index();
     if (role == 0) {
         ptx::registers_shrink<40>();
@@ -984,4 +1011,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         ptx::registers_grow<SHARED && ORDER == 1 ? 192 : 176>();
         state_role(s, p, maps, role - 2);
     }
+    if (kCluster > 1) ptx::cluster_sync();  // the other's copies and arrivals come here
 }

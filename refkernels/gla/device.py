@@ -339,7 +339,9 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
             handed = cupy.zeros((columns * others, segments), cupy.uint32)
             fields, keep = fields | {"handed": handed}, (*keep, handed)  # type: ignore[assignment]
     elif not x.vector and columns * others > sm_count():
-        blocks, period = even_shares(columns * others, sm_count())
+        side = CLUSTER_TRIAL if together_blocks(x) else 1
+        blocks, period = even_shares(columns * others // side, sm_count() // side)
+        blocks, defines = blocks * side, defines | ({"CLUSTER": side} if side > 1 else {})
         columns, others, fields = blocks, 1, fields | {"period": period}
         passed = cupy.empty((blocks, dk, width), cupy.float32)
         handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
@@ -347,6 +349,14 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     grid = _grid(x, columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+CLUSTER_TRIAL = 1
+
+
+def together_blocks(x: Sequence) -> bool:
+    """Whether two blocks share what comes of q and k: four heads of a group."""
+    return hopper_heads(x) == 2 and (x.v.shape[2] // x.q.shape[2]) % 4 == 0
 
 
 SHARES_PER_SM = 0.95
