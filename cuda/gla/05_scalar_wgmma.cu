@@ -48,20 +48,11 @@
 #ifndef SHARED
 #define SHARED 0
 #endif
-#ifndef TURNED
-#define TURNED SHARED
-#endif
 #ifndef CLUSTER
 #define CLUSTER 1
 #endif
-#ifndef SKIP
-#define SKIP 0
-#endif
 #ifndef ORDER
 #define ORDER 0
-#endif
-#ifndef STORER
-#define STORER 0
 #endif
 #ifndef LATE
 #define LATE 0
@@ -104,7 +95,6 @@ struct Shared {
     float steps[kHeads][kStepsAhead][kChunk];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
-    u64 staged[kStateGroups][2], stored[kStateGroups][2];
     u32 signals;  // that this block has given in earlier launches
 };
 static_assert(sizeof(Shared) <= 232448, "shared memory of one SM");
@@ -338,7 +328,7 @@ __device__ __forceinline__ float sum_steps(Shared& s, const Problem& p, const Pa
 template <bool Outputs>
 __device__ __forceinline__ float work_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                             Ring& ring) {
-    return TURNED ? sum_steps<Outputs>(s, p, part, nth, ring)
+    return SHARED ? sum_steps<Outputs>(s, p, part, nth, ring)
                   : sum_gates<Outputs>(s, p, part, nth, ring);
 }
 
@@ -629,38 +619,6 @@ __device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
     }
 }
 
-__device__ __forceinline__ void issue_carried_halves(Output& o, const u32 (&state)[kDk / 16][4],
-                                                     const KeyTile& q) {
-    using Half = float[kChunk / 4];
-    Half& early = *reinterpret_cast<Half*>(&o[0]);
-    Half& late = *reinterpret_cast<Half*>(&o[kChunk / 4]);
-    const u64 b = ptx::k_major_128(&q);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < kDk / 16; ++step) {
-        const u64 at = b + step / 4 * (sizeof(Panel) >> 4) + step % 4 * ptx::kDescriptorStepK;
-        ptx::wgmma_bf16(early, state[step], at, step > 0);
-        ptx::wgmma_bf16(late, state[step], at + (kChunk / 2 * kPanelCols * 2 >> 4), step > 0);
-    }
-    ptx::wgmma_commit();
-}
-
-// O^T += V^T A^T, issued and committed, in two halves of 32 tokens: the first takes nothing from the
-// chunk's second half.
-__device__ __forceinline__ void issue_scored_halves(Output& o, const u32 (&v)[4][4], const Panel& a) {
-    using Half = float[kChunk / 4];
-    Half& early = *reinterpret_cast<Half*>(&o[0]);
-    Half& late = *reinterpret_cast<Half*>(&o[kChunk / 4]);
-    const u64 b = ptx::k_major_128(&a), below = b + (kChunk / 2 * kPanelCols * 2 >> 4);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < 4; ++step) {
-        ptx::wgmma_bf16(late, v[step], below + step * ptx::kDescriptorStepK, 1);
-        if (step < 2) ptx::wgmma_bf16(early, v[step], b + step * ptx::kDescriptorStepK, 1);
-    }
-    ptx::wgmma_commit();
-}
-
 template <int First, int End>
 __device__ __forceinline__ void issue_update_steps(State& s, const u32 (&v)[4][4],
                                                    const KeyTile& k) {
@@ -677,7 +635,6 @@ struct Walk {
     Ring ring;
     ptx::Ring<kAhead> turn;
     int stored = 0;
-    ptx::Ring<2> out;
 };
 
 __device__ __forceinline__ void stage_outputs(const Output& o, Panel& to) {
@@ -729,8 +686,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (Outputs) pack_state(rounded, state);
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
         if (Outputs) {
-            if (SKIP) issue_carried_halves(o, rounded, in.q);
-            else issue_carried(o, rounded, in.q);
+            issue_carried(o, rounded, in.q);
         }
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
         if (Outputs && LATE && n > 0)
@@ -745,10 +701,6 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
-        if (ORDER == 1 || ORDER == 2) {
-            ptx::pin(state);
-            issue_update(state, pushed, in.k);
-        }
         if (ORDER == 3) {
             ptx::pin(state);
             issue_update_steps<0, 1>(state, pushed, in.k);
@@ -756,68 +708,36 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         if (Outputs) {
             ptx::wgmma_wait<ORDER ? 1 : 0>();
             ptx::pin(o);
-            if (ORDER == 2) load_values(v, in.v.panel[group]);
             scale_outputs(o, gates);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
-            if (SKIP) issue_scored_halves(o, v, s.scores[turn.stage][head]);
-            else issue_scored(o, v, s.scores[turn.stage][head]);
+            issue_scored(o, v, s.scores[turn.stage][head]);
         }
         if (ORDER == 0) {
             ptx::pin(state);
             issue_update(state, pushed, in.k);
         }
         if (ORDER == 3) issue_update_steps<1, 4>(state, pushed, in.k);
-        if (ORDER == 1 || ORDER == 2) {
-            ptx::wgmma_wait<0>();
-            ptx::pin(state);
-            let_go(&s.empty[ring.stage]);
-        }
         if (Outputs) {
-            ptx::wgmma_wait<ORDER == 1 || ORDER == 2 ? 0 : 1>();
+            ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-#if STORER
-            ptx::mbarrier_wait(&s.stored[group][walk.out.stage], walk.out.parity ^ 1);
-            stage_outputs(o, s.out[group][walk.out.stage]);
-            arrive_warp(&s.staged[group][walk.out.stage]);
-            walk.out.advance();
-#elif LATE
+#if LATE
             stage_outputs(o, s.out[group][walk.stored++ % 2]);
 #else
             store_outputs(o, s.out[group], walk.stored++, out, group,
                           part.tokens.token<true>(n), panel, part.at.batch);
 #endif
         }
-        if (ORDER == 0 || ORDER == 3) {
-            ptx::wgmma_wait<0>();
-            ptx::pin(state);
-            let_go(&s.empty[ring.stage]);
-        }
+        ptx::wgmma_wait<0>();
+        ptx::pin(state);
+        let_go(&s.empty[ring.stage]);
         ring.advance();
         if (Outputs) turn.advance();
     }
     if (Outputs && LATE && part.tokens.chunks() > 0)
         publish_outputs(s.out[group], walk.stored - 1, out, group,
                         part.tokens.token<true>(part.tokens.chunks() - 1), panel, part.at.batch);
-}
-
-// What the state warpgroups have staged, to memory.
-__device__ __forceinline__ void store_chunks(Shared& s, const Problem& p, const TensorMap* out,
-                                             const Part& part, ptx::Ring<2>& ring, u64*& reading) {
-    const int panel = (part.at.head * p.dv + part.at.col) / kPanelCols;
-    for (int n = 0; n < part.tokens.chunks(); ++n) {
-        for (int group = 0; group < kStateGroups; ++group) {
-            ptx::mbarrier_wait(&s.staged[group][ring.stage], ring.parity);
-            ptx::tma_store_4d(out, &s.out[group][ring.stage], 0, part.tokens.token<true>(n),
-                              panel + group, part.at.batch);
-            ptx::bulk_commit();
-            ptx::bulk_wait_read<1>();
-            if (reading) ptx::mbarrier_arrive(reading);
-            reading = &s.stored[group][ring.stage];
-        }
-        ring.advance();
-    }
 }
 
 // ---------------------------------------------------------------- between blocks
@@ -882,10 +802,6 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
             ptx::mbarrier_init(&s.used[i], 4 * kStateGroups);
-            for (int group = 0; group < kStateGroups; ++group) {
-                ptx::mbarrier_init(&s.staged[group][i], 4);
-                ptx::mbarrier_init(&s.stored[group][i], 1);
-            }
         }
         ptx::fence_mbarrier_init();
         if (p.segments > 1) {
@@ -932,7 +848,7 @@ __device__ __forceinline__ void state_role(Shared& s, const Problem& p, const Ma
     Walk walk;
 #pragma unroll 1
     for (int i = 0; i < share.parts(); ++i) work_state(s, p, maps, share.part(p, i), group, walk);
-    if (!STORER && threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
+    if (threadIdx.x % kWarpgroup == 0) ptx::bulk_wait<0>();
 }
 
 __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const Maps& maps) {
@@ -946,15 +862,6 @@ __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const M
                 if (has_own_state(p)) load_chunks<false>(s, p, maps, part, ring);
                 load_chunks<true>(s, p, maps, part, ring);
             }
-        __syncwarp();
-    } else if (STORER && nth == 2) {
-        if (ptx::elect_one()) {
-            ptx::Ring<2> out;
-            u64* reading = nullptr;
-            for (int i = 0; i < share.parts(); ++i)
-                store_chunks(s, p, maps.out, share.part(p, i), out, reading);
-            ptx::bulk_wait<0>();
-        }
         __syncwarp();
     } else if (nth < kHeads) {
         for (int i = 0; i < share.parts(); ++i) {
@@ -1005,10 +912,10 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(kThreads, 1)
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<SHARED && ORDER == 1 ? 96 : 120>();
+        ptx::registers_shrink<120>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<SHARED && ORDER == 1 ? 192 : 176>();
+        ptx::registers_grow<176>();
         state_role(s, p, maps, role - 2);
     }
     if (kCluster > 1) ptx::cluster_sync();  // the other's copies and arrivals come here
