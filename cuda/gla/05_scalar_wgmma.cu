@@ -54,6 +54,9 @@
 #ifndef ORDER
 #define ORDER 0
 #endif
+#ifndef EARLY
+#define EARLY 0
+#endif
 #ifndef LATE
 #define LATE 0
 #endif
@@ -610,11 +613,16 @@ __device__ __forceinline__ void push_values(u32 (&to)[4][4], const u32 (&v)[4][4
     }
 }
 
-__device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
-    const int t = lane_index() % 4;
+__device__ __forceinline__ void load_carry(float2 (&to)[kChunk / 8], const Gates& gates) {
+    const float* from = gates.carry + lane_index() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < kChunk / 8; ++j) to[j] = pair_at(from + 8 * j);
+}
+
+__device__ __forceinline__ void scale_outputs(Output& o, const float2 (&carry)[kChunk / 8]) {
 #pragma unroll
     for (int j = 0; j < kChunk / 8; ++j) {
-        const float2 c = *reinterpret_cast<const float2*>(&gates.carry[8 * j + 2 * t]);
+        const float2 c = carry[j];
         o[4 * j] *= c.x, o[4 * j + 1] *= c.y, o[4 * j + 2] *= c.x, o[4 * j + 3] *= c.y;
     }
 }
@@ -706,9 +714,12 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
             issue_update_steps<0, 1>(state, pushed, in.k);
         }
         if (Outputs) {
+            float2 carry[kChunk / 8];
+            if (EARLY) load_carry(carry, gates);
             ptx::wgmma_wait<ORDER ? 1 : 0>();
             ptx::pin(o);
-            scale_outputs(o, gates);
+            if (!EARLY) load_carry(carry, gates);
+            scale_outputs(o, carry);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
             issue_scored(o, v, s.scores[turn.stage][head]);
@@ -912,10 +923,10 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(kThreads, 1)
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<120>();
+        ptx::registers_shrink<SHARED ? 104 : 120>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<176>();
+        ptx::registers_grow<SHARED ? 184 : 176>();
         state_role(s, p, maps, role - 2);
     }
     if (kCluster > 1) ptx::cluster_sync();  // the other's copies and arrivals come here
