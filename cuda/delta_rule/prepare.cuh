@@ -102,7 +102,7 @@ __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
     }
     float sums[kTasks][8] = {};
 #pragma unroll 1
-    for (int panel = 0; panel < kPanels; ++panel, keys += kChunk * kPanel)
+    for (int panel = 0, panels = opaque(kPanels); panel < panels; ++panel, keys += kChunk * kPanel)
 #pragma unroll
         for (int step = 0; step < kPanel / 16; ++step) {
             const int left_unit = ((step * 2 + lane / 16) ^ low) * 8;
