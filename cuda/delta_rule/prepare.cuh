@@ -1,6 +1,7 @@
 // T and A of all chunks: a block has one chunk of one key head and, one after another, the heads that
 // share it. Once per block: K K^T and Q K^T, their 10 blocks of 16 x 16 on and below the diagonal.
-// Then a warp per head inverts I + L, another (or the same, later) scales A.
+// Then a warp per head inverts I + L, another (or the same, later) scales A; a head that shares its keys with
+// no other has two warps for each.
 //
 // The inverse, by blocks: those on the diagonal by forward substitution in fp32, a lane per column;
 // for [[A, 0], [B, C]] of twice the size the rest is -C^-1 B A^-1, first 32 x 32, then 64 x 64. With
