@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from refkernels._check import Gate, array_module, judge, poisoned, random_normal, widen
-from refkernels._matrix_state import Bound, empty_outputs
-from refkernels._plan import Plan
+from refkernels._matrix_state import CHUNK, Bound, empty_outputs
+from refkernels._plan import Plan, ceil_div
 
 Inputs = TypeVar("Inputs")
 X = TypeVar("X", bound=Bound)
@@ -36,6 +36,25 @@ def unless_unwritten(gate: Gate, *outputs: Any) -> Gate:
     if not any(bool(array_module(x).isnan(x).any()) for x in wide):
         return gate
     return replace(gate, passed=False, error=float("inf"))
+
+
+def three_calls(
+    operator: str, length: int, run: Callable[[slice, Any, int], tuple[Any, Any]]
+) -> Gate:
+    """A sequence cut at two multiples of a chunk, the state handed on, gives one call's bits.
+
+    ``run`` gives output and final state of a slice of the tokens, from a state (None: the first),
+    where a launcher cuts into segments in those of so many tokens.
+    """
+    third = ceil_div(length, 3 * CHUNK) * CHUNK
+    whole, last = run(slice(0, length), None, 3 * third)
+    state, gates = None, []
+    for start in range(0, length, third):
+        part = slice(start, start + third)
+        out, state = run(part, state, third)
+        gates.append(judge(operator, "repeat", out, whole[:, part]))
+    gates.append(judge(operator, "repeat", state, last))
+    return max(gates, key=lambda gate: gate.error)
 
 
 def plan_each(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from perfmodel.workload import DeltaRule
-from refkernels._check import Gate, generator, judge, narrow_bf16, random_normal, widen
-from refkernels._matrix_state import CHUNK
+from refkernels._check import Gate, generator, narrow_bf16, random_normal, widen
 from refkernels._mixer_problem import (
     HostProblem,
     plan_each,
     poisoned_outputs,
+    three_calls,
     unless_unwritten,
     worse,
 )
@@ -62,16 +60,22 @@ def head_slice(x: dict[str, Any], groups: int) -> dict[str, Any]:
 
 def gate_delta(arrays: dict[str, Any], rung: str | None, *, initial: Any = None) -> Gate:
     """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
+    out, final = run_poisoned(arrays, rung, initial)
+    heads = CHECKED_GROUPS * (out.shape[2] // arrays["q"].shape[2])
+    start = None if initial is None else host_copy(initial[:, :heads])
+    o, state = exact(head_slice(arrays, CHECKED_GROUPS), start)
+    some, last = host_copy(widen(out, "bf16")[:, :, :heads]), host_copy(final[:, :heads])
+    return unless_unwritten(worse("delta_rule", some, o, last, state), out, final)
+
+
+def run_poisoned(arrays: dict[str, Any], rung: str | None, initial: Any = None) -> tuple[Any, Any]:
+    """Output (bf16 bits) and final state of one call, both NaN before it."""
     from refkernels.delta_rule import device
 
     x = device.bind(**arrays, initial=initial)
     out, final = poisoned_outputs(x)
     device.prepare(x, out, final=final, rung=rung)()
-    heads = CHECKED_GROUPS * (x.v.shape[2] // x.q.shape[2])
-    start = None if initial is None else host_copy(initial[:, :heads])
-    o, state = exact(head_slice(arrays, CHECKED_GROUPS), start)
-    some, last = host_copy(widen(out, "bf16")[:, :, :heads]), host_copy(final[:, :heads])
-    return unless_unwritten(worse("delta_rule", some, o, last, state), out, final)
+    return out, final
 
 
 def exact(x: dict[str, Any], initial: Any = None) -> tuple[Any, Any]:
@@ -88,26 +92,13 @@ def host_copy(x: Any) -> Any:
 
 
 def gate_three_calls(arrays: dict[str, Any], rung: str | None, initial: Any = None) -> Gate:
-    """Elements in which three calls that hand over their states at chunk boundaries differ from one
-    call's output and final state."""
-    import cupy
+    """Three calls that hand on the state against one."""
 
-    from refkernels.delta_rule import device
+    def run(tokens: slice, state: Any, _: int) -> tuple[Any, Any]:
+        piece = {name: x[:, tokens].copy() for name, x in arrays.items()}
+        return run_poisoned(piece, rung, initial if state is None else state)
 
-    run = partial(device.delta_rule, rung=rung)
-    whole, last = run(**arrays, initial=initial)
-    length = whole.shape[1]
-    cuts = (0, CHUNK, (length - 1) // CHUNK * CHUNK, length)
-    parts, state = [], initial
-    for start, end in pairwise(cuts):
-        piece = {name: cupy.ascontiguousarray(x[:, start:end]) for name, x in arrays.items()}
-        out, state = run(**piece, initial=state)
-        parts.append(out)
-    gates = [
-        judge("delta_rule", "repeat", cupy.concatenate(parts, axis=1), whole),
-        judge("delta_rule", "repeat", state, last),
-    ]
-    return max(gates, key=lambda gate: gate.error)
+    return three_calls("delta_rule", arrays["v"].shape[1], run)
 
 
 class DeltaProblem:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from perfmodel.workload import LinearAttention
-from refkernels._check import Gate, generator, judge, narrow_bf16, random_normal, widen
+from refkernels._check import Gate, generator, narrow_bf16, random_normal, widen
 from refkernels._mixer_problem import (
     HostProblem,
     plan_each,
     poisoned_outputs,
+    three_calls,
     unless_unwritten,
     worse,
 )
@@ -80,17 +81,13 @@ def run_poisoned(
 
 
 def gate_three_calls(arrays: dict[str, Any], rung: str) -> Gate:
-    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
-    length = arrays["v"].shape[1]
-    first = -(-length // 192) * 64
-    whole, last = run_poisoned(arrays, rung, segment=3 * first)
-    state, gates = None, []
-    for start in range(0, length, first):
-        piece = {name: x[:, start : start + first].copy() for name, x in arrays.items()}
-        out, state = run_poisoned(piece, rung, state, first)
-        gates.append(judge("gla", "repeat", out, whole[:, start : start + first]))
-    gates.append(judge("gla", "repeat", state, last))
-    return max(gates, key=lambda gate: gate.error)
+    """Three calls that hand on the state against one."""
+
+    def run(tokens: slice, state: Any, segment: int) -> tuple[Any, Any]:
+        piece = {name: x[:, tokens].copy() for name, x in arrays.items()}
+        return run_poisoned(piece, rung, state, segment)
+
+    return three_calls("gla", arrays["v"].shape[1], run)
 
 
 class GlaProblem:
