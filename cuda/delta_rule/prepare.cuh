@@ -1,7 +1,6 @@
 // T and A of all chunks: a block has one chunk of one key head and, one after another, the heads that
 // share it. Once per block: K K^T and Q K^T, their 10 blocks of 16 x 16 on and below the diagonal.
-// Then a warp per head inverts I + L, another (or the same, later) scales A; a head that shares its keys with
-// no other has two warps for each.
+// Then a warp per head inverts I + L, another (or the same, later) scales A.
 //
 // The inverse, by blocks: those on the diagonal by forward substitution in fp32, a lane per column;
 // for [[A, 0], [B, C]] of twice the size the rest is -C^-1 B A^-1, first 32 x 32, then 64 x 64. With
@@ -195,35 +194,35 @@ __device__ __forceinline__ void eliminate(float (&x)[kSide], const float* l, int
     }
 }
 
-// The inverses of blocks on the diagonal, from `First` on, in place: of a pair, lanes 0-15 own the columns
-// of one and 16-31 of the next. L lies there transposed, so that four of its rows come with one load.
-template <int First, int Pairs>
+// The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
+// the next. L lies there transposed, so that four of its rows come with one load.
 __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
     float (&blocks)[kSides][kDiagonal] = s.diagonal[slot];
-    const int lane = opaque(lane_index());  // of its own here, or addresses would be kept for other parts
+    const int lane = opaque(lane_index());  // addresses kept for other parts would take registers
 #pragma unroll
-    for (int a = First; a < First + 2 * Pairs; ++a) {
+    for (int a = 0; a < kSides; ++a) {
         Block x;
         read_lower(x, s, slot, a, a);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) blocks[a][block_col(i, lane) * kDiagonalPitch + block_row(i, lane)] = x[i];
+        for (int i = 0; i < 8; ++i)
+            blocks[a][block_col(i, lane) * kDiagonalPitch + block_row(i, lane)] = x[i];
     }
     __syncwarp();
     const int column = lane % kSide;
-    float x[Pairs][kSide];
+    float x[2][kSide];
 #pragma unroll
-    for (int i = 0; i < Pairs * kSide; ++i) x[i / kSide][i % kSide] = i % kSide == column ? 1.f : 0.f;
+    for (int i = 0; i < 2 * kSide; ++i) x[i / kSide][i % kSide] = i % kSide == column ? 1.f : 0.f;
 #pragma unroll
     for (int j = 0; j < kSide - 1; ++j)
 #pragma unroll
-        for (int pair = 0; pair < Pairs; ++pair)
-            eliminate(x[pair], blocks[First + 2 * pair + lane / kSide] + j * kDiagonalPitch, j);
+        for (int pair = 0; pair < 2; ++pair)
+            eliminate(x[pair], blocks[2 * pair + lane / kSide] + j * kDiagonalPitch, j);
     __syncwarp();
 #pragma unroll
-    for (int pair = 0; pair < Pairs; ++pair)
+    for (int pair = 0; pair < 2; ++pair)
 #pragma unroll
         for (int i = 0; i < kSide; ++i)
-            blocks[First + 2 * pair + lane / kSide][i * kDiagonalPitch + column] = x[pair][i];
+            blocks[2 * pair + lane / kSide][i * kDiagonalPitch + column] = x[pair][i];
     __syncwarp();
 }
 
@@ -309,130 +308,75 @@ __device__ __forceinline__ void invert_pair(const PrepareShared& s, int slot, in
     add_product(transposed, minus, second);
 }
 
-// The first two rows of blocks of T, given the block below the diagonal.
-__device__ __forceinline__ void store_upper(const PrepareShared& s, int slot, u16* tile,
-                                            const Block& upper) {
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-        float rows[kSides][8] = {};
-#pragma unroll
-        for (int i = 0; i < 8; ++i) rows[0][i] = row == 0 ? 0.f : upper[i];
-        read_diagonal<false>(rows[row], s, slot, row);
-        store_inverse(tile, row, rows, s.beta[slot]);
-        __syncwarp();  // the next loads, moved up, would take registers
-    }
-}
-
-// Z = A^-T B^T, blocks (0, 2), (0, 3), (1, 2), (1, 3), negated: the lower left quarter's part.
-using Corner = Split[2][2];
-
-__device__ __forceinline__ void make_corner(Corner& z, const PrepareShared& s, int slot,
-                                            const Block& upper_transposed) {
-    const Split first = split_diagonal<true>(s, slot, 0), second = split_diagonal<true>(s, slot, 1);
-    const Split between = split(upper_transposed);
-#pragma unroll
-    for (int q = 0; q < 2; ++q) {
-        __syncwarp();  // likewise
-        const Split left = split_lower(s, slot, 2 + q, 0), right = split_lower(s, slot, 2 + q, 1);
-        Block top = {}, low = {};
-        add_product(top, first, left);
-        add_product(top, between, right);
-        add_product(low, second, right);
-        z[0][q] = negated(split(top)), z[1][q] = negated(split(low));
-    }
-}
-
-__device__ __forceinline__ void store_third(const PrepareShared& s, int slot, u16* tile,
-                                            const Corner& z) {
-    float rows[kSides][8] = {};
-    const Split second = split_diagonal<false>(s, slot, 2);
-    add_product(rows[0], second, z[0][0]);
-    add_product(rows[1], second, z[1][0]);
-    read_diagonal<false>(rows[2], s, slot, 2);
-    store_inverse(tile, 2, rows, s.beta[slot]);
-}
-
-__device__ __forceinline__ void store_fourth(const PrepareShared& s, int slot, u16* tile,
-                                             const Corner& z, const Block& last) {
-    float rows[kSides][8] = {};
-    const Split between = split(last), third = split_diagonal<false>(s, slot, 3);
-#pragma unroll
-    for (int p = 0; p < 2; ++p) {
-        add_product(rows[p], between, z[p][0]);
-        add_product(rows[p], third, z[p][1]);
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) rows[2][i] = last[i];
-    read_diagonal<false>(rows[3], s, slot, 3);
-    store_inverse(tile, 3, rows, s.beta[slot]);
-}
-
 // T of one head, by one warp.
 __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
-    invert_diagonal<0, 2>(s, slot);
-    Block upper = {}, transposed = {}, last = {}, unused = {};
-    Corner z;
-    invert_pair(s, slot, 0, upper, transposed);
+    invert_diagonal(s, slot);
+    const float* beta = s.beta[slot];
+    Block upper = {}, upper_transposed = {}, last = {}, unused = {};
+    invert_pair(s, slot, 0, upper, upper_transposed);
     __syncwarp();
-    store_upper(s, slot, tile, upper);
-    make_corner(z, s, slot, transposed);
+    {
+        float rows[kSides][8] = {};
+        read_diagonal<false>(rows[0], s, slot, 0);
+        store_inverse(tile, 0, rows, beta);
+    }
     __syncwarp();
-    store_third(s, slot, tile, z);
+    {
+        float rows[kSides][8] = {};
+#pragma unroll
+        for (int i = 0; i < 8; ++i) rows[0][i] = upper[i];
+        read_diagonal<false>(rows[1], s, slot, 1);
+        store_inverse(tile, 1, rows, beta);
+    }
+    // Z = A^-T B^T, blocks (0, 2), (0, 3), (1, 2), (1, 3), negated.
+    Split z[2][2];
+    {
+        const Split first = split_diagonal<true>(s, slot, 0);
+        const Split second = split_diagonal<true>(s, slot, 1);
+        const Split between = split(upper_transposed);
+#pragma unroll
+        for (int q = 0; q < 2; ++q) {
+            __syncwarp();  // the next blocks' loads, moved up, would take registers
+            const Split left = split_lower(s, slot, 2 + q, 0), right = split_lower(s, slot, 2 + q, 1);
+            Block top = {}, low = {};
+            add_product(top, first, left);
+            add_product(top, between, right);
+            add_product(low, second, right);
+            z[0][q] = negated(split(top)), z[1][q] = negated(split(low));
+        }
+    }
+    __syncwarp();
+    {
+        float rows[kSides][8] = {};
+        const Split second = split_diagonal<false>(s, slot, 2);
+        add_product(rows[0], second, z[0][0]);
+        add_product(rows[1], second, z[1][0]);
+        read_diagonal<false>(rows[2], s, slot, 2);
+        store_inverse(tile, 2, rows, beta);
+    }
     __syncwarp();
     invert_pair(s, slot, 2, last, unused);
     __syncwarp();
-    store_fourth(s, slot, tile, z, last);
-}
-
-// T of a worker's only head, by two warps: the upper has the corner's part in registers and hands it over
-// in what would be another head's place.
-__device__ __forceinline__ uint4* corner_place(PrepareShared& s, int word) {
-    return reinterpret_cast<uint4*>(s.diagonal[1][0]) + word * kWarp + opaque(lane_index());
-}
-static_assert(8 * kWarp * sizeof(uint4) <= sizeof(PrepareShared::diagonal[1]), "corner");
-
-__device__ __forceinline__ void meet_pair() {
-    ptx::named_barrier_sync(1 + kPrepareWarps + warpgroup_index(), 2 * kWarp);
-}
-
-__device__ __forceinline__ void invert_upper_half(PrepareShared& s, int slot, u16* tile) {
-    invert_diagonal<0, 1>(s, slot);
-    Block upper = {}, transposed = {};
-    Corner z;
-    invert_pair(s, slot, 0, upper, transposed);
-    __syncwarp();
-    store_upper(s, slot, tile, upper);
-    make_corner(z, s, slot, transposed);
+    {
+        float rows[kSides][8] = {};
+        const Split between = split(last), third = split_diagonal<false>(s, slot, 3);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const Split& x = z[i / 2][i % 2];
-        *corner_place(s, 2 * i) = make_uint4(x.high[0], x.high[1], x.high[2], x.high[3]);
-        *corner_place(s, 2 * i + 1) = make_uint4(x.low[0], x.low[1], x.low[2], x.low[3]);
-    }
-    meet_pair();
-    store_third(s, slot, tile, z);
-}
-
-__device__ __forceinline__ void invert_lower_half(PrepareShared& s, int slot, u16* tile) {
-    invert_diagonal<2, 1>(s, slot);
-    Block last = {}, unused = {};
-    Corner z;
-    invert_pair(s, slot, 2, last, unused);
-    meet_pair();
+        for (int p = 0; p < 2; ++p) {
+            add_product(rows[p], between, z[p][0]);
+            add_product(rows[p], third, z[p][1]);
+        }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const uint4 high = *corner_place(s, 2 * i), low = *corner_place(s, 2 * i + 1);
-        z[i / 2][i % 2] = {{high.x, high.y, high.z, high.w}, {low.x, low.y, low.z, low.w}};
+        for (int i = 0; i < 8; ++i) rows[2][i] = last[i];
+        read_diagonal<false>(rows[3], s, slot, 3);
+        store_inverse(tile, 3, rows, beta);
     }
-    store_fourth(s, slot, tile, z, last);
 }
 
-// Rows of blocks [row, last) of A of one head, and with the last row the powers of its gates, by one
-// warp.
+// A of one head and the powers of its gates, by one warp.
 __device__ __forceinline__ void scale_scores(const PrepareShared& s, int slot, float scale,
-                                             Prepared& to, int row, int last) {
+                                             Prepared& to) {
 #pragma unroll 1
-    for (; row < last; ++row) {
+    for (int row = 0; row < kSides; ++row) {
         float rows[kSides][8] = {};
 #pragma unroll
         for (int col = 0; col < kSides; ++col) {
@@ -443,7 +387,6 @@ __device__ __forceinline__ void scale_scores(const PrepareShared& s, int slot, f
         }
         store_rows(to.a, row, rows);
     }
-    if (last < kSides) return;
     const float whole = s.sum[slot][kChunk - 1];
 #pragma unroll
     for (int token = lane_index(); token < kChunk; token += kWarp) {
@@ -452,32 +395,9 @@ __device__ __forceinline__ void scale_scores(const PrepareShared& s, int slot, f
     }
 }
 
-// The work of heads whose products and gates are in shared memory. Which warp begins with which part
-// is turned from worker to worker: warps of the same number share a scheduler.
-__device__ __forceinline__ void work_heads(PrepareShared& s, const Problem& p, int chunk, int batch,
-                                           int first, int heads, int turn) {
-    const size_t row = static_cast<size_t>(batch) * p.heads + first;
-    Prepared* to = p.prepared + row * p.chunks + chunk;
-    const bool alone = heads == 1;
-#pragma unroll 1
-    for (int task = (worker_warp() + turn) % kPrepareWarps; task < (alone ? kPrepareWarps : 2 * heads);
-         task += kPrepareWarps) {
-        const int slot = alone ? 0 : task % heads;
-        Prepared& of = to[static_cast<size_t>(slot) * p.chunks];
-        if (alone && task < 2) {
-            if (task == 0) invert_upper_half(s, slot, of.t);
-            else invert_lower_half(s, slot, of.t);
-        } else if (task < heads) {
-            invert(s, slot, of.t);
-        } else {
-            const int cut = kSides - 1;  // three rows have 6 blocks, the last one 4
-            scale_scores(s, slot, p.scale, of, alone && task == 3 ? cut : 0,
-                         alone && task == 2 ? cut : kSides);
-        }
-    }
-}
-
-// One chunk of one key head. The first heads' gates are on their way with the keys.
+// One chunk of one key head. The first heads' gates are on their way with the keys. Warps of one number
+// share a scheduler, and few heads give a worker's warps different work: each worker of a block begins
+// with another warp.
 __device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p, int chunk,
                                               int key_head, int batch) {
     const int t = chunk * kChunk, group = p.heads / p.key_heads;
@@ -493,12 +413,20 @@ __device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p
     multiply_keys(s);
 #pragma unroll 1
     for (int base = 0; base < group; base += kPrepareWarps) {
+        const int heads = least(group - base, kPrepareWarps), first = key_head * group + base;
         meet();  // the products are there, or the heads before are done
         if (base > 0) {
             sum_from(base);
             meet();
         }
-        work_heads(s, p, chunk, batch, key_head * group + base, least(group - base, kPrepareWarps),
-                   chunk + key_head);
+#pragma unroll 1
+        for (int task = (worker_warp() + warpgroup_index()) % kPrepareWarps; task < 2 * heads;
+             task += kPrepareWarps) {
+            const int slot = task % heads;
+            const size_t row = static_cast<size_t>(batch) * p.heads + first + slot;
+            Prepared& to = p.prepared[row * p.chunks + chunk];
+            if (task < heads) invert(s, slot, to.t);
+            else scale_scores(s, slot, p.scale, to);
+        }
     }
 }
