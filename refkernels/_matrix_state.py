@@ -24,13 +24,15 @@ SHORT = 16
 
 
 class Bound(Protocol):
-    """Checked device arrays: q [batch, length, key_heads, dk], v [batch, length, heads, dv]."""
+    """Checked device arrays of one call."""
 
     @property
-    def q(self) -> Any: ...
+    def q(self) -> Any:
+        """[batch, length, key_heads, dk]."""
 
     @property
-    def v(self) -> Any: ...
+    def v(self) -> Any:
+        """[batch, length, heads, dv]."""
 
 
 def check_dims(dk: int, dv: int) -> None:
