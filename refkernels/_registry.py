@@ -238,6 +238,20 @@ OPERATORS: tuple[Operator, ...] = (
         ),
         small=_products(*_FEW_ROWS, *_FEW_ROWS_MANY_TILES),
     ),
+    Operator(
+        name="llm_int8",
+        variants=(
+            Variant(
+                kernel="refkernels.int8_gemm/llm_int8",
+                where="device",
+                problem="refkernels.int8_gemm.problem:LlmInt8Problem",
+                capability=HOPPER,
+                exact=True,
+            ),
+        ),
+        timed=_products((4096, 16384, 4096)),
+        small=_products(*_FEW_ROWS, *_MANY_ROWS, (20, 64, 8200), (300, 64, 5000)),
+    ),
     _mixer(
         "selective_scan",
         "selective_scan.problem:ScanProblem",

@@ -10,7 +10,16 @@ from perfmodel.workload import Gemm
 from refkernels._check import Gate, generator, judge, random_int8
 from refkernels.int8_gemm import naive
 from refkernels.int8_gemm.device import Operands, bind, prepare
-from refkernels.int8_gemm.gates import gate_product, random_operands
+from refkernels.int8_gemm.gates import (
+    gate_llm_int8,
+    gate_product,
+    random_activations,
+    random_operands,
+)
+from refkernels.int8_gemm.llm_int8 import prepare_llm_int8
+
+OUTLIERS = (0, 4, 1, 65, 3, 200)
+"""Outlier columns of LLM.int8() by seed, as far as k has so many: none, few, two steps, many."""
 
 
 def sizes(workload: Gemm) -> tuple[int, int, int]:
@@ -46,6 +55,31 @@ def copied(x: Operands) -> Operands:
     return bind(
         a, b, row_scale=x.row_scale, col_scale=x.col_scale, bias=x.bias, out_dtype=x.out_dtype
     )
+
+
+class LlmInt8Problem:
+    """LLM.int8() from 16-bit activations: quantise, gather the outlier columns, multiply."""
+
+    def __init__(self, workload: Gemm, seed: int, sets: int) -> None:
+        import cupy
+
+        self.sets, self.dtype = sets, str(workload.out_dtype)
+        self.rng = generator(seed, cupy)
+        m, n, k = self.sizes = sizes(workload)
+        self.outliers = min(k, OUTLIERS[seed % len(OUTLIERS)])
+        x = random_activations(self.rng, m, k, self.outliers, self.dtype)
+        b, scale = random_int8(self.rng, (n, k)), cupy.full(n, 0.01, cupy.float32)
+        self.launches = [
+            prepare_llm_int8(x.copy(), b.copy(), scale, dtype=self.dtype) for _ in range(sets)
+        ]
+
+    def run(self, i: int) -> None:
+        """Launch set ``i``."""
+        self.launches[i]()
+
+    def gate(self) -> Gate:
+        """Fresh operands of the same sizes, with scales and a bias, against the definition."""
+        return gate_llm_int8(self.rng, *self.sizes, self.outliers, self.dtype)
 
 
 class HostProductProblem:

@@ -43,7 +43,7 @@ CHANGES = {
     "crossover": Change("Heads", COUNTS),
     "compare": Change("Batch (sequences at once)", COUNTS),
     "edge": Change("Core clock", tuple(f"{n} MHz" for n in COUNTS), "Runtime, clock, battery"),
-    "accuracy": Change("Measurements", ("h200-sxm-int8-gemm-2026-11-23", "all")),
+    "accuracy": Change("Measurements", ("h200-sxm-int8-gemm-2026-11-28", "all")),
 }
 
 

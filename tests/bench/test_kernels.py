@@ -6,10 +6,15 @@ beside FILE. A kernel whose gate is red fails and gets no time.
 
 from __future__ import annotations
 
+import statistics
+import time
+
+import numpy as np
 import pytest
 
 from refkernels._registry import OPERATORS, pairs
 from refkernels._timing import rotation_sets, time_host, time_kernel
+from refkernels.int8_gemm.host import instruction_roof, integer_product
 from refkernels.int8_gemm.peers import capture_torch, framework
 
 from .conftest import CLOCK
@@ -43,6 +48,28 @@ def test_host_kernel(record, variant, workload):
     gate = problem.gate()
     assert gate.passed, gate
     record(workload, variant.kernel, time_host(problem.run, sets=2), gate=gate, launch="host")
+
+
+@pytest.mark.benchmark(group="int8 on the host, beside its instructions' roof")
+def test_host_int8_of_roof(benchmark, capsys):
+    """2048^3, all cores, packing included, as a share of what its inner kernel reaches from L1:
+    the two alternate, so that both see the same machine. The aim is a half.
+    """
+    n = 2048
+    a, b = np.random.default_rng().integers(-128, 128, (2, n, n), dtype=np.int8)
+    shares = []
+
+    def round_of_both():
+        roof = instruction_roof(seconds=0.2)
+        start = time.perf_counter()
+        integer_product(a, b)
+        shares.append(2.0 * n**3 / (time.perf_counter() - start) / roof)
+
+    benchmark.pedantic(round_of_both, rounds=15, warmup_rounds=1)
+
+    benchmark.extra_info["of_roof"] = shares[1:]
+    with capsys.disabled():
+        print(f"\nint8 2048^3 on the host: {statistics.median(shares[1:]):.2f} of its roof")
 
 
 @pytest.mark.gpu

@@ -107,7 +107,7 @@ LINKS = [
               "runtime": "x-cube-ai-7", "clock": "64 MHz", "battery": "2 Wh", "every": "60s",
               "outside": "yes", "inplace": "no", "fuse": "no", "stream": "no", "overwrite": "no",
               "reorder": "no"}),
-    ("accuracy", {"tell_by": "implementation", "file": "h200-sxm-int8-gemm-2026-11-23"}),
+    ("accuracy", {"tell_by": "implementation", "file": "h200-sxm-int8-gemm-2026-11-28"}),
 ]  # fmt: skip
 """Every input of every page, each at another value than it starts from."""
 
