@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from refkernels._compile import compile_kernel, device_capability, runs_on
+from refkernels._matrix_state import KEY_DIMS
 from refkernels._sources import kernel_source, read_spec
 from refkernels.delta_rule import device as delta
-from refkernels.gla.device import KEY_DIMS
 from refkernels.selective_scan.device import (
     MOST_SHARE,
     MOST_TURN_STATES,
@@ -70,7 +70,7 @@ def linear_variants() -> Iterator[Job]:
 
 def delta_variants() -> Iterator[Job]:
     """Key dimensions of each launch of the delta rule."""
-    for dk, name in itertools.product(delta.KEY_DIMS, ("02_prepare", *delta.RUNGS)):
+    for dk, name in itertools.product(KEY_DIMS, ("02_prepare", *delta.RUNGS)):
         yield f"delta_rule/{name}.cu", {"DK": dk}
 
 

@@ -11,22 +11,23 @@ from typing import Any
 
 from perfmodel.errors import BadValue, UnknownName
 from refkernels._compile import device_capability
-from refkernels._launch import as_device_array, tensor_map
+from refkernels._launch import as_device_array
+from refkernels._matrix_state import (
+    CHUNK,
+    PANEL,
+    SHORT,
+    check_dims,
+    checked_state,
+    empty_outputs,
+    tile_map,
+)
 from refkernels._plan import Plan, bound_launch, ceil_div, sm_count
 from refkernels.gla.naive import check_shapes
-
-CHUNK = 64
-KEY_DIMS = (64, 128)
-SHORT = 16
-"""Sequences shorter than this go token by token: most of a chunk would be padding."""
 
 SEGMENT_TOKENS = 512
 """Least tokens of a segment: its state costs as many bytes as 200 tokens' inputs."""
 
 BLOCKS_PER_SM = 2
-
-PANEL = 64
-"""Columns of a tile that lie side by side in shared memory (128 bytes)."""
 
 TILES = 10
 """Tiles of 16 x 16 on and below the diagonal of a chunk's scores."""
@@ -97,31 +98,6 @@ def bind(
         scale=float(q.shape[-1] ** -0.5 if scale is None else scale),
         initial=checked_state(initial, (v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])),
     )
-
-
-def checked_state(initial: Any, shape: tuple[int, ...]) -> Any:
-    """An initial state on the device, or None."""
-    if initial is None:
-        return None
-    return as_device_array(initial, "initial", dtype="fp32", shape=shape)
-
-
-def check_dims(dk: int, dv: int) -> None:
-    """Raises BadValue for head dimensions that the kernels are not written for."""
-    if dk not in KEY_DIMS:
-        msg = f"the kernels are written for key dimensions {KEY_DIMS}, got {dk}"
-        raise BadValue(msg, field="q")
-    if dv % 64:
-        msg = f"the value dimension must be a multiple of 64, got {dv}"
-        raise BadValue(msg, field="v")
-
-
-def empty_outputs(x: Sequence) -> tuple[Any, Any]:
-    """Uninitialised o and final state."""
-    import cupy
-
-    batch, _, heads, dv = x.v.shape
-    return cupy.empty_like(x.v), cupy.empty((batch, heads, x.q.shape[-1], dv), cupy.float32)
 
 
 def default_rung(x: Sequence) -> str:
@@ -285,18 +261,6 @@ def hopper_shared(x: Sequence, dv: int) -> int:
     return ceil_div(used, 1024) * 1024
 
 
-def _tile_map(x: Any, width: int) -> Any:
-    """Tiles of a chunk and ``width`` columns, panel by panel with the 128-byte swizzle."""
-    batch, length, heads, wide = x.shape
-    row = 2 * heads * wide
-    return tensor_map(
-        x,
-        (1, width // PANEL, CHUNK, PANEL),
-        shape=(batch, heads * wide // PANEL, length, PANEL),
-        strides=(length * row, 2 * PANEL, row, 2),
-    )
-
-
 def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     import cupy
 
@@ -313,7 +277,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
         defines["SHARED"] = int(shares_scores(x))
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
-        "maps": tuple(_tile_map(array, cols) for array, cols in tiles),
+        "maps": tuple(tile_map(array, cols) for array, cols in tiles),
         "threads": 128 * (2 + width // PANEL),
     }
     fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}

@@ -10,8 +10,9 @@ import numpy as np
 
 from perfmodel.workload import Ssd
 from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels._matrix_state import empty_outputs
+from refkernels._mixer_problem import worse
 from refkernels.gla import oracle
-from refkernels.gla.problem import worse
 from refkernels.ssd import naive
 from refkernels.ssd.naive import Inputs
 
@@ -61,7 +62,7 @@ def run_poisoned(
     """Output (bf16 bits) and final state of one call, both NaN before it."""
     import cupy
 
-    from refkernels.gla.device import empty_outputs, prepare
+    from refkernels.gla.device import prepare
     from refkernels.ssd.device import bind
 
     x = bind(s, initial)
@@ -111,7 +112,7 @@ class SsdProblem:
     def __init__(self, workload: Ssd, seed: int, sets: int, rung: str) -> None:
         import cupy
 
-        from refkernels.gla.device import empty_outputs, prepare
+        from refkernels.gla.device import prepare
         from refkernels.ssd.device import bind
 
         self.sets, self.rung = sets, rung

@@ -8,8 +8,8 @@ import pytest
 from perfmodel.errors import BadValue, UnknownName
 from perfmodel.ops import count
 from perfmodel.workload import DeltaRule, Gemm, LinearAttention, SelectiveScan, Ssd
+from refkernels._matrix_state import CHUNK, check_dims
 from refkernels._mixer_work import work
-from refkernels.delta_rule import device as delta_device
 from refkernels.delta_rule import host as delta_host
 from refkernels.delta_rule import naive as delta
 from refkernels.gla import device as gla_device
@@ -119,7 +119,7 @@ def test_segments_fill_one_turn_of_the_chip(batch, heads, length, segments):
 
     tokens = gla_device.hopper_segment(x, 132)
 
-    assert tokens % gla_device.CHUNK == 0
+    assert tokens % CHUNK == 0
     assert -(-length // tokens) == segments
 
 
@@ -225,12 +225,10 @@ def test_compiled_delta_rule_in_fp64_is_the_definition(gated):
     [
         (lambda: scan.check_shapes(scan_inputs(skip=np.ones(2))), "skip"),
         (lambda: gla.check_shapes(*np.zeros((2, 1, 2, 1, 4)), np.zeros((1, 3, 1, 4)), None), "v"),
-        (lambda: gla_device.check_dims(96, 64), "q"),
-        (lambda: delta_device.check_dims(96, 64), "q"),
-        (lambda: delta_device.check_dims(64, 100), "v"),
+        (lambda: check_dims(96, 64), "q"),
+        (lambda: check_dims(64, 100), "v"),
         (lambda: delta.check_shapes(*np.zeros((2, 1, 2, 2, 4)), np.zeros((1, 2, 3, 4)), 0, 0), "v"),
         (lambda: delta.check_shapes(*np.zeros((3, 1, 2, 1, 4)), np.zeros((1, 2)), None), "beta"),
-        (lambda: gla_device.check_dims(64, 100), "v"),
     ],
 )
 def test_shapes_that_do_not_belong_together_are_named(call, field):
