@@ -51,21 +51,14 @@
 #ifndef CLUSTER
 #define CLUSTER 1
 #endif
-#ifndef ORDER
-#define ORDER 0
-#endif
-#ifndef EARLY
-#define EARLY 0
-#endif
-#ifndef LATE
-#define LATE 0
-#endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
+constexpr int kCluster = CLUSTER;  // blocks side by side that q and k come to at once
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
-
 static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
-
-constexpr int kCluster = CLUSTER;  // blocks side by side that share q and k's way to them
+// Registers by role. Where scores come ready, who weighs them needs few, and states find room for the
+// carries that they will need next.
+constexpr int kScoreRegisters = SHARED ? 104 : 120, kOwnRegisters = SHARED ? 184 : 176;
+constexpr bool kEarly = SHARED;
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
@@ -627,47 +620,12 @@ __device__ __forceinline__ void scale_outputs(Output& o, const float2 (&carry)[k
     }
 }
 
-template <int First, int End>
-__device__ __forceinline__ void issue_update_steps(State& s, const u32 (&v)[4][4],
-                                                   const KeyTile& k) {
-    const u64 b = ptx::matrix_descriptor(&k, sizeof(Panel), 1024, ptx::Swizzle::k128);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int step = First; step < End; ++step)
-        ptx::wgmma_bf16<1>(s, v[step], b + step * (2048 >> 4), 1);
-    ptx::wgmma_commit();
-}
-
 // Where a state warpgroup is, from part to part.
 struct Walk {
     Ring ring;
     ptx::Ring<kAhead> turn;
     int stored = 0;
 };
-
-__device__ __forceinline__ void stage_outputs(const Output& o, Panel& to) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, own_row()),
-                                    pack_bf16(o[8 * c], o[8 * c + 1]),
-                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
-                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
-                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
-    if (!LATE) ptx::fence_async_shared();
-}
-
-// What the warpgroup has staged, to memory; two panels, as in store_outputs.
-__device__ __forceinline__ void publish_outputs(Panel (&staged)[2], int n, const TensorMap* map,
-                                                int group, int token, int panel, int batch) {
-    const bool issuer = threadIdx.x % kWarpgroup == 0;
-    ptx::fence_async_shared();
-    if (issuer) ptx::bulk_wait_read<0>();
-    ptx::named_barrier_sync(1 + group, kWarpgroup);
-    if (issuer) {
-        ptx::tma_store_4d(map, &staged[n % 2], 0, token, panel, batch);
-        ptx::bulk_commit();
-    }
-}
 
 // A state warpgroup has done with a stage, also with the part of it that came from the other block.
 __device__ __forceinline__ void let_go(u64* empty) {
@@ -693,13 +651,8 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 rounded[kDk / 16][4];
         if (Outputs) pack_state(rounded, state);
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
-        if (Outputs) {
-            issue_carried(o, rounded, in.q);
-        }
+        if (Outputs) issue_carried(o, rounded, in.q);
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
-        if (Outputs && LATE && n > 0)
-            publish_outputs(s.out[group], walk.stored - 1, out, group,
-                            part.tokens.token<true>(n - 1), panel, part.at.batch);
         if (Outputs) {
             const float decay = gates.decay;
 #pragma unroll
@@ -709,36 +662,25 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
-        if (ORDER == 3) {
-            ptx::pin(state);
-            issue_update_steps<0, 1>(state, pushed, in.k);
-        }
         if (Outputs) {
             float2 carry[kChunk / 8];
-            if (EARLY) load_carry(carry, gates);
-            ptx::wgmma_wait<ORDER ? 1 : 0>();
+            if (kEarly) load_carry(carry, gates);
+            ptx::wgmma_wait<0>();
             ptx::pin(o);
-            if (!EARLY) load_carry(carry, gates);
+            if (!kEarly) load_carry(carry, gates);
             scale_outputs(o, carry);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
             issue_scored(o, v, s.scores[turn.stage][head]);
         }
-        if (ORDER == 0) {
-            ptx::pin(state);
-            issue_update(state, pushed, in.k);
-        }
-        if (ORDER == 3) issue_update_steps<1, 4>(state, pushed, in.k);
+        ptx::pin(state);
+        issue_update(state, pushed, in.k);
         if (Outputs) {
             ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-#if LATE
-            stage_outputs(o, s.out[group][walk.stored++ % 2]);
-#else
             store_outputs(o, s.out[group], walk.stored++, out, group,
                           part.tokens.token<true>(n), panel, part.at.batch);
-#endif
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
@@ -746,9 +688,6 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         ring.advance();
         if (Outputs) turn.advance();
     }
-    if (Outputs && LATE && part.tokens.chunks() > 0)
-        publish_outputs(s.out[group], walk.stored - 1, out, group,
-                        part.tokens.token<true>(part.tokens.chunks() - 1), panel, part.at.batch);
 }
 
 // ---------------------------------------------------------------- between blocks
@@ -923,10 +862,10 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(kThreads, 1)
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<SHARED ? 104 : 120>();
+        ptx::registers_shrink<kScoreRegisters>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<SHARED ? 184 : 176>();
+        ptx::registers_grow<kOwnRegisters>();
         state_role(s, p, maps, role - 2);
     }
     if (kCluster > 1) ptx::cluster_sync();  // the other's copies and arrivals come here
