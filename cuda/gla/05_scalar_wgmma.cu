@@ -1,10 +1,11 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 222208
+// dynamic_smem: 224256
 // defines: DK=128 DV=128
 // defines: DK=64 DV=128
-// defines: DK=128 DV=128 HEADS=2 SSD=1
+// defines: DK=128 DV=128 HEADS=2 SSD=1 SHARED=1
+// defines: DK=128 DV=128 HEADS=2 SSD=1 SHARED=1 CLUSTER=2
 //
 // Gated linear attention with one gate per head, no gate, and SSD (Mamba-2) on Hopper. Per chunk of 64
 // tokens, with G_i the running sum of log2 gates, w_j the token's weight (SSD: dt_j; else 1):
@@ -13,29 +14,36 @@
 //     O    = scale 2^(G_i) Q S + A V            S = 2^(G_C) S + (w_j 2^(G_C - G_j) V_j)^T K, transposed
 //
 // Limits, SSD at B=8 L=4096, 80 heads of P=64, N=128, one group, on an H200: a block works two heads,
-// whose x lie side by side, with one q k^T: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs.
+// whose x lie side by side: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs. Heads of a group share
+// q k^T: 07_shared_scores makes it once (SHARED).
 //   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s; 32 KB a chunk
-//   tensor  per chunk of two heads: scores 256 clocks (m64n64, 8 steps), per head 256 + 128 for O^T and
-//           256 for S^T: 1536 clocks, 135 us at 1.755 GHz
-//   issue   warp-instructions a chunk: state 8 * 400, scores 4 * 550, gates 2 * 300: 6000 of 4 a clock:
-//           1500 clocks
-//   L2      B and C once per pair and chunk, x: 48 KB: 983 MB beside 336 MB of stores
-// All three pipes near 1500 clocks, so what shows is latency: the longest chain of a role. A state
-// warpgroup's chunk is 640 clocks of products beside the other's, then rounding, scaling, storing and
-// five waits: 2300; the scores' about as much. 155 chunks an SM * 2300 = 204 us at 1.755 GHz.
+//   tensor  per chunk and head 256 + 128 clocks for O^T, 256 for S^T: 1280 of two heads, 113 us at
+//           1.755 GHz. Without SHARED 256 more for the scores (m64n64, 8 steps)
+//   shared  B operands 80 KB, x, q, k in 48, x out 16, A in 16, outputs in and out 32, factors: 1600 clocks
+//   issue   warp-instructions a chunk: state 8 * 330, scores 4 * 330, gates 2 * 120: 4200 of 4 a clock
+//   L2      q, k once per two pairs, x, scores: 37 KB a chunk: 760 MB beside 336 MB of stores
+// None of them is what shows. Power is: at 730 W the card lowers its clock until what a chunk's products,
+// bytes and instructions cost in joules takes as long as it takes (refkernels/ssd/README.md): so
+// nothing is made or moved twice that once would do.
 // One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v of 3 of 4 segments again, 25 us.
 //
 // Schedule: 4 roles. Warpgroup 0: one thread loads q, k, v (3 stages of 48 KB: 96 KB in flight), a warp
-// per head sums its gates, which it reads two chunks ahead: as 2-byte loads under full memory load they
-// take longer than a chunk. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
+// per head sums its gates. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
 // Few sequences are cut into segments: a block sums its segment's own state, from the last chunk to the
 // first, lets later segments know, then makes its outputs from the first chunk on; only the state waits
-// for earlier segments, loads and scores run on.
+// for earlier segments, loads and scores run on. Where four heads share q and k and no sequence is cut,
+// two blocks of a cluster walk the same chunks, two heads each: one loads q for both, the other k.
 //
-// Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
-//   rounded S^T, then in their place 32 of V^T as it is and scaled.
+// Loads that a warp waits for itself are few and come early: under full memory load they take a chunk's
+// time. Two sets of registers in turn do not make them two chunks early: all such loads share a scoreboard,
+// and waiting for the older is waiting for the newer. Hence steps through shared memory, by cp.async,
+// whose groups are waited for in order, and scores one chunk early, moved to other registers first.
+//
+// Registers: 40 + 104 + 2 * 184 (without SHARED 40 + 120 + 2 * 176) = 512 = 65,536 / 128. A state
+//   warpgroup: 64 of S^T, 32 of O^T, 32 of rounded S^T, then in their place 16 of V^T scaled; 16 of V^T
+//   as it is; 16 of carries, read under the product that they scale.
 // Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
-//   gates 6 * 1424.
+//   gates 6 * 1424, steps 2048.
 #include "common/async_copy.cuh"
 #include "gla/hopper.cuh"
 
@@ -256,8 +264,7 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     return whole;
 }
 
-// The gates of the next two chunks are on their way while this one's are summed: a chunk takes less
-// time than memory under load. Returns the sum of all.
+// The gates of the next two chunks are on their way while this one's are summed. Returns the sum of all.
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                            Ring& ring) {
@@ -747,7 +754,9 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
             ptx::mbarrier_init(&s.gated[i], kHeads * kWarp);
-            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup + (kCluster - 1) * 4 * kStateGroups);
+            // of every own thread that reads it, and of each warp beside that holds a state
+            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup +
+                                                (kCluster - 1) * 4 * kStateGroups);
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);

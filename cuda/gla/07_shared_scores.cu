@@ -1,18 +1,20 @@
 // arch: sm_80
-// registers: 128
+// registers: 72
 // threads: 128
 // dynamic_smem: 34816
 // defines: DK=64
 // defines: DK=128
 //
 // What heads that share q and k (SSD's groups) need of a chunk of 64 tokens, once for all of them: the
-// scores q k^T on and below the diagonal, in bf16, and their gates turned, so that a head's tokens lie
-// side by side.
+// scores q k^T on and below the diagonal, in bf16 and in the order in which an accumulator's lanes hold
+// them, and their steps softplus(delta + bias), turned: a head's tokens side by side, in fp32.
 //
-// Limits, SSD at B=8 L=4096, 80 heads, N=128, one group, on an H200: 17 MB of q and k and 5 of gates in,
-// 2.6 of scores and 5 of gates out, which stay in L2: 512 blocks, 7 us at 4 TB/s.
+// Limits, SSD at B=8 L=4096, 80 heads, N=128, one group, on an H200: 17 MB of q and k and 5 of steps in,
+// 2.6 of scores and 10 of steps out, which stay in L2: 512 blocks, 6 us at 4 TB/s; a chain of two loads
+// from memory, 200 special functions a warp and 16 to 64 products: about 4 us beside it.
 //
-// A warp makes the tiles of 16 of the chunk's rows. Tokens beyond the end count as zero.
+// A warp makes the tiles of 16 of the chunk's rows, and a quarter of the steps: 32 tokens, a lane each, of 8
+// heads at a time. Tokens beyond the end count as zero.
 #include "common/async_copy.cuh"
 #include "gla/fragments.cuh"
 

@@ -257,7 +257,7 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
         floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4) + 4 * heads * CHUNK
-        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 168
+        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 112
     return ceil_div(used, 1024) * 1024
 
 
