@@ -23,6 +23,7 @@ from refkernels._matrix_state import (
 )
 from refkernels._plan import Launch, Plan, bound_launch, ceil_div, sm_count
 from refkernels.gla.naive import check_shapes
+from refkernels.gla.sequence import Sequence, problem_fields
 
 SEGMENT_TOKENS = 512
 """Least tokens of a segment: its state costs as many bytes as 200 tokens' inputs."""
@@ -35,29 +36,6 @@ TILES = 10
 RUNGS = ("01_recurrent", "02_chunk", "03_segments", "04_wgmma")
 """Token by token; chunks in one block per head; chunks with the sequence in segments; both of
 these on Hopper's own products and copies."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sequence:
-    """Checked device arrays in bf16 (as uint16 bits): q, k [batch, length, key_heads, dk], v
-    [batch, length, heads, dv]; states fp32 [batch, heads, dk, dv]."""
-
-    q: Any
-    k: Any
-    v: Any
-    g: Any
-    scale: float
-    initial: Any = None
-    a: Any = None
-    """SSD: A per head; then ``g`` is delta."""
-    bias: Any = None
-    skip: Any = None
-    softplus: bool = False
-
-    @property
-    def vector(self) -> bool:
-        """Whether each key dimension has its own gate."""
-        return self.g is not None and self.g.ndim == 4
 
 
 def gla(
@@ -187,7 +165,9 @@ def _recurrent(x: Sequence, out: Any, final: Any) -> Plan:
     defines["STEP"] = int(length == 1)
     grid = (dv // 64, 1, batch * heads)
     smem = int(x.q.shape[3]) * 16 + 8 * 64 * 4  # Shared of 01_recurrent.cu
-    step = bound_launch("gla/01_recurrent.cu", "gla", grid, _fields(x, out, final), defines, smem)
+    step = bound_launch(
+        "gla/01_recurrent.cu", "gla", grid, problem_fields(x, out, final), defines, smem
+    )
     return Plan(launches=(step,), keep=(x, out, final))
 
 
@@ -201,7 +181,7 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
     if not x.vector:
         defines |= {"HEADS": heads_per_block(x), "SSD": int(x.a is not None)}
     source = "gla/02_chunk_vector.cu" if x.vector else "gla/04_chunk_scalar.cu"
-    fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
+    fields = problem_fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     grid, launches, keep = (columns, segments, others), [], (x, out, final)
     if segments > 1:
         rows = (batch, heads, segments)
@@ -290,7 +270,7 @@ def _block(x: Sequence, out: Any) -> _Block:
 
 def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     segments, block = ceil_div(int(x.v.shape[1]), tokens), _block(x, out)
-    fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
+    fields = problem_fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     _, columns, others = hopper_blocks(x)
     defines, launches = block.defines, []
     if shares_scores(x):
@@ -385,36 +365,3 @@ def even_shares(sequences: int, sms: int) -> tuple[int, int]:
 def _grid(x: Sequence, columns: int, segments: int, others: int) -> tuple[int, int, int]:
     """06_vector_wgmma.cu finds its place by three dimensions, 05_scalar_wgmma.cu by two."""
     return (columns, segments, others) if x.vector else (columns * others, segments, 1)
-
-
-def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
-    """``Problem`` of problem.cuh."""
-    batch, length, heads, dv = x.v.shape
-    return {
-        "q": x.q,
-        "k": x.k,
-        "v": x.v,
-        "g": x.g,
-        "a": x.a,
-        "bias": x.bias,
-        "skip": x.skip,
-        "first": x.initial,
-        "last": final,
-        "local": None,
-        "decay": None,
-        "passed": None,
-        "handed": None,
-        "scores": None,
-        "steps": None,
-        "out": out,
-        "scale": x.scale,
-        "softplus": int(x.softplus),
-        "batch": batch,
-        "length": length,
-        "heads": heads,
-        "key_heads": x.q.shape[2],
-        "dv": dv,
-        "segments": 1,
-        "segment_length": length,
-        "period": 1,
-    }
