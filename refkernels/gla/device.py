@@ -29,6 +29,9 @@ SEGMENT_TOKENS = 512
 
 BLOCKS_PER_SM = 2
 
+TILES = 10
+"""Tiles of 16 x 16 on and below the diagonal of a chunk's scores."""
+
 RUNGS = ("01_recurrent", "02_chunk", "03_segments", "04_wgmma")
 """Token by token; chunks in one block per head; chunks with the sequence in segments; both of
 these on Hopper's own products and copies."""
@@ -217,6 +220,11 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
     return Plan(launches=tuple(launches), keep=keep)
 
 
+def shares_scores(x: Sequence) -> bool:
+    """Whether several heads take the same q k^T (SSD's groups): it is made once, beforehand."""
+    return x.a is not None and bool(x.q.shape[2] < x.v.shape[2])
+
+
 def hopper_heads(x: Sequence) -> int:
     """As ``heads_per_block``, for any number of states."""
     _, _, heads, dv = x.v.shape
@@ -248,8 +256,8 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         floats = (2 + 4) * dk + 7 * dk // 2 + 8 * 136 + 8 + 2
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
-        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
-        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
+        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4) + 4 * heads * CHUNK
+        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 168
     return ceil_div(used, 1024) * 1024
 
 
@@ -266,6 +274,7 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     else:
         source = "gla/05_scalar_wgmma.cu"
         defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
+        defines["SHARED"] = int(shares_scores(x))
     shape: dict[str, Any] = {
         "smem": hopper_shared(x, width),
         "maps": tuple(tile_map(array, cols) for array, cols in tiles),
@@ -273,6 +282,15 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     }
     fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     launches, keep = [], (x, out, final)
+    if shares_scores(x):
+        chunks, key_heads = ceil_div(int(length), CHUNK), int(x.q.shape[2])
+        scores = cupy.empty((batch, key_heads, chunks, TILES, 32, 4), cupy.uint32)
+        steps = cupy.empty((batch, heads, chunks * CHUNK), cupy.float32)
+        fields, keep = fields | {"scores": scores, "steps": steps}, (*keep, scores, steps)  # type: ignore[assignment]
+        grid = (chunks, key_heads, batch)
+        used = 2 * CHUNK * 2 * (dk + 8)  # Shared of 07_shared_scores.cu
+        first = ("gla/07_shared_scores.cu", "share", grid, fields, {"DK": dk}, used)
+        launches = [bound_launch(*first)]
     if segments > 1:
         local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
         each = (batch, heads, segments, dk) if x.vector else (columns, batch, heads, segments)
@@ -285,7 +303,9 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
             handed = cupy.zeros((columns * others, segments), cupy.uint32)
             fields, keep = fields | {"handed": handed}, (*keep, handed)  # type: ignore[assignment]
     elif not x.vector and columns * others > sm_count():
-        blocks, period = even_shares(columns * others, sm_count())
+        side = CLUSTER_TRIAL if together_blocks(x) else 1
+        blocks, period = even_shares(columns * others // side, sm_count() // side)
+        blocks, defines = blocks * side, defines | ({"CLUSTER": side} if side > 1 else {})
         columns, others, fields = blocks, 1, fields | {"period": period}
         passed = cupy.empty((blocks, dk, width), cupy.float32)
         handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
@@ -293,6 +313,14 @@ def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
     grid = _grid(x, columns, segments, others)
     launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+CLUSTER_TRIAL = 1
+
+
+def together_blocks(x: Sequence) -> bool:
+    """Whether two blocks share what comes of q and k: four heads of a group."""
+    return hopper_heads(x) == 2 and (x.v.shape[2] // x.q.shape[2]) % 4 == 0
 
 
 SHARES_PER_SM = 0.95
@@ -338,6 +366,8 @@ def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
         "decay": None,
         "passed": None,
         "handed": None,
+        "scores": None,
+        "steps": None,
         "out": out,
         "scale": x.scale,
         "softplus": int(x.softplus),

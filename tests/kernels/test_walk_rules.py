@@ -67,6 +67,8 @@ def test_segments_on_warp_groups(w):
     assert found.segments == -(-w.seq_len // gla.hopper_segment(x, UNITS))
     shared = found.segments == 1 and not x.vector
     assert bool(found.even) == shared
+    first = x.vector and found.segments > 1
+    assert bool(found.apart) == (first or gla.shares_scores(x))
 
 
 @given(w=st.one_of(gated, duals()))
