@@ -61,10 +61,12 @@ def linear_variants() -> Iterator[Job]:
                 yield "gla/04_chunk_scalar.cu", tile | {"HEADS": 1, "SSD": ssd}
             yield "gla/06_vector_wgmma.cu", tile
             for ssd, shared in ((0, 0), (1, 0), (1, 1)):
-                alone = {"HEADS": 1, "SSD": ssd, "SHARED": shared}
+                alone = {"HEADS": 1, "SSD": ssd, "SHARED": shared, "CLUSTER": 1}
                 yield "gla/05_scalar_wgmma.cu", tile | alone
         both = {"DK": dk, "DV": 128, "HEADS": 2, "SSD": 1, "SHARED": 1}
-        yield from (("gla/05_scalar_wgmma.cu", both), ("gla/07_shared_scores.cu", {"DK": dk}))
+        for cluster in (1, 2):
+            yield "gla/05_scalar_wgmma.cu", both | {"CLUSTER": cluster}
+        yield "gla/07_shared_scores.cu", {"DK": dk}
     yield "gla/04_chunk_scalar.cu", {"DK": 128, "DV": 128, "HEADS": 2, "SSD": 1}
 
 

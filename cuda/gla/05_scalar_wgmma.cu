@@ -1,10 +1,11 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 222208
+// dynamic_smem: 224256
 // defines: DK=128 DV=128
 // defines: DK=64 DV=128
-// defines: DK=128 DV=128 HEADS=2 SSD=1
+// defines: DK=128 DV=128 HEADS=2 SSD=1 SHARED=1
+// defines: DK=128 DV=128 HEADS=2 SSD=1 SHARED=1 CLUSTER=2
 //
 // Gated linear attention with one gate per head, no gate, and SSD (Mamba-2) on Hopper. Per chunk of 64
 // tokens, with G_i the running sum of log2 gates, w_j the token's weight (SSD: dt_j; else 1):
@@ -13,29 +14,36 @@
 //     O    = scale 2^(G_i) Q S + A V            S = 2^(G_C) S + (w_j 2^(G_C - G_j) V_j)^T K, transposed
 //
 // Limits, SSD at B=8 L=4096, 80 heads of P=64, N=128, one group, on an H200: a block works two heads,
-// whose x lie side by side, with one q k^T: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs.
+// whose x lie side by side: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs. Heads of a group share
+// q k^T: 07_shared_scores makes it once (SHARED).
 //   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s; 32 KB a chunk
-//   tensor  per chunk of two heads: scores 256 clocks (m64n64, 8 steps), per head 256 + 128 for O^T and
-//           256 for S^T: 1536 clocks, 135 us at 1.755 GHz
-//   issue   warp-instructions a chunk: state 8 * 400, scores 4 * 550, gates 2 * 300: 6000 of 4 a clock:
-//           1500 clocks
-//   L2      B and C once per pair and chunk, x: 48 KB: 983 MB beside 336 MB of stores
-// All three pipes near 1500 clocks, so what shows is latency: the longest chain of a role. A state
-// warpgroup's chunk is 640 clocks of products beside the other's, then rounding, scaling, storing and
-// five waits: 2300; the scores' about as much. 155 chunks an SM * 2300 = 204 us at 1.755 GHz.
+//   tensor  per chunk and head 256 + 128 clocks for O^T, 256 for S^T: 1280 of two heads, 113 us at
+//           1.755 GHz. Without SHARED 256 more for the scores (m64n64, 8 steps)
+//   shared  B operands 80 KB, x, q, k in 48, x out 16, A in 16, outputs in and out 32, factors: 1600 clocks
+//   issue   warp-instructions a chunk: state 8 * 330, scores 4 * 330, gates 2 * 120: 4200 of 4 a clock
+//   L2      q, k once per two pairs, x, scores: 37 KB a chunk: 760 MB beside 336 MB of stores
+// None of them is what shows. Power is: at 730 W the card lowers its clock until what a chunk's products,
+// bytes and instructions cost in joules takes as long as it takes (refkernels/ssd/README.md): so
+// nothing is made or moved twice that once would do.
 // One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v of 3 of 4 segments again, 25 us.
 //
 // Schedule: 4 roles. Warpgroup 0: one thread loads q, k, v (3 stages of 48 KB: 96 KB in flight), a warp
-// per head sums its gates, which it reads two chunks ahead: as 2-byte loads under full memory load they
-// take longer than a chunk. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
+// per head sums its gates. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
 // Few sequences are cut into segments: a block sums its segment's own state, from the last chunk to the
 // first, lets later segments know, then makes its outputs from the first chunk on; only the state waits
-// for earlier segments, loads and scores run on.
+// for earlier segments, loads and scores run on. Where four heads share q and k and no sequence is cut,
+// two blocks of a cluster walk the same chunks, two heads each: one loads q for both, the other k.
 //
-// Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
-//   rounded S^T, then in their place 32 of V^T as it is and scaled.
+// Loads that a warp waits for itself are few and come early: under full memory load they take a chunk's
+// time. Two sets of registers in turn do not make them two chunks early: all such loads share a scoreboard,
+// and waiting for the older is waiting for the newer. Hence steps through shared memory, by cp.async,
+// whose groups are waited for in order, and scores one chunk early, moved to other registers first.
+//
+// Registers: 40 + 104 + 2 * 184 (without SHARED 40 + 120 + 2 * 176) = 512 = 65,536 / 128. A state
+//   warpgroup: 64 of S^T, 32 of O^T, 32 of rounded S^T, then in their place 16 of V^T scaled; 16 of V^T
+//   as it is; 16 of carries, read under the product that they scale.
 // Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
-//   gates 6 * 1424.
+//   gates 6 * 1424, steps 2048.
 #include "common/async_copy.cuh"
 #include "gla/hopper.cuh"
 
@@ -51,21 +59,14 @@
 #ifndef CLUSTER
 #define CLUSTER 1
 #endif
-#ifndef ORDER
-#define ORDER 0
-#endif
-#ifndef EARLY
-#define EARLY 0
-#endif
-#ifndef LATE
-#define LATE 0
-#endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
+constexpr int kCluster = CLUSTER;  // blocks side by side that q and k come to at once
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
-
 static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
-
-constexpr int kCluster = CLUSTER;  // blocks side by side that share q and k's way to them
+// Registers by role. Where scores come ready, who weighs them needs few, and states find room for the
+// carries that they will need next.
+constexpr int kScoreRegisters = SHARED ? 104 : 120, kOwnRegisters = SHARED ? 184 : 176;
+constexpr bool kEarly = SHARED;
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
@@ -263,8 +264,7 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     return whole;
 }
 
-// The gates of the next two chunks are on their way while this one's are summed: a chunk takes less
-// time than memory under load. Returns the sum of all.
+// The gates of the next two chunks are on their way while this one's are summed. Returns the sum of all.
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                            Ring& ring) {
@@ -627,47 +627,12 @@ __device__ __forceinline__ void scale_outputs(Output& o, const float2 (&carry)[k
     }
 }
 
-template <int First, int End>
-__device__ __forceinline__ void issue_update_steps(State& s, const u32 (&v)[4][4],
-                                                   const KeyTile& k) {
-    const u64 b = ptx::matrix_descriptor(&k, sizeof(Panel), 1024, ptx::Swizzle::k128);
-    ptx::wgmma_fence();
-#pragma unroll
-    for (int step = First; step < End; ++step)
-        ptx::wgmma_bf16<1>(s, v[step], b + step * (2048 >> 4), 1);
-    ptx::wgmma_commit();
-}
-
 // Where a state warpgroup is, from part to part.
 struct Walk {
     Ring ring;
     ptx::Ring<kAhead> turn;
     int stored = 0;
 };
-
-__device__ __forceinline__ void stage_outputs(const Output& o, Panel& to) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, own_row()),
-                                    pack_bf16(o[8 * c], o[8 * c + 1]),
-                                    pack_bf16(o[8 * c + 2], o[8 * c + 3]),
-                                    pack_bf16(o[8 * c + 4], o[8 * c + 5]),
-                                    pack_bf16(o[8 * c + 6], o[8 * c + 7]));
-    if (!LATE) ptx::fence_async_shared();
-}
-
-// What the warpgroup has staged, to memory; two panels, as in store_outputs.
-__device__ __forceinline__ void publish_outputs(Panel (&staged)[2], int n, const TensorMap* map,
-                                                int group, int token, int panel, int batch) {
-    const bool issuer = threadIdx.x % kWarpgroup == 0;
-    ptx::fence_async_shared();
-    if (issuer) ptx::bulk_wait_read<0>();
-    ptx::named_barrier_sync(1 + group, kWarpgroup);
-    if (issuer) {
-        ptx::tma_store_4d(map, &staged[n % 2], 0, token, panel, batch);
-        ptx::bulk_commit();
-    }
-}
 
 // A state warpgroup has done with a stage, also with the part of it that came from the other block.
 __device__ __forceinline__ void let_go(u64* empty) {
@@ -693,13 +658,8 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 rounded[kDk / 16][4];
         if (Outputs) pack_state(rounded, state);
         ptx::mbarrier_wait(&s.full[ring.stage], ring.parity);
-        if (Outputs) {
-            issue_carried(o, rounded, in.q);
-        }
+        if (Outputs) issue_carried(o, rounded, in.q);
         ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
-        if (Outputs && LATE && n > 0)
-            publish_outputs(s.out[group], walk.stored - 1, out, group,
-                            part.tokens.token<true>(n - 1), panel, part.at.batch);
         if (Outputs) {
             const float decay = gates.decay;
 #pragma unroll
@@ -709,36 +669,25 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         u32 v[4][4], pushed[4][4];
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
-        if (ORDER == 3) {
-            ptx::pin(state);
-            issue_update_steps<0, 1>(state, pushed, in.k);
-        }
         if (Outputs) {
             float2 carry[kChunk / 8];
-            if (EARLY) load_carry(carry, gates);
-            ptx::wgmma_wait<ORDER ? 1 : 0>();
+            if (kEarly) load_carry(carry, gates);
+            ptx::wgmma_wait<0>();
             ptx::pin(o);
-            if (!EARLY) load_carry(carry, gates);
+            if (!kEarly) load_carry(carry, gates);
             scale_outputs(o, carry);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
             issue_scored(o, v, s.scores[turn.stage][head]);
         }
-        if (ORDER == 0) {
-            ptx::pin(state);
-            issue_update(state, pushed, in.k);
-        }
-        if (ORDER == 3) issue_update_steps<1, 4>(state, pushed, in.k);
+        ptx::pin(state);
+        issue_update(state, pushed, in.k);
         if (Outputs) {
             ptx::wgmma_wait<1>();
             ptx::pin(o);
             arrive_warp(&s.used[turn.stage]);
-#if LATE
-            stage_outputs(o, s.out[group][walk.stored++ % 2]);
-#else
             store_outputs(o, s.out[group], walk.stored++, out, group,
                           part.tokens.token<true>(n), panel, part.at.batch);
-#endif
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
@@ -746,9 +695,6 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         ring.advance();
         if (Outputs) turn.advance();
     }
-    if (Outputs && LATE && part.tokens.chunks() > 0)
-        publish_outputs(s.out[group], walk.stored - 1, out, group,
-                        part.tokens.token<true>(part.tokens.chunks() - 1), panel, part.at.batch);
 }
 
 // ---------------------------------------------------------------- between blocks
@@ -808,7 +754,9 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
             ptx::mbarrier_init(&s.gated[i], kHeads * kWarp);
-            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup + (kCluster - 1) * 4 * kStateGroups);
+            // of every own thread that reads it, and of each warp beside that holds a state
+            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup +
+                                                (kCluster - 1) * 4 * kStateGroups);
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
@@ -923,10 +871,10 @@ extern "C" __global__ void IN_CLUSTERS __launch_bounds__(kThreads, 1)
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<SHARED ? 104 : 120>();
+        ptx::registers_shrink<kScoreRegisters>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<SHARED ? 184 : 176>();
+        ptx::registers_grow<kOwnRegisters>();
         state_role(s, p, maps, role - 2);
     }
     if (kCluster > 1) ptx::cluster_sync();  // the other's copies and arrivals come here

@@ -1,18 +1,20 @@
 // arch: sm_80
-// registers: 128
+// registers: 72
 // threads: 128
 // dynamic_smem: 34816
 // defines: DK=64
 // defines: DK=128
 //
 // What heads that share q and k (SSD's groups) need of a chunk of 64 tokens, once for all of them: the
-// scores q k^T on and below the diagonal, in bf16, and their gates turned, so that a head's tokens lie
-// side by side.
+// scores q k^T on and below the diagonal, in bf16 and in the order in which an accumulator's lanes hold
+// them, and their steps softplus(delta + bias), turned: a head's tokens side by side, in fp32.
 //
-// Limits, SSD at B=8 L=4096, 80 heads, N=128, one group, on an H200: 17 MB of q and k and 5 of gates in,
-// 2.6 of scores and 5 of gates out, which stay in L2: 512 blocks, 7 us at 4 TB/s.
+// Limits, SSD at B=8 L=4096, 80 heads, N=128, one group, on an H200: 17 MB of q and k and 5 of steps in,
+// 2.6 of scores and 10 of steps out, which stay in L2: 512 blocks, 6 us at 4 TB/s; a chain of two loads
+// from memory, 200 special functions a warp and 16 to 64 products: about 4 us beside it.
 //
-// A warp makes the tiles of 16 of the chunk's rows. Tokens beyond the end count as zero.
+// A warp makes the tiles of 16 of the chunk's rows, and a quarter of the steps: 32 tokens, a lane each, of 8
+// heads at a time. Tokens beyond the end count as zero.
 #include "common/async_copy.cuh"
 #include "gla/fragments.cuh"
 
@@ -26,10 +28,11 @@ struct Shared {
 
 extern __shared__ __align__(16) u8 shared_bytes[];
 
+// All of it for every x: without branches those of 8 heads run side by side.
 __device__ __forceinline__ float softplus(float x) {
     const float w = exp2_approx(x * kLog2e);
     const float series = w * fmaf(w, fmaf(w, fmaf(w, -0.25f, 1.f / 3.f), -0.5f), 1.f);
-    return x > 20.f ? x : w < 0.03125f ? series : log2_approx(1.f + w) * kLn2;
+    return select(x > 20.f, x, select(w < 0.03125f, series, log2_approx(1.f + w) * kLn2));
 }
 
 __device__ __forceinline__ void load_tile(u16* tile, const u16* from, size_t stride, int rows) {
@@ -44,65 +47,73 @@ __device__ __forceinline__ void load_tile(u16* tile, const u16* from, size_t str
     }
 }
 
-// Steps of a token's neighbouring heads as they lie in memory, two in a word.
+// Steps of a token's neighbouring heads as they lie in memory, two in a word; lane i (modulo 8) has the
+// i-th head's bias.
 struct RawSteps {
     u32 pairs[kTogether / 2];
+    float bias;
 };
 
 // Turning a chunk's steps, one job of a warp: 32 tokens, a lane each, of 8 heads.
 struct Turn {
     int token, head;  // of the lane; the first of the group's
-    bool any, whole;  // is there one; all 8 heads, at an address of a multiple of 16 bytes
 };
 
-__device__ __forceinline__ Turn turn_of(const Problem& p, int job, int t, int heads) {
-    const int head = job / 2 * kTogether;
-    const bool whole = head + kTogether <= heads && p.heads % kTogether == 0 && heads % kTogether == 0;
-    return {t + job % 2 * kWarp + lane_index(), head, head < heads, whole};
+__device__ __forceinline__ Turn turn_of(int job, int t) {
+    return {t + job % 2 * kWarp + lane_index(), job / 2 * kTogether};
 }
 
+// What is not there is read as the last token's or head's: no branch comes between the loads of several
+// jobs. `Whole`: 8 heads at an address of a multiple of 16 bytes.
+template <bool Whole>
 __device__ __forceinline__ RawSteps read_steps(const Problem& p, const Turn& x, int batch, int first,
                                                int heads) {
+    const int token = least(x.token, p.length - 1), head = least(x.head, heads - 1);
+    const int mine = least(head + lane_index() % kTogether, heads - 1);
     RawSteps raw = {};
-    if (!x.any || x.token >= p.length) return raw;
-    const u16* from = p.g + token_row(batch, x.token, p.length, first + x.head, p.heads);
-    if (x.whole) {
-        const uint4 all = *reinterpret_cast<const uint4*>(from);
-        raw = {{all.x, all.y, all.z, all.w}};
-        return raw;
+    if (p.bias) raw.bias = p.bias[first + mine];
+    if (Whole) {
+        const int whole = least(x.head, heads - kTogether);
+        const uint4 all = *reinterpret_cast<const uint4*>(
+            p.g + token_row(batch, token, p.length, first + whole, p.heads));
+        return {{all.x, all.y, all.z, all.w}, raw.bias};
     }
+    const u16* from = p.g + token_row(batch, token, p.length, first, p.heads);
 #pragma unroll
     for (int i = 0; i < kTogether; ++i)
-        if (x.head + i < heads) raw.pairs[i / 2] |= static_cast<u32>(from[i]) << i % 2 * 16;
+        raw.pairs[i / 2] |= static_cast<u32>(from[least(head + i, heads - 1)]) << i % 2 * 16;
     return raw;
 }
 
 // A token beyond the end has no step.
+template <bool Whole>
 __device__ __forceinline__ void write_steps(const Problem& p, const Turn& x, const RawSteps& raw,
                                             int batch, int first, int heads) {
-    if (!x.any) return;
+    if (x.head >= heads) return;
+    float* to = p.steps + steps_row(p, batch, first + x.head) + x.token;
+    const int row = round_up(p.length, kChunk);
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
-        if (x.head + i >= heads) break;
-        const int head = first + x.head + i;
         const float delta = (i % 2 ? bf16_high(raw.pairs[i / 2]) : bf16_low(raw.pairs[i / 2])) +
-                            (p.bias ? p.bias[head] : 0.f);
-        const float step = p.softplus ? softplus(delta) : delta;
-        p.steps[steps_row(p, batch, head) + x.token] = x.token < p.length ? step : 0.f;
+                            __shfl_sync(kFullMask, raw.bias, i);
+        const float step = select(p.softplus, softplus(delta), delta);
+        if (Whole || x.head + i < heads)
+            to[static_cast<size_t>(i) * row] = x.token < p.length ? step : 0.f;
     }
 }
 
-// Several jobs' loads before the first is turned.
+// The loads of several jobs are on their way before the first is turned.
+template <bool Whole>
 __device__ __forceinline__ void turn_steps(const Problem& p, int batch, int t, int first, int heads) {
-    constexpr int kWarps = kThreads / kWarp, kJobs = 5;  // 80 heads: 20 jobs
+    constexpr int kWarps = kThreads / kWarp, kJobs = Whole ? 5 : 2;  // 80 heads: 20 jobs
     for (int job = warp_index(); job < 2 * ceil_div(heads, kTogether); job += kJobs * kWarps) {
         RawSteps raw[kJobs];
 #pragma unroll
         for (int i = 0; i < kJobs; ++i)
-            raw[i] = read_steps(p, turn_of(p, job + i * kWarps, t, heads), batch, first, heads);
+            raw[i] = read_steps<Whole>(p, turn_of(job + i * kWarps, t), batch, first, heads);
 #pragma unroll
         for (int i = 0; i < kJobs; ++i)
-            write_steps(p, turn_of(p, job + i * kWarps, t, heads), raw[i], batch, first, heads);
+            write_steps<Whole>(p, turn_of(job + i * kWarps, t), raw[i], batch, first, heads);
     }
 }
 
@@ -138,7 +149,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) share(const __grid_consta
     load_tile(s.k, p.k + from, stride, p.length - t);
     ptx::copy_async_commit();
     const int heads = p.heads / p.key_heads;
-    turn_steps(p, batch, t, key_head * heads, heads);
+    if (heads % kTogether == 0) turn_steps<true>(p, batch, t, key_head * heads, heads);
+    else turn_steps<false>(p, batch, t, key_head * heads, heads);
     ptx::copy_async_wait_all();
     __syncthreads();
     make_scores(s, reinterpret_cast<uint4*>(p.scores) + scores_row(p, batch, key_head, chunk) * kWarp);

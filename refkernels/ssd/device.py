@@ -6,7 +6,8 @@ from typing import Any
 
 from refkernels._launch import as_device_array
 from refkernels._matrix_state import check_dims, checked_state, empty_outputs
-from refkernels.gla.device import Sequence, prepare
+from refkernels.gla.device import prepare
+from refkernels.gla.sequence import Sequence
 from refkernels.ssd.naive import Inputs, check_shapes
 
 

@@ -17,7 +17,7 @@ from refkernels._mixer_problem import (
     unless_unwritten,
     worse,
 )
-from refkernels.gla.device import Sequence
+from refkernels.gla.sequence import Sequence
 
 PASSED = judge("gla", "state", np.ones(2), np.ones(2))
 

@@ -15,6 +15,7 @@ from refkernels.delta_rule import naive as delta
 from refkernels.gla import device as gla_device
 from refkernels.gla import naive as gla
 from refkernels.gla import oracle as gla_oracle
+from refkernels.gla.sequence import Sequence
 from refkernels.selective_scan import device as scan_device
 from refkernels.selective_scan import naive as scan
 from refkernels.selective_scan import oracle
@@ -115,7 +116,7 @@ def test_chunks_in_float64_are_the_recurrence(gate, length):
 def test_segments_fill_one_turn_of_the_chip(batch, heads, length, segments):
     """As many segments as 132 SMs hold blocks of all heads, none shorter than 512 tokens."""
     empty = np.empty((batch, length, heads, 128), np.uint16)
-    x = gla_device.Sequence(q=empty, k=empty, v=empty, g=empty, scale=1.0)
+    x = Sequence(q=empty, k=empty, v=empty, g=empty, scale=1.0)
 
     tokens = gla_device.hopper_segment(x, 132)
 
