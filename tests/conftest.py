@@ -91,7 +91,7 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_dir(pytestconfig: pytest.Config) -> Path:
     """The folder of measured tables; skips where none was named."""
     named = pytestconfig.getoption("--data")

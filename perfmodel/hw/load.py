@@ -217,6 +217,7 @@ def _link(spec: LinkSpec | None) -> Link | None:
         bandwidth_bytes_per_s=spec.bandwidth.value,
         latency_s=_value(spec, "latency") or 0.0,
         domain=_count(spec, "domain") or 1,
+        reduction=_value(spec, "reduction") or 0.0,
     )
 
 

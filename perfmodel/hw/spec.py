@@ -305,8 +305,8 @@ class LinkSpec(_Strict):
     name: Text
     bandwidth: Bandwidth
     latency: Time | None = None
-    domain: Count | None = None
-    """How many devices it joins at this rate."""
+    domain: Count | None = None  # how many devices it joins at this rate
+    reduction: Fraction | None = None  # of a ring's rate, where its switches add up
 
 
 class PowerSpec(_Strict):

@@ -130,14 +130,14 @@ def reduction(kind: Literal["layer", "rms", "softmax"]) -> Callable[[Cells], Wor
 def collective(
     kind: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"],
 ) -> Callable[[Cells], Workload]:
-    """A collective over ``num_gpus``, ``gpus_per_node_used`` of them in each node."""
+    """A collective over ``num_gpus``, ``gpus_per_node_used`` of them in each node; as many as a
+    server takes where a table does not say."""
 
     def build(c: Cells) -> Workload:
         ranks = c.count("num_gpus")
-        return Collective(
-            bytes=c.count("bytes"), ranks=ranks, kind=kind,
-            ranks_per_node=min(ranks, c.count("gpus_per_node_used", ranks)),
-        )  # fmt: skip
+        told = bool(c.text("gpus_per_node_used"))
+        each = min(ranks, c.count("gpus_per_node_used")) if told else None
+        return Collective(bytes=c.count("bytes"), ranks=ranks, kind=kind, ranks_per_node=each)
 
     return build
 

@@ -16,11 +16,15 @@ def link_bytes(w: Collective) -> Array:
     (Patarasuk and Yuan, J. Parallel Distrib. Comput. 69, 2009: the least that any algorithm moves);
     send/recv ``S``.
     """
-    n, size = f64(w.ranks), f64(w.bytes)
-    share = (n - 1.0) / n
+    return sent_share(w) * f64(w.bytes)
+
+
+def sent_share(w: Collective) -> Array:
+    """What each device sends over its buffer: :func:`link_bytes` per byte."""
+    n = f64(w.ranks)
     if w.kind == "send_recv":
-        return np.where(n > 1.0, size, 0.0)[()]
-    return (2.0 if w.kind == "all_reduce" else 1.0) * share * size
+        return np.where(n > 1.0, 1.0, 0.0)[()]
+    return (2.0 if w.kind == "all_reduce" else 1.0) * ((n - 1.0) / n)
 
 
 def ring_steps(w: Collective) -> Array:

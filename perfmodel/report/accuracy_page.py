@@ -155,6 +155,15 @@ def _served() -> Iterator[str]:
         ("scenario", *(f"by {s}" for s in held)),
         ((name, *(_f(split.get(name)) for split in held.values())) for name in scenarios),
     )
+    inside = table.get("covered", {})
+    if inside:
+        yield ""
+        yield "Share of them inside the 90 % interval that answers carry:"
+        yield ""
+        yield from _table(
+            ("scenario", *(f"by {s}" for s in inside)),
+            ((n, *(_p(split[n]) for split in inside.values())) for n in scenarios),
+        )
 
 
 def _transfers() -> Iterator[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.errors import MissingFigure
 from perfmodel.hw.device import Device
 from perfmodel.hw.link import Link
+from perfmodel.ops.collective import sent_share
 from perfmodel.ops.numbers import f64
 from perfmodel.workload import Array, Collective
 
@@ -55,7 +59,8 @@ def ranks_in_node(w: Collective, device: Device) -> Array:
 
 def crosses_nodes(w: Collective, device: Device) -> NDArray[np.bool_]:
     """Where ranks outnumber those that share a node."""
-    return np.asarray(f64(w.ranks) > ranks_in_node(w, device))
+    across = np.asarray(f64(w.ranks) > ranks_in_node(w, device))
+    return across if bool(np.any(across)) else np.asarray(False)
 
 
 def node_peer_bandwidth(w: Collective, device: Device) -> Array:
@@ -70,17 +75,44 @@ def node_peer_bandwidth(w: Collective, device: Device) -> Array:
     return slower
 
 
+def through_host(w: Collective, device: Device) -> NDArray[np.bool_]:
+    """Where ranks of one node talk over its host link rather than over a link of their own."""
+    if device.peer_link is None:
+        return np.asarray(True)
+    outside = np.asarray(ranks_in_node(w, device) > max(device.peer_link.domain, 1))
+    return outside if bool(np.any(outside)) else np.asarray(False)
+
+
+def reduction_share(w: Collective, device: Device) -> Array:
+    """Rate at which switches between the ranks add up an all-reduce, over that of a ring; 0 where
+    they cannot: no such switch, another collective, or more ranks than it joins."""
+    if w.kind != "all_reduce" or device.peer_link is None:
+        return np.float64(0.0)
+    apart = crosses_nodes(w, device) | through_host(w, device)
+    share: Array = np.where(apart, 0.0, device.peer_link.reduction)[()]
+    return share
+
+
+def within_node(w: Collective, device: Device) -> Collective:
+    """The same among the ranks of one node alone."""
+    if not bool(np.any(crosses_nodes(w, device))):
+        return w
+    ranks: Any = np.asarray(ranks_in_node(w, device)).astype(np.int64)[()]
+    return replace(w, ranks=ranks, ranks_per_node=ranks)
+
+
 def fastest_bandwidth(w: Collective, device: Device) -> Array:
     """The most that the links allow per device, in bytes/s, for a lower bound.
 
-    Within a node its peer bandwidth. Across nodes the ``g`` devices of a node share their ``g``
-    network links, and no less than ``1 / g`` of the bytes must cross them: at most
-    ``min(peer, g * node)``.
+    Within a node its peer bandwidth; switches that add up spare an all-reduce what a ring sends
+    beyond the buffer. Across nodes the ``g`` devices of a node share their ``g`` network links, and
+    no less than ``1 / g`` of the bytes must cross them: at most ``min(peer, g * node)``.
     """
     peer = node_peer_bandwidth(w, device)
     across = crosses_nodes(w, device)
+    spared = np.where(reduction_share(w, device) > 0.0, np.maximum(sent_share(w), 1.0), 1.0)[()]
     if not bool(np.any(across)):
-        return peer
+        return peer * spared
     together = ranks_in_node(w, device) * node_bandwidth(device)
     limited: Array = np.where(across, np.minimum(peer, together), peer)[()]
     return limited

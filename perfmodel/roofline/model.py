@@ -68,7 +68,8 @@ class Terms:
 
     ``formula`` writes ``time_s`` in the names of ``terms``; ``max+(a, b; s)`` is
     :func:`overlap`. ``details`` are inner choices worth showing (tile, splits). ``special`` marks
-    what the class predicts by rules of its own, less surely than the rest, and ``regime`` names it.
+    what the class predicts by rules of its own, less surely than the rest, and ``regime`` names it,
+    point by point where there are several.
     """
 
     time_s: Array
@@ -76,7 +77,7 @@ class Terms:
     formula: str
     details: Mapping[str, Any]
     special: NDArray[np.bool_] | np.bool_ = field(default_factory=lambda: np.False_)
-    regime: str = ""
+    regime: str | NDArray[np.str_] = ""
 
     @property
     def regimes(self) -> NDArray[np.str_]:
@@ -84,7 +85,7 @@ class Terms:
         half of the time and more, or the work."""
         launched = np.asarray(self.terms["launch"]) >= 0.5 * np.asarray(self.time_s)
         usual = np.where(launched, "launch", "work")
-        return np.where(self.special, self.regime, usual) if self.regime else usual
+        return np.where(self.special, self.regime, usual)
 
 
 Predict: TypeAlias = Callable[[Any, Device, Values, Run], Terms]

@@ -43,8 +43,9 @@ COVERAGE = 0.9
 FOLDS = 4
 LEAST_RATIOS = 20
 """Held-back rows of a scenario below which it takes the interval of all of them."""
-HARDEST = "model"
-"""How rows are held back for intervals: a model that the fit has not seen."""
+HARD = ("model", "device")
+"""How rows are held back for intervals: a model or a device that the fit has not seen, whichever a
+scenario is worse at."""
 
 
 def predict_serving(measurements: Sequence[Measurement]) -> list[Scored]:
@@ -236,6 +237,7 @@ def host_table(measurements: Sequence[Measurement]) -> dict[str, Any] | None:
     held = {split: held_back(served, split) for split in SPLITS}
     devices = [load_device(d) for d in sorted({m.device for m in served.rows})]
     factor = _factors(served.ratios(found.times()), served.rows)
+    residuals = dict(_residual_tables(served, held))
     return {
         "fit": {
             "data": sorted({m.file for m in served.rows}),
@@ -245,11 +247,14 @@ def host_table(measurements: Sequence[Measurement]) -> dict[str, Any] | None:
             "dtypes": sorted({m.dtype for m in served.rows if m.dtype}),
             "factor": rounded(float(np.mean(list(factor.values())))),
         },
-        "residuals": dict(_residual_tables(served, *held[HARDEST])),
+        "residuals": residuals,
         "held_back": {
             split: {k: rounded(v) for k, v in _factors(*told).items()}
             for split, told in held.items()
             if told[0].size
+        },
+        "covered": {
+            split: _covered(residuals, *told) for split, told in held.items() if told[0].size
         },
         "shared": {p.name: _entry(found, i) for i, (e, p) in enumerate(found.names) if not e},
         "engines": _engine_tables(found),
@@ -258,23 +263,42 @@ def host_table(measurements: Sequence[Measurement]) -> dict[str, Any] | None:
 
 def _factors(ratios: Floats, rows: Sequence[Measurement]) -> dict[str, float]:
     """Factor of each scenario."""
-    found = {}
-    for name in sorted({m.scenario for m in rows}):
-        own = np.array([m.scenario == name for m in rows])
-        found[name] = float(np.exp(np.mean(np.abs(np.log(ratios[own])))))
-    return found
+    own = _by_scenario(ratios, rows) if len(rows) else {}
+    return {name: float(np.exp(_spread(r))) for name, r in own.items()}
 
 
 def _residual_tables(
-    served: Served, ratios: Floats, rows: Sequence[Measurement]
+    served: Served, held: Mapping[str, tuple[Floats, tuple[Measurement, ...]]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Quantiles by scenario, of all of them, and of bare kernels without any engine."""
-    for name in sorted({m.scenario for m in rows}):
-        own = ratios[[m.scenario == name for m in rows]]
-        if own.size >= LEAST_RATIOS:
-            yield name, _quantiles(own, HARDEST)
-    yield "step", _quantiles(ratios, HARDEST)
+    told = {split: _by_scenario(*held[split]) for split in HARD if held[split][0].size}
+    for name in sorted({m.scenario for m in served.rows}):
+        hard = max((s for s in told if name in told[s]), key=lambda s: _spread(told[s][name]))
+        if told[hard][name].size >= LEAST_RATIOS:
+            yield name, _quantiles(told[hard][name], hard)
+    hard = max(told, key=lambda s: _spread(held[s][0]))
+    yield "step", _quantiles(held[hard][0], hard)
     yield "bare", _quantiles(served.ratios({"": EngineTimes()}), "nothing is fitted")
+
+
+def _covered(
+    residuals: Mapping[str, Mapping[str, Any]], ratios: Floats, rows: Sequence[Measurement]
+) -> dict[str, float]:
+    """Share of rows held back that lie inside the interval of their scenario."""
+    q = {name: residuals.get(name, residuals["step"]) for name in {m.scenario for m in rows}}
+    return {
+        name: rounded(float(np.mean((r >= q[name]["low"]) & (r <= q[name]["high"]))))
+        for name, r in _by_scenario(ratios, rows).items()
+    }
+
+
+def _by_scenario(ratios: Floats, rows: Sequence[Measurement]) -> dict[str, Floats]:
+    names = np.array([m.scenario for m in rows])
+    return {str(name): ratios[names == name] for name in np.unique(names)}
+
+
+def _spread(ratios: Floats) -> float:
+    return float(np.mean(np.abs(np.log(ratios))))
 
 
 def _quantiles(ratios: Floats, held: str) -> dict[str, Any]:

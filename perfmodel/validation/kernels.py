@@ -12,7 +12,10 @@ from perfmodel.errors import MissingCalibration, PerfModelError
 from perfmodel.measure import Measurement
 from perfmodel.roofline.parameters import class_of_kernel, class_parameters
 from perfmodel.roofline.time import estimate
+from perfmodel.validation.parts import halves, within
 from perfmodel.validation.score import Scored
+
+NOTHING = "nothing to do: a collective of one rank takes no time"
 
 
 def predict_kernels(measurements: Sequence[Measurement]) -> list[Scored]:
@@ -30,7 +33,11 @@ def _predict(group: Group) -> list[Scored]:
             warm=group.run.warm,
         )
     except PerfModelError as error:
-        return [Scored(measurement=m, refusal=str(error)) for m in group.rows]
+        parts = halves(group.rows)
+        if not parts:
+            return [Scored(measurement=m, refusal=str(error)) for m in group.rows]
+        groups = [g for part in parts if (g := group.select(within(part))) is not None]
+        return [s for g in groups for s in _predict(g)]
     return _rows(group, found)
 
 
@@ -41,7 +48,9 @@ def _rows(group: Group, found: Estimate) -> list[Scored]:
         for x in (found.time_s, found.low_s, found.high_s, found.lower_bound_s)
     )
     return [
-        Scored(
+        Scored(measurement=m, refusal=NOTHING)
+        if time_s[i] <= 0.0
+        else Scored(
             measurement=m,
             predicted=float(time_s[i]),
             low=float(low_s[i]),

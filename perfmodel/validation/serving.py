@@ -27,6 +27,7 @@ from perfmodel.models.phases import features, step, without_windows
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES
 from perfmodel.planning.footprint import Footprint, footprint
+from perfmodel.validation.parts import halves
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -85,7 +86,7 @@ class Question:
         """Sequences that memory keeps at once; whole requests or the mean of growing ones.
 
         Raises:
-            BadValue: not even one fits.
+            BadValue: not even one fits, or the model keeps nothing between tokens.
         """
         assert self.engine is not None
         cache = self.engine.cache
@@ -96,7 +97,11 @@ class Question:
         free = cache.share * (total - fixed)
         if cache.share_of == "total":
             free = cache.share * total - fixed
-        most = np.floor(free / (held.user_kv + held.user_state))
+        kept = held.user_kv + held.user_state
+        if bool(np.any(kept <= 0.0)):
+            msg = f"{self.shape.name} keeps nothing between tokens, so no request is in flight"
+            raise BadValue(msg, field="model", fix="a model that generates")
+        most = np.floor(free / kept)
         if bool(np.any(most < 1)):
             msg = f"{self.shape.name} leaves no memory for one request"
             raise BadValue(msg, field="tp", fix="more devices")
@@ -234,12 +239,16 @@ def compose(measurements: Sequence[Measurement]) -> tuple[list[Rows], dict[int, 
             bins.setdefault(key, []).append(m)
     found: list[Rows] = []
     refused: dict[int, str] = {}
-    for rows in bins.values():
+    waiting: list[Sequence[Measurement]] = list(bins.values())
+    while waiting:
+        rows = waiting.pop(0)
         try:
             question = _question(rows)
             composed = SCENARIOS[rows[0].scenario](question)
         except PerfModelError as error:
-            refused |= {id(m): str(error) for m in rows}
+            apart = halves(rows)
+            waiting += apart
+            refused |= {} if apart else {id(m): str(error) for m in rows}
             continue
         found.append(
             Rows(

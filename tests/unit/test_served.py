@@ -12,7 +12,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.models.engines import engine_names, engine_of, load_engine
 from perfmodel.models.hf import load_model
-from perfmodel.models.host import FEATURES, EngineTimes, engine_times
+from perfmodel.models.host import FEATURES, EngineTimes, engine_times, host_fit
 from perfmodel.models.parallel import Split
 from perfmodel.models.phases import features, step
 from perfmodel.planning.footprint import footprint
@@ -96,6 +96,21 @@ def test_a_model_that_does_not_fit_is_refused():
     (found,) = validate([row("inflight_max_throughput", "llama-3-70b", quantity="throughput")])
     assert found.refusal is not None
     assert "no memory" in found.refusal
+
+
+def test_a_request_too_long_refuses_no_other():
+    """Of rows asked together only the one that memory cannot hold has no answer."""
+    lengths = (1_000, 100_000_000, 2_000)
+    rows = [row("inflight_max_throughput", quantity="throughput", isl=n) for n in lengths]
+    told = {s.measurement.question["isl"]: s.refusal for s in validate(rows)}
+    assert told["1000"] is told["2000"] is None
+    assert "no memory" in told["100000000"]
+
+
+def test_what_keeps_nothing_is_never_in_flight():
+    """An encoder has no tokens to generate: a reason, not a division by zero."""
+    (found,) = validate([row("online_tpot", "bert-base")])
+    assert "keeps nothing" in found.refusal
 
 
 def synthetic(times, count=60):
@@ -205,3 +220,25 @@ def test_served_rows_held_back(data_dir):
         own = np.array([m.scenario == scenario for m in told])
         assert own.sum() > 40
         assert np.exp(np.mean(np.abs(np.log(ratios[own])))) <= bar
+
+
+@pytest.mark.data
+def test_first_tokens_of_a_device_held_back(data_dir):
+    """Batch-1 TTFT of a device that the fit has not seen."""
+    rows = [m for f in sorted(Path(data_dir).glob("e2e_*.csv")) for m in read_measurements(f)]
+    ratios, told = held_back(gather_served(rows), "device")
+    own = np.array([m.scenario == "ttft_batch1" for m in told])
+    assert np.exp(np.mean(np.abs(np.log(ratios[own])))) <= 1.14
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("split", ["shape", "model", "device"])
+def test_served_rows_lie_inside_their_intervals(data_dir, split):
+    """The committed 90 % intervals hold 85 % and more of rows held back, however they were."""
+    rows = [m for f in sorted(Path(data_dir).glob("e2e_*.csv")) for m in read_measurements(f)]
+    ratios, told = held_back(gather_served(rows), split)
+    intervals = host_fit().residuals
+    for scenario in {m.scenario for m in told}:
+        own = ratios[[m.scenario == scenario for m in told]]
+        q = intervals[scenario]
+        assert np.mean((own >= q.low) & (own <= q.high)) >= 0.85

@@ -11,7 +11,7 @@ from perfmodel.roofline.classes.attention import (
     OWN_PREFILL,
     PREFILL,
 )
-from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM
+from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM, TRTLLM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
 from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
@@ -63,6 +63,7 @@ CLASS_MODELS: dict[str, ClassModel] = {
         CONV_ROWS,
         COLLECTIVE,
         CUSTOM,
+        TRTLLM,
     )
 }
 """Every kernel class by name."""
