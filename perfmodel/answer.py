@@ -7,7 +7,7 @@ stated ``coverage``. Ideal and realistic are never mixed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +23,12 @@ def merge_sources(sources: tuple[Source, ...]) -> Source:
     """The source of a total: that of its parts if they agree, else ``mixed``."""
     distinct = set(sources)
     return distinct.pop() if len(distinct) == 1 else "mixed"
+
+
+def merge_coverages(stated: Iterable[float | None]) -> float | None:
+    """The coverage of a total's interval: the least of its parts', None if any states none."""
+    known = list(stated)
+    return None if None in known or not known else min(c for c in known if c is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

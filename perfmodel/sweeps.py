@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from perfmodel.answer import Estimate
 from perfmodel.errors import BadValue, MissingData, PerfModelError, UnknownName, UnsupportedDtype
 from perfmodel.hw.device import Device
-from perfmodel.models.phases import step
 from perfmodel.models.shape import ModelShape
+from perfmodel.models.timing import step
 from perfmodel.planning.running import Wish
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import Workload, check_size

@@ -54,8 +54,18 @@ def kernel_time(
     gate: Gate | None,
     framework: str | None = None,
     launch: str = "graph",
+    load: str | None = None,
+    beside: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """One kernel's time at one size; ``gate`` is None for others' kernels, which we do not gate."""
+    """One kernel's time at one size; ``gate`` is None for others' kernels, which we do not gate.
+
+    ``load`` names the lasting load that several kernels shared, taking turns: the row may be
+    divided by those of the same load and by ``beside``, the others' seconds, and holds the medians
+    of either order of turns.
+    """
+    shared: dict[str, Any] = {}
+    if load is not None:
+        shared = {"load": load, "orders_s": list(timing.orders_s), "beside_s": dict(beside or {})}
     return {
         "kind": "kernel",
         "workload": workload.to_dict(),
@@ -72,6 +82,7 @@ def kernel_time(
         "sm_clock_hz": timing.sm_clock_hz,
         "power_w": timing.power_w,
         "gate": gate.to_dict() if gate else None,
+        **shared,
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,11 @@ class Timing:
     def samples(self) -> int:
         """How many samples the quartiles are over."""
         return len(self.samples_s)
+
+    @property
+    def orders_s(self) -> tuple[float, float]:
+        """Beside others: the medians of the rounds in one order and in the other."""
+        return statistics.median(self.samples_s[::2]), statistics.median(self.samples_s[1::2])
 
     @property
     def spread(self) -> float:
@@ -101,23 +106,82 @@ def time_kernel(
     cupy.cuda.Device().synchronize()  # inputs may still be in the making on another stream
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
-        stream_s = _stream_time(call, sets, stream) if rough_s is None else None
-        about_s = rough_s or stream_s or 0.0
-        launches = max(1, -(-int(2e-3 / about_s) // sets)) * sets
-
-        def body() -> None:
-            for i in range(launches):
-                call(i % sets)
-
-        replay = capture(body, stream)
-        replays = max(5, min(200, int(budget_s / (about_s * launches))))
+        loop = _capture(Contender(call=call, sets=sets, capture=capture), stream, rough_s)
+        replays = max(5, min(200, int(budget_s / loop.about_s)))
         with LoadMonitor() as monitor:
             for _ in range(max(1, replays // 2)):
-                replay()  # no wait before what is timed: an idle moment would unsettle the clock
+                loop.replay()  # no wait before what is timed: an idle moment unsettles the clock
             if after_warm_up is not None:
                 after_warm_up()
-            times = [t / launches for t in elapsed_times(replay, replays, stream)]
-    return _timing(times, stream_s, monitor.load())
+            times = elapsed_times(loop.replay, replays, stream)
+    return _timing([t / loop.launches for t in times], loop.stream_s, monitor.load())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One of several kernels that are timed beside each other: ``call(i)`` on set i of ``sets``."""
+
+    call: Callable[[int], None]
+    sets: int
+    capture: Capture = capture_cupy
+
+
+def time_beside(contenders: Sequence[Contender], *, budget_s: float = 0.5) -> list[Timing]:
+    """Time kernels under one lasting load, their graph replays taking turns.
+
+    The clock follows power and temperature, so what is timed seconds apart is not comparable to a
+    few percent; here all meet the same clock, which all of them report. Every second round goes
+    backwards: sample i of each timing is of round i, and neither order favours one of them. As
+    many rounds as ``budget_s`` for each contender allows (6 at least, an even number), after half
+    as many that do not count, without a pause from the first to the last.
+    """
+    import cupy
+
+    cupy.cuda.Device().synchronize()
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        loops = [_capture(each, stream, None) for each in contenders]
+        pairs = int(budget_s * len(loops) / sum(loop.about_s for loop in loops)) // 2
+        rounds = [loops, loops[::-1]] * max(3, min(100, pairs))
+        with LoadMonitor() as monitor:
+            for loop in itertools.chain.from_iterable(rounds[: len(rounds) // 2]):
+                loop.replay()
+            times = _times_of_each([x.replay for order in rounds for x in order], stream)
+    return [
+        _timing([t / loop.launches for t in spent], loop.stream_s, monitor.load())
+        for loop, spent in zip(loops, by_contender(times, len(loops)), strict=True)
+    ]
+
+
+def by_contender(times: Sequence[float], count: int) -> list[list[float]]:
+    """Times of rounds of ``count`` turns, every second round backwards, as one list for each."""
+    rounds = [times[i : i + count] for i in range(0, len(times), count)]
+    forwards = [turns[:: -1 if i % 2 else 1] for i, turns in enumerate(rounds)]
+    return [list(each) for each in zip(*forwards, strict=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loop:
+    """A captured replay of so many launches, which takes about so long."""
+
+    replay: Replay
+    launches: int
+    about_s: float
+    stream_s: float | None
+
+
+def _capture(each: Contender, stream: Any, rough_s: float | None) -> _Loop:
+    """At least 2 ms of launches, every set equally often."""
+    stream_s = _stream_time(each.call, each.sets, stream) if rough_s is None else None
+    about_s = rough_s or stream_s or 0.0
+    launches = max(1, -(-int(2e-3 / about_s) // each.sets)) * each.sets
+
+    def body() -> None:
+        for i in range(launches):
+            each.call(i % each.sets)
+
+    replay = each.capture(body, stream)
+    return _Loop(replay=replay, launches=launches, about_s=about_s * launches, stream_s=stream_s)
 
 
 def time_host(call: Callable[[int], None], *, sets: int, budget_s: float = 0.5) -> Timing:
@@ -165,11 +229,15 @@ def _stream_time(call: Callable[[int], None], sets: int, stream: Any) -> float:
 
 def elapsed_times(body: Callable[[], object], repeats: int, stream: Any) -> list[float]:
     """Event seconds of each of ``repeats`` runs of ``body``; all are queued before the wait."""
+    return _times_of_each([body] * repeats, stream)
+
+
+def _times_of_each(bodies: Sequence[Callable[[], object]], stream: Any) -> list[float]:
     import cupy
 
-    events = [cupy.cuda.Event() for _ in range(repeats + 1)]
+    events = [cupy.cuda.Event() for _ in range(len(bodies) + 1)]
     events[0].record(stream)
-    for event in events[1:]:
+    for body, event in zip(bodies, events[1:], strict=True):
         body()
         event.record(stream)
     events[-1].synchronize()

@@ -25,6 +25,12 @@ __device__ __forceinline__ void pass_turn(int group) {
     ptx::named_barrier_arrive(1 + (group + 1) % kConsumers, 2 * kWarpgroup);
 }
 
+// What a warpgroup has written to its tile of queries is read by its products.
+__device__ __forceinline__ void meet_after_writes(int group) {
+    ptx::fence_async_shared();
+    ptx::named_barrier_sync(1 + kConsumers + group, kWarpgroup);
+}
+
 // A consumer warpgroup's part of the tiles it is given, one after another.
 template <typename Rows>
 struct Attender {
@@ -83,6 +89,10 @@ struct Attender {
             store_nothing_seen(p, work, first_row, threadIdx.x % kWarpgroup);
             return true;
         }
+        if constexpr (Rows::kScalesQueries) {
+            Rows::scale_queries(p, &s.q[group], kQueryBytes);
+            meet_after_writes(group);
+        }
         skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
         int block = blocks.needed.last - 1;
         ptx::mbarrier_wait(&s.k_full[k.stage], k.parity);
@@ -123,8 +133,7 @@ struct Attender {
         free_stage(&s.v_empty[v.stage]);
         v.advance();
         skip(s, group, blocks.needed.first - tile.first, blocks.needed.first - tile.first);
-        rows.normalise(o);
-        store_outputs(p, work, first_row, o);
+        store_outputs(p, work, first_row, o, rows.output_factors());
         return holds;
     }
 };

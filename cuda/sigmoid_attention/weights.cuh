@@ -10,7 +10,10 @@
 //                  (at most e^2 = 2^-12 is lost relative to w), and where all e < 2^-8 (fp16: 2^-11)
 //                  after the first (e). Pairs are packed to 16 bits first: then the bounds are
 //                  tested for four, and e - e^2 computed for two, by one instruction. Where a score
-//                  is too large, e / (1 + e) from what is there.
+//                  is too large, w from the e that are there: e S(e) if all e < 2^-2 (fp16: 2^-3),
+//                  else e / (1 + e).
+//   FORM_MODEST    a bias below 0 where e is seldom that small: w = e S(e) at once, and e / (1 + e)
+//                  where some e is above S's bound.
 //   FORM_BALANCED  bf16 and a bias near 0 or above: weights are large as a rule, and an absolute
 //                  error is as good as a relative one. w = 0.5 + 0.5 tanh(x / 2), off by 2^-12 at
 //                  most, if the weights of a row add up to a sixteenth of its keys or more: then
@@ -18,18 +21,22 @@
 //                  rounding to bf16. The sum over 8 of every 32 columns bounds theirs from below.
 //                  Where it is too small in any row, the scheduler hands the tile out again
 //                  (Work::careful), for the general form.
+//   FORM_HALVED    balanced, where the bias is 0 and the scale a power of two, as it is for 64 and 256
+//                  columns: the queries are multiplied by half the scale beforehand, which is exact,
+//                  and the products are tanh's arguments as they come.
 //   FORM_GENERAL   the even columns w = 1 / (1 + 2^-y): two special functions, one addition; the
 //                  odd ones a = 2^-|y|, r = P(a) ~ 1 / (1 + a), w = y < 0 ? a r : r: one special
 //                  function, 5 products and a test. All by the first takes more of the special
 //                  functions' unit (16 a clock) than there is, all by the second more instructions.
 //   FORM_TANH      tanh whatever comes, for comparison.
 //
-// P is off by about a tenth of the rounding to 16 bits that follows (2^-8 in bf16, 2^-11 in fp16);
+// P and S are off by about a tenth of the rounding to 16 bits that follows (2^-8 in bf16, 2^-11 in fp16);
 // where e - e^2 differs from e at all, in 16 bits, there are two roundings.
 //
 // A special function takes a warp 8 clocks to issue, and everything that can be done in between is
-// free. Hence no weight waits for another: the first ones are computed while the values of the block
-// before are multiplied, the rest each next to its packing, which has to wait for that product.
+// free. Hence no weight waits for another: the first ones (none at 64 columns, where other
+// warpgroups keep the unit busy) are computed while the values of the block before are multiplied,
+// the rest each next to its packing, which has to wait for that product.
 #pragma once
 #include "attention/problem.cuh"
 #include "attention/rows.cuh"
@@ -38,12 +45,16 @@
 #define FORM_SMALL 1
 #define FORM_BALANCED 2
 #define FORM_TANH 3
+#define FORM_HALVED 4
+#define FORM_MODEST 5
 #ifndef FORM
 #define FORM FORM_GENERAL
 #endif
-static_assert(!(FP16 && FORM == FORM_BALANCED), "tanh is not good enough for fp16");
+constexpr bool kSmallWeights = FORM == FORM_SMALL || FORM == FORM_MODEST;
+constexpr bool kBalanced = FORM == FORM_BALANCED || FORM == FORM_HALVED;
+static_assert(!(FP16 && kBalanced), "tanh is not good enough for fp16");
 #ifndef FIRST  // eighths of a block that are computed before the product is awaited
-#define FIRST (HEAD_DIM == 64 ? 1 : HEAD_DIM == 128 ? 2 : 8)
+#define FIRST (HEAD_DIM == 64 ? 0 : 2)
 #endif
 
 // fp16 loses digits below 2^-14, bf16 does not: there weights travel scaled up.
@@ -51,6 +62,8 @@ constexpr float kWeightScale = FP16 ? 32768.f : 1.f;
 constexpr float kScaleLog2 = FP16 ? 15.f : 0.f;
 constexpr u32 kSmall = FP16 ? 0x6000 : 0x3c80;  // 2^-6, scaled, in 16 bits
 constexpr u32 kTiny = FP16 ? 0x4c00 : 0x3b80;   // 2^-11 and 2^-8
+constexpr u32 kModest = FP16 ? 0x6c00 : 0x3e80; // 2^-3 and 2^-2
+constexpr u32 kModestWeight = FP16 ? 0x6b1b : 0x3e4c;  // of such an e, just below
 
 // P: the polynomial with the least relative error on [0, 1]; of degree 4, 3.0e-4, before a rounding
 // to bf16, of degree 5, 5.1e-5, before one to fp16.
@@ -68,6 +81,17 @@ __device__ __forceinline__ float reciprocal_of_one_plus(float a) {
     return fmaf(a, r, 0.99969679f);
 }
 
+// S: the same for a from 0 to the bound of kModest, from a scaled; 3.5e-4 and, for fp16, 5.1e-5.
+__device__ __forceinline__ float modest_reciprocal(float a) {
+    if (FP16) {
+        constexpr float unit = 1.f / kWeightScale;
+        const float r = fmaf(a, 0.83587386f * unit * unit, -0.99260228f * unit);
+        return fmaf(a, r, 0.99994899f);
+    }
+    const float r = fmaf(a, 0.70889579f, -0.97473173f);
+    return fmaf(a, r, 0.99965386f);
+}
+
 __device__ __forceinline__ float sigmoid_by_reciprocal(float y) {
     return reciprocal_approx(1.f + exp2_approx(-y));
 }
@@ -81,7 +105,8 @@ __device__ __forceinline__ float sigmoid_by_polynomial(float y) {
 // weight depends on its own score only, so not all of them need to be computed before the products
 // of the block before are awaited: weigh() computes some, pack() the rest, each next to its packing.
 struct SigmoidRows {
-    static constexpr bool kMayFail = FORM == FORM_BALANCED;
+    static constexpr bool kMayFail = kBalanced;
+    static constexpr bool kScalesQueries = FORM == FORM_HALVED;
 
     float scale, bias;           // y = scale q . k + bias; half of it, in units of e, for tanh
     bool careful;                // balanced: the general form instead
@@ -92,7 +117,8 @@ struct SigmoidRows {
         : scale(p.scale_log2),
           bias(p.bias_from_length ? -log2_approx(static_cast<float>(work.kv_len)) : p.bias_log2),
           careful(uniform(work.careful)) {
-        if (FORM == FORM_SMALL) bias += kScaleLog2;
+        if (kSmallWeights) bias += kScaleLog2;
+        if (FORM == FORM_HALVED) scale = 2.f * kLog2e;  // of what is left to do
         if (FORM == FORM_TANH || (FORM == FORM_BALANCED && !careful)) {
             scale *= 0.5f * kLn2;
             bias *= 0.5f * kLn2;
@@ -102,15 +128,19 @@ struct SigmoidRows {
     // Column i's weight, or e where weights are small.
     template <int Form>
     __device__ __forceinline__ float weight(float s, int i) const {
+        constexpr float half = 0.5f * kWeightScale;
+        if (Form == FORM_HALVED) return fmaf(tanh_approx(s), half, half);
         const float y = fmaf(s, scale, bias);
-        if (Form == FORM_SMALL) return exp2_approx(y);
+        if (kSmallWeights) return exp2_approx(y);
         if (Form == FORM_GENERAL)
             return (i % 2 ? sigmoid_by_polynomial(y) : sigmoid_by_reciprocal(y)) * kWeightScale;
-        return fmaf(tanh_approx(y), 0.5f * kWeightScale, 0.5f * kWeightScale);
+        return fmaf(tanh_approx(y), half, half);
     }
 
     // From e, scaled; not to be inf in the product.
-    __device__ __forceinline__ float weight_of(float e) const {
+    template <bool Modest>
+    __device__ __forceinline__ static float divided(float e) {
+        if (Modest) return e * modest_reciprocal(e);
         const float finite = fminf(e, 0x1p80f);
         return finite * reciprocal_approx(fmaf(finite, 1.f / kWeightScale, 1.f));
     }
@@ -119,10 +149,21 @@ struct SigmoidRows {
     template <int Count>
     static constexpr int kFirst = FIRST >= 8 ? Count : (Count / 8 * FIRST + 7) / 8 * 8;
 
+    // A tile of queries, by the warpgroup that will multiply it and nobody else.
+    __device__ __forceinline__ static void scale_queries(const Problem& p, void* tile,
+                                                         int bytes) {
+        const float half = p.scale_log2 * (0.5f * kLn2);
+        const u32 half_scale = pack_pair(half, half);  // rounds to the power of two that it is
+        uint4* x = static_cast<uint4*>(tile);
+        for (int i = threadIdx.x % kWarpgroup; i < bytes / 16; i += kWarpgroup)
+            x[i] = make_uint4(multiply_bf16(x[i].x, half_scale), multiply_bf16(x[i].y, half_scale),
+                              multiply_bf16(x[i].z, half_scale), multiply_bf16(x[i].w, half_scale));
+    }
+
     template <int Count>
     __device__ __forceinline__ void weigh(float (&s)[Count], const Problem&, bool masked) {
         thorough = masked;
-        if (FORM == FORM_BALANCED && careful) weigh_as<FORM_GENERAL>(s);
+        if (kBalanced && careful) weigh_as<FORM_GENERAL>(s);
         else weigh_as<FORM>(s);
     }
 
@@ -135,12 +176,14 @@ struct SigmoidRows {
     // 0, but the compiler cannot know it before weigh() is done: no weight is negative.
     template <int Count>
     __device__ __forceinline__ u32 zero_after(const float (&w)[Count]) const {
-        return (__float_as_uint(w[kFirst<Count> - 1]) | __float_as_uint(w[kFirst<Count> - 2])) >> 31;
+        constexpr int first = kFirst<Count>;
+        if constexpr (first == 0) return 0;
+        else return (__float_as_uint(w[first - 1]) | __float_as_uint(w[first - 2])) >> 31;
     }
 
     template <int Count>
     __device__ __forceinline__ void pack(u32 (&w)[Count / 8][4], float (&s)[Count]) {
-        if (FORM == FORM_BALANCED && careful) pack_as<FORM_GENERAL>(w, s);
+        if (kBalanced && careful) pack_as<FORM_GENERAL>(w, s);
         else pack_as<FORM>(w, s);
     }
 
@@ -154,23 +197,31 @@ struct SigmoidRows {
                 if (i >= kFirst<Count>) s[i] = weight<Form>(s[i], i);
 #pragma unroll
             for (int i = 0; i < 4; ++i)
-                w[k][i] = pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
-            if (Form == FORM_SMALL)
+                w[k][i] = Form == FORM_MODEST
+                              ? pack_pair(divided<true>(s[8 * k + 2 * i]),
+                                          divided<true>(s[8 * k + 2 * i + 1]))
+                              : pack_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
+            if (kSmallWeights)
 #pragma unroll
                 for (int i = 0; i < 4; i += 2)
                     top[k % 4] = max_of_three_pairs(top[k % 4], w[k][i], w[k][i + 1]);
-            if (Form == FORM_BALANCED && k % 2 == 0)
+            if (Form != FORM_GENERAL && kBalanced && k % 2 == 0)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) seen[i / 2] += s[8 * k + i];
         }
-        if (Form == FORM_SMALL) {
+        if (kSmallWeights) {
             const u32 largest =
                 max_of_three_pairs(max_of_three_pairs(top[0], top[1], top[2]), top[3], 0);
+            if (Form == FORM_MODEST) {
+                if (any_reaches(largest, kModestWeight)) divide<false>(w, s);
+                return;
+            }
             if (!any_reaches(largest, kTiny)) return;
-            if (any_reaches(largest, kSmall)) divide(w, s);
-            else subtract_squares(w);
+            if (!any_reaches(largest, kSmall)) subtract_squares(w);
+            else if (!any_reaches(largest, kModest)) divide<true>(w, s);
+            else divide<false>(w, s);
         }
-        if (Form == FORM_BALANCED && thorough) count_rest(s);
+        if (Form != FORM_GENERAL && kBalanced && thorough) count_rest(s);
     }
 
     __device__ __forceinline__ static bool any_reaches(u32 pair, u32 limit) {
@@ -185,11 +236,16 @@ struct SigmoidRows {
             for (int i = 0; i < 4; ++i) w[k][i] = less_square(w[k][i]);
     }
 
-    template <int Count>
-    __device__ __forceinline__ void divide(u32 (&w)[Count / 8][4], float (&e)[Count]) const {
+    // Weights from e once more, where packing e was in vain.
+    template <bool Modest, int Count>
+    __device__ __forceinline__ static void divide(u32 (&w)[Count / 8][4],
+                                                  const float (&e)[Count]) {
 #pragma unroll
-        for (int i = 0; i < Count; ++i) e[i] = weight_of(e[i]);
-        pack_rows(w, e);
+        for (int k = 0; k < Count / 8; ++k)
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                w[k][i] = pack_pair(divided<Modest>(e[8 * k + 2 * i]),
+                                    divided<Modest>(e[8 * k + 2 * i + 1]));
     }
 
     // Masked blocks hold the few keys of rows that see few: all of their weights are counted.
@@ -205,7 +261,7 @@ struct SigmoidRows {
 
     // Whether the weights of every row of this warp add up to a sixteenth of its keys.
     __device__ __forceinline__ bool finish(const Problem& p, const Work& work, int first_row) {
-        if (FORM != FORM_BALANCED || careful) return true;
+        if (!kBalanced || careful) return true;
         bool holds = true;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -218,11 +274,7 @@ struct SigmoidRows {
         return __all_sync(kFullMask, holds);
     }
 
-    template <int Count>
-    __device__ __forceinline__ void normalise(float (&o)[Count]) const {
-        if constexpr (kWeightScale != 1.f) {
-            const float inverse[2] = {1.f / kWeightScale, 1.f / kWeightScale};
-            scale_rows(o, inverse);
-        }
+    __device__ __forceinline__ RowFactors output_factors() const {
+        return {{1.f / kWeightScale, 1.f / kWeightScale}};
     }
 };

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from perfmodel.calibration.intervals import (
     covered_unseen,
     regime_quantiles,
 )
-from perfmodel.errors import MissingFile
+from perfmodel.errors import MissingFile, UnknownName
 from perfmodel.measure import Measurement, read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described, spans_of
@@ -80,18 +80,29 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def calibrate(groups: Sequence[Group], progress: Progress) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The calibration table of each class that ``groups`` measure, as its TOML file holds it.
+def calibrate(
+    groups: Sequence[Group], progress: Progress, only: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The calibration table of each class that ``groups`` measure, as its TOML file holds it; of
+    those in ``only``, if there are any.
 
     Classes are fitted side by side, a process each; what they give does not depend on that.
+
+    Raises:
+        UnknownName: no class has the name.
     """
-    tasks = {name: own for name in CLASS_MODELS if (own := rows_of(name, groups))}
+    for name in only:
+        if name not in CLASS_MODELS:
+            raise UnknownName("kernel class", name, CLASS_MODELS)
+    wanted = [name for name in CLASS_MODELS if not only or name in only]
+    tasks = {name: own for name in wanted if (own := rows_of(name, groups))}
     with _workers(len(tasks)) as pool:
         longest_first = sorted(tasks, key=lambda n: -sum(len(g.rows) for g in tasks[n]))
         waiting = {name: pool.submit(_fitted, name, tasks[name]) for name in longest_first}
         for name in tasks:
             progress(name)
-            yield name, waiting[name].result()
+            if (table := waiting[name].result()) is not None:
+                yield name, table
 
 
 def rows_of(name: str, groups: Sequence[Group]) -> list[Group]:
@@ -121,13 +132,17 @@ def _workers(tasks: int) -> Iterator[Executor]:
             os.environ[THREADS] = before
 
 
-def _fitted(name: str, groups: Sequence[Group]) -> dict[str, Any]:
+def _fitted(name: str, groups: Sequence[Group]) -> dict[str, Any] | None:
     return class_table(CLASS_MODELS[name], groups)
 
 
-def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any]:
-    """Pooled parameters, their held-back residuals, and the same for each implementation."""
-    pooled, held = fit(model, groups), held_back(model, groups)
+def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any] | None:
+    """Pooled parameters, their held-back residuals, and the same for each implementation; None
+    where nothing can be held back, so that no interval could be told."""
+    held = held_back(model, groups)
+    if not held.rows:
+        return None
+    pooled = fit(model, groups)
     return {
         "fit": _fit_table(pooled, groups),
         "residuals": _residual_table(held),
@@ -207,19 +222,18 @@ def _residual_table(held: HeldBack) -> dict[str, Any]:
 
 def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
     """Factor and quantiles of rows held back, quantiles by regime, and by device the share of rows
-    inside an interval made of the other folds."""
-    rows = held.rows[split]
-    inside = covered_unseen(
-        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows)
-    )
-    by_device = {str(d): rows.devices == d for d in np.unique(rows.devices)}
-    own = regime_quantiles(rows.ratios, rows.regimes, COVERAGE)
+    inside an interval made of the other folds; rows that say more of rounding have no part in
+    intervals."""
+    rows, fine = held.rows[split], held.rows[split].precise
+    inside = covered_rows(fine)
+    by_device = {str(d): fine.devices == d for d in np.unique(fine.devices)}
+    own = regime_quantiles(fine.ratios, fine.regimes, COVERAGE, fine.devices)
     off = np.abs(1.0 / rows.ratios - 1.0)
     return {
         "factor": rounded(float(np.exp(np.mean(np.abs(np.log(rows.ratios)))))),
         "median_ape": rounded(float(np.median(off))),
         "p90_ape": rounded(float(np.quantile(off, 0.9))),
-        **_bounds(conformal_quantiles(rows.ratios, COVERAGE)),
+        **_bounds(conformal_quantiles(fine.ratios, COVERAGE)),
         "regimes": {name: _bounds(q) for name, q in own.items()},
         "covered": {
             name: rounded(float(np.mean(inside[at])))
@@ -227,6 +241,14 @@ def _split_table(held: HeldBack, split: str) -> dict[str, Any]:
             if np.sum(at) >= LEAST_ROWS
         },
     }
+
+
+def covered_rows(rows: Unseen) -> NDArray[np.bool_]:
+    """Which rows lie inside an interval made of the other folds."""
+    return covered_unseen(
+        rows.ratios, rows.regimes, rows.folds, COVERAGE, distance().unseen_regime, _few(rows),
+        rows.devices,
+    )  # fmt: skip
 
 
 def _few(rows: Unseen) -> NDArray[np.float64]:

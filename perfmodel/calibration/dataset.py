@@ -13,9 +13,11 @@ from perfmodel.hw.device import Device
 from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
 from perfmodel.ops import count
+from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.model import Run, Terms
-from perfmodel.roofline.time import bound_of, kernel_class
+from perfmodel.roofline.parameters import known_as
+from perfmodel.roofline.time import bound_of
 from perfmodel.workload import Array, Workload
 from perfmodel.workload.stack import stack, stack_key
 
@@ -61,7 +63,7 @@ class Group:
     def select(self, keep: Callable[[Measurement], bool]) -> Group | None:
         """The group's rows that ``keep`` wants; None where it wants none."""
         rows = tuple(r for r in self.rows if keep(r))
-        return _group(self.device, self.kernel_class, rows) if rows else None
+        return _group(self.device, self.kernel_class, self.implementation, rows) if rows else None
 
 
 def gather(measurements: Sequence[Measurement]) -> list[Group]:
@@ -76,11 +78,12 @@ def gather(measurements: Sequence[Measurement]) -> list[Group]:
         device = devices[m.device]
         if device is not None:
             cls = kernel_class(m.workload, m.implementation)
+            name = known_as(m.workload.op, m.implementation)
             run = (m.launch, m.warm or _rests(m, device))
-            key = (device.name, cls, m.implementation, run, stack_key(m.workload), m.device)
+            key = (device.name, cls, name, run, stack_key(m.workload), m.device)
             bins.setdefault(key, []).append(m)
     return [
-        _group(device, str(key[1]), tuple(rows))
+        _group(device, str(key[1]), str(key[2]), tuple(rows))
         for key, rows in bins.items()
         if (device := devices[rows[0].device]) is not None
     ]
@@ -95,14 +98,14 @@ def _rests(m: Measurement, device: Device) -> bool:
     return bool(count(m.workload).bytes_total * ROTATED_SETS < cache.bytes)
 
 
-def _group(device: Device, cls: str, rows: tuple[Measurement, ...]) -> Group:
+def _group(device: Device, cls: str, name: str, rows: tuple[Measurement, ...]) -> Group:
     first = rows[0]
     run = Run(launch=first.launch, warm=first.warm or _rests(first, device))  # type: ignore[arg-type]  # tables name the same three ways
     workload = stack([r.workload for r in rows if r.workload is not None])
     return Group(
         device=device,
         kernel_class=cls,
-        implementation=first.implementation,
+        implementation=name,
         run=run,
         workload=workload,
         rows=rows,

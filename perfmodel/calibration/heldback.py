@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, Self, TypeVar
@@ -15,8 +16,12 @@ from perfmodel.calibration.fit import FEW, STARTS, Declared, Fit, Sample, fit, r
 from perfmodel.measure import Measurement
 
 FOLDS = 4
+MOST_ROUNDING = 0.1
+"""Share of a measurement that rounding may be, for it to make intervals and to test them."""
 MANY_ROWS = 350
 """Rows from which a fit without a fold has one start, for the sake of time."""
+LEAST_PART = 6
+"""A fit without a fold keeps at least this part of the rows: one in so many."""
 
 
 def by_shape(m: Measurement) -> Hashable:
@@ -63,13 +68,23 @@ Rows = TypeVar("Rows", bound=Selectable)
 class Unseen:
     """Rows predicted by a fit without their fold: measured / predicted, and what tells them apart.
 
-    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit.
+    ``regimes`` as :attr:`~perfmodel.roofline.model.Terms.regimes` has them under that fit;
+    ``rounding`` is the share of a measurement by which its table may have rounded it.
     """
 
     ratios: NDArray[np.float64]
     regimes: NDArray[np.str_]
     folds: NDArray[np.str_]
     devices: NDArray[np.str_]
+    rounding: NDArray[np.float64]
+
+    @property
+    def precise(self) -> Unseen:
+        """The rows that tell an interval from its table's rounding; all, if none does."""
+        fine = self.rounding <= MOST_ROUNDING
+        if not bool(np.any(fine)):
+            return self
+        return Unseen(**{f.name: getattr(self, f.name)[fine] for f in fields(Unseen)})
 
 
 def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen | None:
@@ -80,23 +95,35 @@ def unseen_rows(model: Declared, groups: Sequence[Group], split: str) -> Unseen 
     """
     fold = SPLITS[split]
     labelled = sum(fold(r) is not None for g in groups for r in g.rows)
-    parts = [_unseen(groups, fold, out, found) for out, found in _fits(model, groups, fold)]
+    told = ((_held(groups, fold, out), out, found) for out, found in _fits(model, groups, fold))
+    parts = [_unseen(held, out, found) for held, out, found in told if held]
     if not parts or sum(p.ratios.size for p in parts) < labelled / 2:
         return None
     whole = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Unseen)}
     return Unseen(**whole)
 
 
-def _unseen(
-    groups: Sequence[Group],
-    fold: Callable[[Measurement], Hashable],
-    out: Hashable,
-    found: Fit,
-) -> Unseen:
-    held = _chosen(groups, lambda r: fold(r) == out)
+def _held(
+    groups: Sequence[Group], fold: Callable[[Measurement], Hashable], out: Hashable
+) -> list[Group]:
+    """The rows of a fold whose operator the others hold enough of: what a fit never saw it says
+    nothing about, and predictions of it are marked as assumed."""
+    ops = Counter(g.workload.op for g in groups for _ in g.rows)
+    left = Counter(g.workload.op for g in groups for r in g.rows if fold(r) != out)
+    known = {op for op, rows in ops.items() if left[op] >= _least(rows)}
+    return _chosen([g for g in groups if g.workload.op in known], lambda r: fold(r) == out)
+
+
+def _least(rows: int) -> float:
+    """Of so many rows, how many have to be left for a fit."""
+    return min(FEW, rows / LEAST_PART)
+
+
+def _unseen(held: Sequence[Group], out: Hashable, found: Fit) -> Unseen:
     rows = [r for g in held for r in g.rows]
     return Unseen(
         ratios=ratios(held, found.values),
+        rounding=np.array([0.5 * r.step / r.value for r in rows]),
         regimes=np.concatenate([g.regimes(found.values) for g in held]),
         folds=np.full(len(rows), str(out)),
         devices=np.array([g.device.name for g in held for _ in g.rows]),
@@ -127,9 +154,9 @@ def _fits(
     """A fit without each fold, from the neutral start alone where rows are many; none where there
     is one fold, or where too little is left without it."""
     rows = sum(len(g.rows) for g in groups)
-    starts, least = STARTS if rows <= MANY_ROWS else STARTS[:1], min(FEW, rows / 4)
+    starts = STARTS if rows <= MANY_ROWS else STARTS[:1]
     folds = sorted({fold(r) for g in groups for r in g.rows} - {None}, key=repr)
     for out in folds if len(folds) > 1 else ():
         seen = _chosen(groups, lambda r: fold(r) != out)  # noqa: B023  # used at once
-        if sum(len(g.rows) for g in seen) >= least:
+        if sum(len(g.rows) for g in seen) >= _least(rows):
             yield out, fit(model, seen, starts)

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfmodel.errors import BadValue
+from perfmodel.roofline.model import LONG, WORK
+from perfmodel.roofline.residuals import among
 
 LEAST_RATIOS = 20
 """Residuals of a regime below which it shares those of all rows."""
@@ -55,13 +57,27 @@ def conformal_quantiles(ratios: NDArray[np.float64], coverage: float = 0.9) -> R
 
 
 def regime_quantiles(
-    ratios: NDArray[np.float64], regimes: NDArray[np.str_], coverage: float = 0.9
+    ratios: NDArray[np.float64],
+    regimes: NDArray[np.str_],
+    coverage: float = 0.9,
+    devices: NDArray[np.str_] | None = None,
 ) -> dict[str, ResidualQuantiles]:
-    """Quantiles of each regime with enough rows; raises as :func:`conformal_quantiles`."""
+    """Quantiles of each regime with enough rows; raises as :func:`conformal_quantiles`.
+
+    Long and other work are told apart where both have enough, of several ``devices`` if they are
+    given: what one device does to long work is not what another does.
+    """
+    apart = all(_enough(regimes == name, devices) for name in (LONG, WORK))
+    regimes = regimes if apart else among(regimes, ())
     own = {str(name): ratios[regimes == name] for name in np.unique(regimes)}
     return {
         name: conformal_quantiles(r, coverage) for name, r in own.items() if r.size >= LEAST_RATIOS
     }
+
+
+def _enough(at: NDArray[np.bool_], devices: NDArray[np.str_] | None) -> bool:
+    several = devices is None or np.unique(devices[at]).size > 1
+    return bool(np.sum(at) >= LEAST_RATIOS) and several
 
 
 def covered(ratios: NDArray[np.float64], q: ResidualQuantiles) -> float:
@@ -76,11 +92,13 @@ def covered_unseen(
     coverage: float = 0.9,
     unseen: float = 1.0,
     few: NDArray[np.float64] | None = None,
+    devices: NDArray[np.str_] | None = None,
 ) -> NDArray[np.bool_]:
     """Which ratios lie inside an interval made of the residuals of all other folds; that of a
     regime without rows there is the pooled one, ``unseen`` times as wide on the log scale.
 
     ``few`` stretches the interval of each row: what its device being new to the others adds.
+    ``devices`` as :func:`regime_quantiles` takes them.
     """
     inside, stretch = np.zeros(ratios.size, bool), np.ones(ratios.size) if few is None else few
     for fold in np.unique(folds):
@@ -88,11 +106,12 @@ def covered_unseen(
         if bool(np.all(out)):
             continue
         pooled = conformal_quantiles(ratios[~out], coverage)
-        own = regime_quantiles(ratios[~out], regimes[~out], coverage)
+        there = None if devices is None else devices[~out]
+        own = regime_quantiles(ratios[~out], regimes[~out], coverage, there)
         other = _stretched(pooled, unseen if own else 1.0)
         own = {name: _stretched(q, 1.0) for name, q in own.items()}
         shrunk = ratios[out] ** (1.0 / stretch[out])
-        inside[out] = _inside_regimes(shrunk, regimes[out], other, own)
+        inside[out] = _inside_regimes(shrunk, among(regimes[out], own), other, own)
     return inside
 
 

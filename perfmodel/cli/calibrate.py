@@ -33,6 +33,10 @@ def command(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where the class files go.")
     ] = Path("calibration"),
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="CLASS", help="Fit this kernel class alone; repeatable."),
+    ] = None,
     json: Json = False,
     csv: Csv = False,
     specs: Specs = None,
@@ -43,11 +47,13 @@ def command(
     check_writable(out)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     rows = []
-    tables = (calibrate(gather(measured), _progress), calibrate_networks(measured, _progress))
+    tables = [calibrate(gather(measured), _progress, only or ())]
+    if not only:
+        tables.append(calibrate_networks(measured, _progress))
     for name, table in itertools.chain(*tables):
         written = write_class(out / f"{name}.toml", table, today)
         rows.append(_row(name, table) | {"written": written})
-    engines = _engines(measured, out)
+    engines = None if only else _engines(measured, out)
     if engines is not None:
         engines["written"] = write_class(out / f"{FILE}.toml", engines.pop("table"), today)
     told = {"classes": rows} | ({"engines": engines} if engines is not None else {})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
     """A microcontroller board.
 
-    ``mac_per_cycle`` is the ceiling of multiply-accumulates per cycle and core by data type.
     ``flash_line_bytes`` over ``flash_wait_states + 1`` cycles bounds cold flash reads.
     """
 
@@ -22,6 +20,3 @@ class Board:
     flash_line_bytes: int | None = None
     external_ram_bytes: float | None = None
     external_flash_bytes: float | None = None
-    icache_bytes: float | None = None
-    dcache_bytes: float | None = None
-    mac_per_cycle: Mapping[str, float] = field(default_factory=dict)

@@ -18,7 +18,7 @@ class Compute:
     integers) at that unit's own clock. ``special_per_s`` is special-function results per second
     (0 where exponentials run on the vector unit). ``sustained`` is the fraction of a tensor peak
     that the best library product reaches, by dtype, where published: a fact shown beside
-    estimates, and an input of the class model only through pooled parameters.
+    estimates, no input of theirs. ``threads_per_unit`` is how many a multiprocessor holds.
     """
 
     units: int
@@ -26,9 +26,7 @@ class Compute:
     clock_vector_hz: float
     peaks: Mapping[RateKey, float]
     special_per_s: float = 0.0
-    warps_per_unit: int | None = None
     threads_per_unit: int | None = None
-    registers_per_unit: int | None = None
     sustained: Mapping[str, float] = field(default_factory=dict)
     warp_share: float = 1.0
     """Share of the tensor peaks that instructions of single warps reach: below 1 where the peak

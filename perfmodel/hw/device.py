@@ -32,6 +32,10 @@ class Figure:
     verified: bool = True
     reason: str | None = None
 
+    def doubt(self, path: str) -> str:
+        """What there is to say of an unverified figure at ``path``."""
+        return f"{path} = {self.text} is unverified: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
@@ -88,8 +92,4 @@ class Device:
     @property
     def unverified(self) -> tuple[str, ...]:
         """Spec paths of figures that nobody could verify, with their reason."""
-        return tuple(
-            f"{path} = {f.text} is unverified: {f.reason}"
-            for path, f in self.figures.items()
-            if not f.verified
-        )
+        return tuple(f.doubt(path) for path, f in self.figures.items() if not f.verified)

@@ -55,7 +55,8 @@ def device_from(table: Mapping[str, Any], path: Path, aliases: tuple[str, ...] =
     """The device that ``table`` describes, called after ``path``; raises MalformedFile."""
     from pydantic import ValidationError
 
-    from perfmodel.hw.spec import DeviceSpec, first_error
+    from perfmodel.hw.figures import first_error
+    from perfmodel.hw.spec import DeviceSpec
 
     try:
         spec = DeviceSpec.model_validate(table)
@@ -72,7 +73,7 @@ def load_energies(name: str | Path = "45nm") -> dict[str, Figure]:
     """Energies of single operations in one process, by name; raises as :func:`load_device`."""
     path = catalog.find("energy", name)
     table = catalog.read_toml(path)
-    from perfmodel.hw.spec import read_named
+    from perfmodel.hw.figures import read_named
 
     try:
         return _sourced(read_named(table.get("energy")), table.get("source"))
@@ -179,9 +180,7 @@ def _compute(spec: ComputeSpec) -> Compute:
         clock_vector_hz=spec.clock_hz("vector"),
         peaks=peaks,
         special_per_s=special * spec.units.value * spec.clock_hz("vector"),
-        warps_per_unit=_count(spec, "warps_per_unit"),
         threads_per_unit=_count(spec, "threads_per_unit"),
-        registers_per_unit=_count(spec, "registers_per_unit"),
         sustained={dtype: f.value for dtype, f in spec.sustained.items()},
         warp_share=_value(spec, "warp_share") or 1.0,
     )
@@ -205,7 +204,6 @@ def _level(name: str, spec: LevelSpec, compute: Compute) -> MemoryLevel:
         bytes=size,
         bandwidth_bytes_per_s=bandwidth,
         per_unit_bytes=per_unit,
-        per_block_bytes=_value(spec, "per_block"),
     )
 
 
@@ -222,11 +220,6 @@ def _link(spec: LinkSpec | None) -> Link | None:
 
 
 def _board(spec: BoardSpec, compute: Compute, memory: Mapping[str, LevelSpec]) -> Board:
-    """The board; a multiply-accumulate is two of the operations that rates count."""
-    per_second = {
-        dtype: rate for (unit, dtype, _), rate in compute.peaks.items() if unit == "vector"
-    }
-    cycles = compute.units * compute.clock_vector_hz
     main = list(memory.values())[-1]
     return Board(
         core=spec.core,
@@ -237,7 +230,4 @@ def _board(spec: BoardSpec, compute: Compute, memory: Mapping[str, LevelSpec]) -
         flash_line_bytes=_count(spec, "flash_line"),
         external_ram_bytes=_value(spec, "external_ram"),
         external_flash_bytes=_value(spec, "external_flash"),
-        icache_bytes=_value(spec, "icache"),
-        dcache_bytes=_value(spec, "dcache"),
-        mac_per_cycle={dtype: rate / 2 / cycles for dtype, rate in per_second.items()},
     )

@@ -14,15 +14,13 @@ CACHES = ("l2", "l3", "slc", "llc")
 class MemoryLevel:
     """One level: total capacity over the device in bytes and aggregate bandwidth in bytes/s.
 
-    ``per_unit_bytes`` is one multiprocessor's share for levels that are private to it,
-    ``per_block_bytes`` the most of that share which one thread block can have.
+    ``per_unit_bytes`` is one multiprocessor's share for levels that are private to it.
     """
 
     name: str
     bytes: float | None
     bandwidth_bytes_per_s: float | None
     per_unit_bytes: float | None = None
-    per_block_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

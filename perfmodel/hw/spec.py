@@ -1,10 +1,9 @@
 """The form of ``specs/hw/<device>.toml``: what a device file may say, checked field by field.
 
-A figure is a quantity (``"3.35 TB/s"``, ``132``) or a table ``{ value, source, condition,
-verified, reason }``. Without a ``source`` of its own it takes the file's. A figure that nobody
-could verify says ``verified = false`` and the ``reason``. Per-clock constants and clocks are
-stored and peaks derived from them; a quoted peak beside them must agree within 0.5 % or say why
-not, and a figure twice the derived one is refused as a 2:4-sparse one.
+A figure without a ``source`` of its own takes the file's (:mod:`perfmodel.hw.figures` says how it
+is written). Per-clock constants and clocks are stored and peaks derived from them; a quoted peak
+beside them must agree within 0.5 % or say why not, and a figure twice the derived one is refused as
+a 2:4-sparse one.
 
 ``python -m perfmodel.hw.spec`` prints the JSON Schema (kept as ``specs/hw.schema.json``).
 """
@@ -13,23 +12,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from perfmodel.errors import BadValue
-from perfmodel.hw.device import Figure, Kind
-from perfmodel.units import BASE_UNIT, Dimension, parse
+from perfmodel.hw.device import Kind
+from perfmodel.hw.figures import (
+    Bandwidth,
+    Bytes,
+    BytesPerClock,
+    Count,
+    CountOrNone,
+    Fraction,
+    Frequency,
+    HourlyPrice,
+    Length,
+    NamedFigures,
+    OpsPerClock,
+    Power,
+    Rate,
+    Strict,
+    Text,
+    Time,
+)
 from perfmodel.workload import DTYPE_BYTES
 
 DIFFER = 0.005
@@ -37,141 +42,6 @@ DIFFER = 0.005
 
 SPARSE = (1.9, 2.1)
 """A quoted peak this many times the derived one counts structured sparsity."""
-
-MOST_FRACTION = 1.5
-"""A fraction of a peak above this was meant as a percentage or a rate."""
-
-
-_DESCRIBE = __name__ == "__main__"
-"""Field descriptions are for the schema; reading them costs each start-up 20 ms."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        use_attribute_docstrings=_DESCRIBE,
-        defer_build=True,
-    )
-
-
-Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-
-
-class FigureSpec(_Strict):
-    """One figure with its provenance; a plain quantity stands for ``{ value = quantity }``."""
-
-    value: str | int | float
-    """The quantity with its unit, or a number in SI units."""
-    source: Text | None = None
-    """An id of sources.toml; the file's own ``source`` if absent."""
-    condition: Text | None = None
-    """Under what condition, or by which formula."""
-    verified: bool = True
-    """False where no public source was at hand; then ``reason`` says where it comes from."""
-    reason: Text | None = None
-    """Why it is unverified, or why a quoted peak differs from the derived one."""
-
-    @model_validator(mode="after")
-    def _reasoned(self) -> FigureSpec:
-        if not self.verified and not self.reason:
-            msg = "an unverified figure needs a reason"
-            raise ValueError(msg)
-        if not self.verified and self.source:
-            msg = "a figure has either a source or verified = false"
-            raise ValueError(msg)
-        return self
-
-
-def _reader(dimension: Dimension, *, zero: bool = False) -> Callable[[Any], Figure]:
-    def read(raw: Any) -> Figure:
-        if isinstance(raw, Figure):
-            return raw
-        if isinstance(raw, bool) or not isinstance(raw, str | int | float | dict):
-            msg = f"must be a quantity or a table with a value, got a {type(raw).__name__}"
-            raise ValueError(msg)
-        try:
-            spec = FigureSpec.model_validate(raw if isinstance(raw, dict) else {"value": raw})
-        except ValidationError as error:
-            raise ValueError(first_error(error)[1]) from None
-        return _figure(spec, dimension, zero=zero)
-
-    return read
-
-
-def _figure(spec: FigureSpec, dimension: Dimension, *, zero: bool) -> Figure:
-    value = parse(spec.value, dimension, "")
-    if value == 0 and not zero:
-        msg = "must be positive"
-        raise BadValue(msg)
-    if dimension == "count" and (value != int(value) or value > 2**53):
-        msg = f"must be a whole number, got {spec.value}"
-        raise BadValue(msg)
-    if dimension == "fraction" and value > MOST_FRACTION:
-        msg = f"is not a fraction: {spec.value}"
-        raise BadValue(msg, fix="0.87 or '87 %'")
-    return Figure(
-        value=value,
-        unit=BASE_UNIT[dimension],
-        text=str(spec.value),
-        source=spec.source,
-        condition=spec.condition,
-        verified=spec.verified,
-        reason=spec.reason,
-    )
-
-
-_INPUT: Any = str | int | float | FigureSpec
-Count = Annotated[Figure, PlainValidator(_reader("count"), _INPUT)]
-CountOrNone = Annotated[Figure, PlainValidator(_reader("count", zero=True), _INPUT)]
-Frequency = Annotated[Figure, PlainValidator(_reader("frequency"), _INPUT)]
-OpsPerClock = Annotated[Figure, PlainValidator(_reader("ops_per_clock"), _INPUT)]
-Rate = Annotated[Figure, PlainValidator(_reader("rate"), _INPUT)]
-Bytes = Annotated[Figure, PlainValidator(_reader("bytes"), _INPUT)]
-BytesPerClock = Annotated[Figure, PlainValidator(_reader("bytes_per_clock"), _INPUT)]
-Bandwidth = Annotated[Figure, PlainValidator(_reader("bandwidth"), _INPUT)]
-Time = Annotated[Figure, PlainValidator(_reader("time"), _INPUT)]
-Length = Annotated[Figure, PlainValidator(_reader("length"), _INPUT)]
-Power = Annotated[Figure, PlainValidator(_reader("power"), _INPUT)]
-Fraction = Annotated[Figure, PlainValidator(_reader("fraction"), _INPUT)]
-HourlyPrice = Annotated[Figure, PlainValidator(_reader("price"), _INPUT)]
-
-MEASURED: dict[str, Dimension] = {
-    "_fraction": "fraction",
-    "_bandwidth": "bandwidth",
-    "_per_clk": "bytes_per_clock",
-    "_latency": "time",
-    "_cycles": "count",
-    "_clock": "frequency",
-    "_power": "power",
-    "_rate": "rate",
-    "_per_byte": "energy_per_byte",
-    "_per_op": "energy_per_op",
-    "_energy": "energy",
-    "_bytes": "bytes",
-}
-"""What the end of a measured figure's name says about its dimension."""
-
-
-def read_named(raw: Any) -> dict[str, Figure]:
-    """A table of figures whose names end in what they are (raises ValueError naming the figure)."""
-    if not isinstance(raw, dict):
-        msg = "must be a table of figures"
-        raise ValueError(msg)
-    return {name: _read_one(name, value) for name, value in raw.items()}
-
-
-def _read_one(name: str, value: Any) -> Figure:
-    dimension = next((d for end, d in MEASURED.items() if name.endswith(end)), None)
-    if dimension is None:
-        msg = f"{name}: the name must end in one of {', '.join(MEASURED)}"
-        raise ValueError(msg)
-    try:
-        return _reader(dimension)(value)
-    except ValueError as error:
-        msg = f"{name}: {error}"
-        raise ValueError(msg) from None
 
 
 def _known_dtype(name: Any) -> Any:
@@ -182,12 +52,9 @@ def _known_dtype(name: Any) -> Any:
 
 
 Dtype = Annotated[str, BeforeValidator(_known_dtype)]
-NamedFigures = Annotated[
-    dict[str, Figure], PlainValidator(read_named, dict[str, str | int | float | FigureSpec])
-]
 
 
-class RateSpec(_Strict):
+class RateSpec(Strict):
     """One rate of one unit; 1 multiply-add counts as 2 operations, dense only."""
 
     per_clk: OpsPerClock | None = None
@@ -211,7 +78,7 @@ class RateSpec(_Strict):
 Rates: TypeAlias = dict[Dtype, dict[Dtype, RateSpec]]
 
 
-class ComputeSpec(_Strict):
+class ComputeSpec(Strict):
     """Arithmetic units. ``tensor`` and ``vector`` map dtype, then accumulator, to a rate."""
 
     units: Count
@@ -274,7 +141,7 @@ def _disagreement(ratio: float, reason: str | None) -> str | None:
     return None
 
 
-class LevelSpec(_Strict):
+class LevelSpec(Strict):
     """One memory level."""
 
     capacity: Bytes | None = None
@@ -299,7 +166,7 @@ class LevelSpec(_Strict):
         return self
 
 
-class LinkSpec(_Strict):
+class LinkSpec(Strict):
     """A link, one direction, per device."""
 
     name: Text
@@ -309,7 +176,7 @@ class LinkSpec(_Strict):
     reduction: Fraction | None = None  # of a ring's rate, where its switches add up
 
 
-class PowerSpec(_Strict):
+class PowerSpec(Strict):
     """Board power."""
 
     tdp: Power | None = None
@@ -320,14 +187,14 @@ class PowerSpec(_Strict):
     """Class of the manufacturing process, by its nominal feature size ('7 nm')."""
 
 
-class LaunchSpec(_Strict):
+class LaunchSpec(Strict):
     """Time per kernel of back-to-back dependent launches."""
 
     stream: Time | None = None
     graph: Time | None = None
 
 
-class PriceSpec(_Strict):
+class PriceSpec(Strict):
     """What an hour of one device costs."""
 
     usd_per_hour: HourlyPrice
@@ -336,7 +203,7 @@ class PriceSpec(_Strict):
     kind: Text = "on-demand"
 
 
-class BoardSpec(_Strict):
+class BoardSpec(Strict):
     """What a microcontroller board adds; its clock, rates and SRAM are in compute and memory."""
 
     core: Text
@@ -349,7 +216,7 @@ class BoardSpec(_Strict):
     dcache: Bytes | None = None
 
 
-class DeviceSpec(_Strict):
+class DeviceSpec(Strict):
     """A device file. The file's name is the device's name."""
 
     title: Text
@@ -386,14 +253,6 @@ class DeviceSpec(_Strict):
             msg = "the last memory level of a board is its SRAM and needs a capacity"
             raise ValueError(msg)
         return self
-
-
-def first_error(error: ValidationError) -> tuple[str, str]:
-    """Field path and message of the first problem that pydantic found."""
-    details = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in details["loc"] if part != "[key]")
-    message = details["msg"].removeprefix("Value error, ")
-    return field, message[:1].lower() + message[1:]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perfmodel.answer import Estimate, Part, merge_sources
+from perfmodel.answer import Estimate, Part, merge_coverages, merge_sources
 from perfmodel.errors import UnsupportedDtype
 from perfmodel.hw.device import Device
 from perfmodel.mcu.basis import Basis, Span, assumed, basis_of
@@ -89,7 +89,7 @@ def latency(
         terms=terms,
         formula=f"max(lower bound, {' + '.join(terms)})",
         source=merge_sources(tuple(t.span.source for t in timed)),
-        coverage=_coverage(timed),
+        coverage=merge_coverages(t.span.coverage for t in timed),
         assumptions=(*graph.assumptions, *basis.notes, *_unmeasured(timed, basis)),
         parts=tuple(_part(t) for t in timed),
         facts=_facts(graph, board, run, kind, float(time_s)),
@@ -166,12 +166,6 @@ def _part(t: Timed) -> Part:
         facts={"macs": cycles.macs, "kind": t.counted.op.kind},
     )
     return Part(group=cycles.family, count=np.float64(1.0), estimate=found)
-
-
-def _coverage(timed: Sequence[Timed]) -> float | None:
-    stated = [t.span.coverage for t in timed]
-    known = [c for c in stated if c is not None]
-    return min(known) if len(known) == len(stated) else None
 
 
 def _unmeasured(timed: Sequence[Timed], basis: Basis) -> Iterator[str]:

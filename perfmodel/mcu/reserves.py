@@ -44,7 +44,7 @@ def load_reserves(
     Raises:
         MalformedFile: the file lacks a figure or says something else.
     """
-    from perfmodel.hw.spec import read_named
+    from perfmodel.hw.figures import read_named
 
     path = catalog.find("calibration", "arena")
     given = {"code_bytes": code_bytes, "alignment_bytes": align}

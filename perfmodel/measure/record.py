@@ -44,6 +44,9 @@ class Measurement:
     """The table's own naive roofline, in the unit of ``value``."""
     flagged: bool = False
     refusal: str | None = None
+    step: float = 0.0
+    """The step to which the table rounds, in the unit of ``value``: what was measured lies within
+    half of it."""
 
     @property
     def implementation(self) -> str:

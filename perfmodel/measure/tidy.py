@@ -28,6 +28,10 @@ THROUGHPUT_UNITS = {
 }
 
 
+PROFILER_STEP_S = 1e-6
+"""What the profiler behind Vidur's tables rounds times to."""
+
+
 def read_tidy_csv(path: Path) -> list[Measurement]:
     """Every row of a tidy CSV as a Measurement; rows that cannot be asked carry a ``refusal``.
 
@@ -86,6 +90,7 @@ def _measurement(path: Path, line: int, row: dict[str | None, str | None]) -> Me
         naive=_figure(path, line, "roofline", r) * scale if (r := cells.get("roofline")) else None,
         flagged=bool(cells.get("flag")),
         refusal=refusal,
+        step=PROFILER_STEP_S if cells.get("source", "").startswith("vidur") else 0.0,
     )
 
 
@@ -174,11 +179,11 @@ def _warm(cells: Mapping[str, str]) -> bool:
 def _launch(cells: Mapping[str, str]) -> str:
     """How the source launched what it timed: CUDA graph, bare kernels, or an eager framework."""
     source, kernel = cells.get("source", ""), cells.get("kernel", "")
-    if _profiled(cells):
-        return "alone"
+    if _profiled(cells) or source.startswith("neusight"):
+        return "alone"  # NeuSight: one eager call between two events
     operator = cells.get("op", "").lower().replace("_", "")
     joined = operator.startswith("allreduce")  # LLMCompass queues them, Vidur profiles each
-    if "eager" in kernel or (source.startswith(("llmcompass", "neusight")) and not joined):
+    if "eager" in kernel or (source.startswith("llmcompass") and not joined):
         return "eager"
     return "stream" if source.startswith("vidur") and joined else "graph"
 

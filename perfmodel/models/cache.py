@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from perfmodel.models.parallel import ways_of
 from perfmodel.models.shape import (
     AttentionMixer,
     DeltaMixer,
@@ -35,7 +36,7 @@ def kv_elements_per_token(mixer: Mixer | None, tp: Any = 1) -> Array:
     Raises:
         BadValue: ``tp`` is not a count.
     """
-    return _kv_elements(mixer, _ways(tp))
+    return _kv_elements(mixer, ways_of(tp, "tp"))
 
 
 def _kv_elements(mixer: Mixer | None, ways: Array) -> Array:
@@ -62,7 +63,7 @@ def kv_bytes_per_token(shape: ModelShape, kv_dtype: str = "bf16", tp: Any = 1) -
         UnknownName: no such data type.
         BadValue: ``tp`` is not a count.
     """
-    ways = _ways(tp)
+    ways = ways_of(tp, "tp")
     elements: Array = np.float64(0.0)
     for group in shape.layers:
         elements = elements + np.float64(group.count) * _kv_elements(group.mixer, ways)
@@ -85,7 +86,7 @@ def kv_bytes(
         BadValue: ``context``, ``tp`` or ``page_size`` is not a count.
     """
     tokens = np.asarray(check_size(context, "context", least=0), dtype=np.float64)[()]
-    ways = _ways(tp)
+    ways = ways_of(tp, "tp")
     total: Array = np.float64(0.0)
     for group in shape.layers:
         elements = _kv_elements(group.mixer, ways)
@@ -117,7 +118,7 @@ def state_elements(mixer: Mixer | None, tp: Any = 1) -> tuple[Array, Array]:
     Raises:
         BadValue: ``tp`` is not a count.
     """
-    return _state_elements(mixer, _ways(tp))
+    return _state_elements(mixer, ways_of(tp, "tp"))
 
 
 def _state_elements(mixer: Mixer | None, ways: Array) -> tuple[Array, Array]:
@@ -149,14 +150,10 @@ def state_bytes(
         UnknownName: no such data type.
         BadValue: ``tp`` is not a count.
     """
-    ways = _ways(tp)
+    ways = ways_of(tp, "tp")
     total: Array = np.float64(0.0)
     for group in shape.layers:
         recurrent, conv = _state_elements(group.mixer, ways)
         held = recurrent * dtype_bytes(state_dtype) + conv * dtype_bytes(conv_dtype)
         total = total + np.float64(group.count) * held
     return total
-
-
-def _ways(tp: Any) -> Array:
-    return np.asarray(check_size(tp, "tp"), dtype=np.float64)[()]

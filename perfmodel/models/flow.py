@@ -125,16 +125,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Flow:
-    """One kind of step: ``rows`` tokens through every matrix, ``times`` over.
-
-    ``head_rows`` tokens reach the output head, ``head_times`` over.
-    """
+    """One kind of step: ``rows`` tokens through every matrix, ``times`` over."""
 
     rows: Size
     segments: tuple[Segment, ...]
     times: Amount = 1
-    head_rows: Size = 1
-    head_times: Amount = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,10 +30,15 @@ from perfmodel.models.shape import (
     ModelShape,
     Moe,
 )
-from perfmodel.workload import Size, check_size
+from perfmodel.workload import Array, Size, check_size
 
 MOST_DEVICES = 2**16
 """Tensor-parallel degrees beyond this are not offered."""
+
+
+def ways_of(count: Size, field: str) -> Array:
+    """In how many ways something is cut, as float64; raises BadValue where that is no count."""
+    return np.asarray(check_size(count, field), dtype=np.float64)[()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -21,6 +21,7 @@ from perfmodel.models.linears import (
     layer_linears,
     mixer_linears,
 )
+from perfmodel.models.parallel import ways_of
 from perfmodel.models.shape import (
     AttentionMixer,
     DeltaMixer,
@@ -195,7 +196,7 @@ def weight_bytes(
     if int(stages.max()) > shape.depth:
         msg = f"{int(stages.max())} stages for {shape.depth} layers"
         raise ImpossibleSplit(msg, field="pp", fix=f"at most {shape.depth}")
-    ways, groups = _ways(tp, "tp"), _ways(ep, "ep")
+    ways, groups = ways_of(tp, "tp"), ways_of(ep, "ep")
     held = {
         int(n): _fullest_stage(shape, int(n), weight_dtype, embedding_dtype, ways, groups)
         for n in np.unique(stages)
@@ -204,10 +205,6 @@ def weight_bytes(
         return held[int(stages)]
     choices = [(stages == n, value) for n, value in held.items()]
     return np.select([c for c, _ in choices], [v for _, v in choices])
-
-
-def _ways(value: Any, field: str) -> Array:
-    return np.asarray(check_size(value, field), dtype=np.float64)[()]
 
 
 def _fullest_stage(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.answer import Estimate, Part, merge_sources
+from perfmodel.answer import Estimate, Part, merge_coverages, merge_sources
 from perfmodel.hw.device import Device
 from perfmodel.models.engines import Engine
 from perfmodel.models.flow import CountedOp, Dtypes
@@ -319,13 +319,7 @@ def _interval(
         return low, time_s * max(residuals.high, 1.0), residuals.coverage
     host = ZERO if host_s is None else host_s
     low, high = added(t.low_s for t in timed) + host, added(t.high_s for t in timed) + host
-    return low, high, _coverage(timed)
-
-
-def _coverage(timed: Sequence[Timed]) -> float | None:
-    stated = [t.estimate.coverage for t in timed]
-    known = [c for c in stated if c is not None]
-    return min(known) if len(known) == len(stated) else None
+    return low, high, merge_coverages(t.estimate.coverage for t in timed)
 
 
 def _assumptions(

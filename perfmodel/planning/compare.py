@@ -13,8 +13,9 @@ from perfmodel.errors import BadValue, MissingData, PerfModelError, UnsupportedD
 from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import Phase, step
+from perfmodel.models.phases import Phase
 from perfmodel.models.shape import ModelShape
+from perfmodel.models.timing import step
 from perfmodel.planning.cost import HourlyPrice, hourly_price, usd_per_million_tokens
 from perfmodel.planning.memory import capacity
 from perfmodel.planning.running import Wish
@@ -114,7 +115,7 @@ def compare_steps(
 ) -> Comparison:
     """One model step on each device, and the users whose context its memory holds.
 
-    Raises: as :func:`compare` and :func:`perfmodel.models.phases.step`.
+    Raises: as :func:`compare` and :func:`perfmodel.models.timing.step`.
     """
     split = Split(**{k: sizes[k] for k in ("tp", "pp", "ep") if k in sizes})
     kept = sizes.get("context") or sizes.get("prompt")

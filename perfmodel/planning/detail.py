@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.answer import Estimate, merge_sources
+from perfmodel.answer import Estimate, merge_coverages, merge_sources
 from perfmodel.planning.answers import Level, Plan, Steps
 from perfmodel.planning.cost import HourlyPrice
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.layouts import DEVICES, FITS, NO_MEMORY, TPOT, TTFT, Search, Trial
-from perfmodel.planning.serving import Serving, Span
+from perfmodel.planning.serving import Span
 from perfmodel.workload import Array
 
 LIMITS = {
@@ -55,6 +55,7 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
     batch = int(np.ravel(serving.batch)[point.column])
     groups = trial.groups(point.row)
     rate = float(trial.requests_per_s[at])
+    coverage = merge_coverages((serving.decode.coverage, serving.mixed.coverage))
     return Plan(
         device=trial.device.name,
         devices=int(trial.devices[at]),
@@ -64,8 +65,8 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         batch=batch * groups,
         most_users=int(_row(trial.most_users, point.row)) * groups,
         users=float(trial.users[at]),
-        ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s, coverage=_coverage(serving)),
-        tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s, coverage=_coverage(serving)),
+        ttft=Level(span=serving.ttft.at(at), asked_s=demand.ttft_s, coverage=coverage),
+        tpot=Level(span=serving.tpot.at(at), asked_s=demand.tpot_s, coverage=coverage),
         latency_s=serving.latency.at(at),
         requests_per_s=rate,
         tokens_per_s=rate * demand.output,
@@ -84,12 +85,6 @@ def build_plan(point: Candidate, demand: Demand, search: Search, *, pareto: bool
         coverage=serving.decode.coverage,
         source=merge_sources((serving.decode.source, serving.mixed.source)),
     )
-
-
-def _coverage(serving: Serving) -> float | None:
-    """The lesser coverage of the two kinds of step; None if either states none."""
-    decode, mixed = serving.decode.coverage, serving.mixed.coverage
-    return None if decode is None or mixed is None else min(decode, mixed)
 
 
 def _steps(trial: Trial, at: tuple[int, int]) -> Steps:
@@ -128,15 +123,7 @@ def _row(value: Array, row: int) -> float:
 
 
 def _stack(trial: Trial, row: int, users: int) -> dict[str, float]:
-    held = trial.held
-    layers = {
-        "weights": held.weights,
-        "KV cache": held.user_kv * users,
-        "recurrent state": held.user_state * users,
-        "activations": held.activations(users),
-        "framework reserve": held.reserve,
-    }
-    sizes = {name: _row(size, row) for name, size in layers.items()}
+    sizes = {name: _row(size, row) for name, size in trial.held.stack(users).items()}
     return {name: size for name, size in sizes.items() if size > 0}
 
 

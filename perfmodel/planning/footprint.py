@@ -15,11 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perfmodel.hw.device import Device
 from perfmodel.models.cache import kv_bytes, kv_bytes_per_token, state_bytes
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
 from perfmodel.models.parameters import weight_bytes
 from perfmodel.models.shape import ModelShape
+from perfmodel.ops.numbers import f64
 from perfmodel.planning.activations import live_bytes_per_token, logit_bytes_per_sequence
 from perfmodel.workload import Array
 
@@ -56,6 +58,17 @@ class Footprint:
         cache = (self.user_kv + self.user_state) * users
         return self.weights + self.reserve + cache + self.activations(users)
 
+    def stack(self, users: Array | float) -> dict[str, Array]:
+        """What :meth:`used` adds up, by name, as people read it."""
+        users = f64(users)
+        return {
+            "weights": self.weights,
+            "KV cache": self.user_kv * users,
+            "recurrent state": self.user_state * users,
+            "activations": self.activations(users),
+            "framework reserve": self.reserve,
+        }
+
     def max_users(self, budget: Array | float) -> Array:
         """The largest n with ``used(n) <= budget``; 0 when not even one fits."""
         free = budget - self.weights - self.reserve
@@ -65,6 +78,13 @@ class Footprint:
         n = np.where(self.used(n) > budget, n - 1.0, n)
         n = np.where(self.used(n + 1.0) <= budget, n + 1.0, n)
         return np.maximum(n, ZERO)[()]
+
+
+def budget_bytes(device: Device, memory_bytes: float | None) -> float:
+    """Bytes of one device that are ours: its memory (``memory_bytes``, where another is meant) less
+    what its operating system keeps."""
+    memory = device.memory.capacity_bytes if memory_bytes is None else memory_bytes
+    return memory - device.os_reserve_bytes
 
 
 def footprint(

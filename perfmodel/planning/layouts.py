@@ -27,7 +27,7 @@ from perfmodel.planning.defaults import (
     RESERVE_BYTES,
 )
 from perfmodel.planning.demand import Demand
-from perfmodel.planning.footprint import Footprint, footprint
+from perfmodel.planning.footprint import Footprint, budget_bytes, footprint
 from perfmodel.planning.running import Wish
 from perfmodel.planning.serving import Serving, serve
 from perfmodel.workload import Array, check_real, check_size
@@ -55,8 +55,7 @@ class Search:
 
     def budget(self, device: Device) -> float:
         """Bytes of one device that are ours."""
-        memory = device.memory.capacity_bytes if self.memory_bytes is None else self.memory_bytes
-        return memory - device.os_reserve_bytes
+        return budget_bytes(device, self.memory_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

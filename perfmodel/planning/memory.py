@@ -17,7 +17,7 @@ from perfmodel.models.parallel import Split, check_split
 from perfmodel.models.parameters import parameter_count, weight_bytes
 from perfmodel.models.shape import ModelShape
 from perfmodel.planning.defaults import PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES
-from perfmodel.planning.footprint import Footprint, footprint
+from perfmodel.planning.footprint import Footprint, budget_bytes, footprint
 from perfmodel.workload import dtype_bytes
 from perfmodel.workload.base import one_real, one_size
 
@@ -58,9 +58,8 @@ class Setting:
         return -(-self.users // self.groups)
 
     def budget(self, device: Device) -> float:
-        """Bytes of one device that are ours: its memory less what its operating system keeps."""
-        memory = device.memory.capacity_bytes if self.memory_bytes is None else self.memory_bytes
-        return memory - device.os_reserve_bytes
+        """Bytes of one device that are ours."""
+        return budget_bytes(device, self.memory_bytes)
 
     def footprint(self, shape: ModelShape, context: Any = None) -> Footprint:
         """The footprint per device, at other contexts (an array, maybe) if they are given."""
@@ -248,14 +247,7 @@ def _total_weights(shape: ModelShape, setting: Setting) -> float:
 
 
 def _stack(held: Footprint, users: int, device: Device) -> dict[str, float]:
-    layers = {
-        "weights": held.weights,
-        "KV cache": held.user_kv * users,
-        "recurrent state": held.user_state * users,
-        "activations": held.activations(users),
-        "framework reserve": held.reserve,
-        "operating system": device.os_reserve_bytes,
-    }
+    layers = held.stack(users) | {"operating system": np.float64(device.os_reserve_bytes)}
     return {name: float(size) for name, size in layers.items() if size > 0}
 
 

@@ -30,8 +30,8 @@ from perfmodel.answer import Estimate
 from perfmodel.hw.device import Device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import step
 from perfmodel.models.shape import ModelShape
+from perfmodel.models.timing import step
 from perfmodel.planning.demand import Demand
 from perfmodel.workload import Array
 
@@ -107,7 +107,7 @@ def serve(
     """How one replica serves ``batch`` requests in flight (arrays of ``batch`` and ``split``
     broadcast). ``chunk`` is prefill tokens per step; None prefills a whole prompt in one step.
 
-    Raises: as :func:`perfmodel.models.phases.step`.
+    Raises: as :func:`perfmodel.models.timing.step`.
     """
     pp, out = np.asarray(split.pp, dtype=np.float64)[()], float(demand.output)
     n = -(-demand.fresh // min(chunk or demand.fresh, demand.fresh))

@@ -9,7 +9,7 @@ from typing import Any
 
 from perfmodel import catalog
 from perfmodel.files import read_json
-from perfmodel.report.shown import Shown
+from perfmodel.report.shown import Shown, percent
 from perfmodel.report.tables import Column, Table
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport, Scored
@@ -18,11 +18,6 @@ from perfmodel.validation.baseline import Compared
 LEAST_COVERAGE, MOST_COVERAGE = 0.85, 0.95
 """What the coverage of intervals meant to hold 90 % is held to, where rows are many."""
 
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
-
-
 VALIDATION = (
     Column(key="file", title="file", right=False),
     Column(key="scenario", title="scenario", right=False),
@@ -30,10 +25,10 @@ VALIDATION = (
     Column(key="rows", title="rows"),
     Column(key="factor", title="factor"),
     Column(key="naive_factor", title="naive roofline"),
-    Column(key="mape", title="MAPE", text=_percent),
-    Column(key="p90_ape", title="p90 APE", text=_percent),
+    Column(key="mape", title="MAPE", text=percent),
+    Column(key="p90_ape", title="p90 APE", text=percent),
     Column(key="bias", title="bias"),
-    Column(key="coverage", title="in interval", text=_percent),
+    Column(key="coverage", title="in interval", text=percent),
 )
 COMPARED = (
     Column(key="kernel_class", title="class", right=False),
@@ -41,10 +36,10 @@ COMPARED = (
     Column(key="quantity", title="quantity", right=False),
     Column(key="rows", title="rows"),
     Column(key="factor", title="factor"),
-    Column(key="mape", title="MAPE", text=_percent),
-    Column(key="p90_ape", title="p90 APE", text=_percent),
+    Column(key="mape", title="MAPE", text=percent),
+    Column(key="p90_ape", title="p90 APE", text=percent),
     Column(key="bias", title="bias"),
-    Column(key="coverage", title="in interval", text=_percent),
+    Column(key="coverage", title="in interval", text=percent),
     Column(key="roofline", title="plain roofline"),
     Column(key="two_parameters", title="roofline with 2 knobs"),
 )
@@ -58,7 +53,7 @@ CLASSES = (
     Column(key="rows", title="rows"),
     Column(key="factor", title="factor, fitted"),
     Column(key="held_back", title="factor, device held back"),
-    Column(key="coverage", title="interval holds", text=_percent),
+    Column(key="coverage", title="interval holds", text=percent),
     Column(key="span", title="measured / predicted", right=False),
     Column(key="devices", title="fitted on", right=False),
     Column(key="date", title="date", right=False),

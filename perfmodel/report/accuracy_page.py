@@ -7,6 +7,7 @@ from typing import Any
 
 from perfmodel import catalog
 from perfmodel.report.accuracy import LEAST_COVERAGE, MOST_COVERAGE
+from perfmodel.report.shown import percent
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.validation import FileReport
 from perfmodel.validation.baseline import Compared, compare
@@ -58,8 +59,8 @@ def _measured(rows: Sequence[Compared]) -> Iterator[str]:
          "two parameters"),
         (
             (
-                _named(r), r.device, r.errors.rows, _f(r.errors.factor), _p(r.errors.mape),
-                _p(r.errors.p90_ape), _covered(r), _f(r.roofline), _f(r.two_parameters),
+                _named(r), r.device, r.errors.rows, _f(r.errors.factor), percent(r.errors.mape),
+                percent(r.errors.p90_ape), _covered(r), _f(r.roofline), _f(r.two_parameters),
             )
             for r in rows
         ),
@@ -75,7 +76,7 @@ def _covered(row: Compared) -> str:
     """Coverage; marked where enough rows put it outside 85 to 95 %."""
     held = LEAST_COVERAGE <= row.errors.coverage <= MOST_COVERAGE
     outside = row.errors.rows >= LARGE and not held
-    return _p(row.errors.coverage) + (" (!)" if outside else "")
+    return percent(row.errors.coverage) + (" (!)" if outside else "")
 
 
 def _held_back() -> Iterator[str]:
@@ -120,7 +121,7 @@ def _implementation_row(name: str, kernel: str, entry: Mapping[str, Any]) -> tup
     held, fit = entry.get("held_back", {}), entry["fit"]
     shape = held.get("shape", {})
     factors = (_f(held[s]["factor"]) if s in held else "" for s in SPLITS)
-    errors = (_p(shape[k]) if k in shape else "" for k in ("median_ape", "p90_ape"))
+    errors = (percent(shape[k]) if k in shape else "" for k in ("median_ape", "p90_ape"))
     devices = ", ".join(fit["devices"])
     return name, f"`{kernel}`", devices, fit["rows"], _f(fit["factor"]), *factors, *errors
 
@@ -140,7 +141,7 @@ def _coverage_rows(name: str, table: Mapping[str, Any]) -> Iterator[tuple[Any, .
     told = {s: t.get("covered", {}) for s, t in table.get("held_back", {}).items()}
     for device in sorted({d for shares in told.values() for d in shares}):
         shares = (told.get(s, {}).get(device) for s in SPLITS)
-        yield name, device, *("" if s is None else _p(s) for s in shares)
+        yield name, device, *("" if s is None else percent(s) for s in shares)
 
 
 def _served() -> Iterator[str]:
@@ -162,7 +163,7 @@ def _served() -> Iterator[str]:
         yield ""
         yield from _table(
             ("scenario", *(f"by {s}" for s in inside)),
-            ((n, *(_p(split[n]) for split in inside.values())) for n in scenarios),
+            ((n, *(percent(split[n]) for split in inside.values())) for n in scenarios),
         )
 
 
@@ -220,7 +221,3 @@ def _table(titles: Sequence[str], rows: Iterator[tuple[Any, ...]] | Any) -> Iter
 
 def _f(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:.3g}"
-
-
-def _p(value: float) -> str:
-    return f"{100 * value:.3g} %"

@@ -22,7 +22,7 @@ def explain(answer: object) -> str:
     Raises:
         BadValue: not an answer of this package, or an estimate over a grid.
     """
-    msg = f"cannot explain a {type(answer).__name__}"
+    msg = f"cannot explain {type(answer).__name__}"
     raise BadValue(msg, field="answer", fix="an Estimate, a CapacityAnswer or a PlanAnswer")
 
 

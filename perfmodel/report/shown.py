@@ -34,6 +34,11 @@ def seconds(value: float) -> str:
     return format_si(float(value), "s")
 
 
+def percent(share: float) -> str:
+    """A share as a percentage with three digits."""
+    return f"{100 * share:.3g} %"
+
+
 def dollars(value: float | None) -> str:
     """US dollars with three digits."""
     return ABSENT if value is None else f"${value:.3g}"

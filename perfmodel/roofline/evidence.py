@@ -19,7 +19,7 @@ def roof_figures(cost: Cost, device: Device, roofs: Iterable[str]) -> dict[str, 
 def doubtful_figures(cost: Cost, device: Device, roofs: Iterable[str]) -> tuple[str, ...]:
     """Unverified figures that any of the ``roofs`` rests on, each with the reason why."""
     doubts = {
-        path: f"{path} = {figure.text} is unverified: {figure.reason}"
+        path: figure.doubt(path)
         for roof in roofs
         for path, figure in _behind(roof, cost, device)
         if not figure.verified

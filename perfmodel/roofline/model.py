@@ -62,6 +62,10 @@ def check_question(workload: Any, kernel: Any) -> None:
         raise BadValue(msg, field="kernel", fix="leave the kernel out")
 
 
+WORK, LONG, LONG_S = "work", "long", 1e-4
+"""Regimes of predictions that the launch does not rule, and the seconds that part them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Terms:
     """A prediction: named seconds, and how they make up the time.
@@ -82,9 +86,10 @@ class Terms:
     @property
     def regimes(self) -> NDArray[np.str_]:
         """Where a prediction's error comes from: the class's special case, the launch where it is
-        half of the time and more, or the work."""
-        launched = np.asarray(self.terms["launch"]) >= 0.5 * np.asarray(self.time_s)
-        usual = np.where(launched, "launch", "work")
+        half of the time and more, or the work; long work has its fixed costs behind it."""
+        time_s = np.asarray(self.time_s)
+        work = np.where(time_s >= LONG_S, LONG, WORK)
+        usual = np.where(np.asarray(self.terms["launch"]) >= 0.5 * time_s, "launch", work)
         return np.where(self.special, self.regime, usual)
 
 
@@ -127,6 +132,13 @@ ALONE_S = Parameter(
     start=5e-6,
     meaning="what the events around a single kernel add when no other kernel waits behind it",
     prior=0.3,
+)
+CALLED_S = replace(
+    ALONE_S,
+    high=1e-4,
+    start=2e-5,
+    meaning="what a single call through an eager framework between two events adds: the device "
+    "waits for the host's path to the kernel",
 )
 EAGER_S = Parameter(
     name="eager_s",

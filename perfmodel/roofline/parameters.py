@@ -158,17 +158,39 @@ def distance() -> Distance:
 def class_of_kernel(op: str, kernel: str) -> str | None:
     """The class to which specs/calibration/kernels.toml assigns an implementation of ``op``; None
     where the workload's shape tells it."""
-    path = find("calibration", "kernels")
     name = kernel.lower()
-    entries = _read_kernels(path, path.stat().st_mtime_ns)
-    return next((c for o, pattern, c in entries if o == op and fnmatchcase(name, pattern)), None)
+    belongs = _kernels().belongs
+    return next((c for o, pattern, c in belongs if o == op and fnmatchcase(name, pattern)), None)
+
+
+def known_as(op: str, kernel: str) -> str:
+    """The name under which an implementation of ``op`` is fitted: specs/calibration/kernels.toml
+    lists what goes by two."""
+    return _kernels().same.get((op, kernel), kernel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernels:
+    """What kernels.toml says: (operator, pattern, class), and names by other names."""
+
+    belongs: tuple[tuple[str, str, str], ...]
+    same: Mapping[tuple[str, str], str]
+
+
+def _kernels() -> _Kernels:
+    path = find("calibration", "kernels")
+    return _read_kernels(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _read_kernels(path: Path, mtime_ns: int) -> tuple[tuple[str, str, str], ...]:
+def _read_kernels(path: Path, mtime_ns: int) -> _Kernels:
     del mtime_ns
+    table = read_toml(path)
     try:
-        return tuple((e["op"], e["pattern"], e["class"]) for e in read_toml(path)["belongs"])
+        return _Kernels(
+            belongs=tuple((e["op"], e["pattern"], e["class"]) for e in table["belongs"]),
+            same={(e["op"], e["kernel"]): e["as"] for e in table.get("same", ())},
+        )
     except (KeyError, TypeError) as error:
         msg = f"{path}: not a table of implementations: {error}"
         raise MalformedFile(msg, fix="compare with the shipped file") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from perfmodel.hw.device import Device
@@ -36,8 +38,21 @@ REST_W = Parameter(
     meaning="board power that no FLOP spends while it works: memory, leakage, regulators",
     prior=0.15,
 )
-LEAST_SHARE = 0.25
-"""Share of the board's power that is left to work, however small the board."""
+LEAST_SHARE = 0.6
+"""Share of the board's power that is left to work, however small the board: its regulators and
+memory are sized with it."""
+BYTE_PJ = Parameter(
+    name="byte_pj",
+    unit="pJ/B",
+    low=20.0,
+    high=400.0,
+    start=150.0,
+    meaning="board energy per byte that main memory moves, on its way to registers and back, in "
+    "7 nm",
+    prior=0.1,
+)
+"""A board of 5 nm that streams 3.76 TB/s draws 572 W, 77 of them at rest (H200, gpu-benches): 132
+pJ/B; two thirds of that is wires and arithmetic on the chip, which older processes pay more for."""
 PROCESS_EXPONENT = Parameter(
     name="process_exponent",
     unit="1",
@@ -47,6 +62,34 @@ PROCESS_EXPONENT = Parameter(
     meaning="how energy per FLOP falls with the feature size (1: with capacitance, at one voltage)",
     prior=0.4,
 )
+STREAM_POWER = (BYTE_PJ, replace(PROCESS_EXPONENT, start=0.5, prior=0.2), REST_W)
+"""What limits streams by power; wires gain less from a finer process than transistors."""
+
+
+def power_limited_bandwidth(device: Device, values: Values) -> np.float64:
+    """Bytes/s that the board power allows, ``(TDP - rest) / e``: infinite without a TDP, or where
+    the class has no ``byte_pj``.
+
+    Clocks fall until memory and chip together draw what the board gives: streams on boards of 70 W
+    stop short of what their memory could.
+    """
+    if device.tdp_w is None or "byte_pj" not in values:
+        return np.float64(np.inf)
+    energy = np.float64(values["byte_pj"]) * np.float64(1e-12) * _process(device, values)
+    return _left_w(device, values) / energy
+
+
+def _process(device: Device, values: Values) -> np.float64:
+    """Energy of the device's process over that of :data:`REFERENCE_M`."""
+    size = np.float64((device.process_m or REFERENCE_M) / REFERENCE_M)
+    return np.float64(np.power(size, np.float64(values.get("process_exponent", 0.0))))
+
+
+def _left_w(device: Device, values: Values) -> np.float64:
+    """Board power that is left to work; a TDP is known."""
+    assert device.tdp_w is not None
+    left = np.maximum(device.tdp_w - values.get("rest_w", 0.0), LEAST_SHARE * device.tdp_w)
+    return np.float64(left)
 
 
 def power_limited_rate(peak: np.float64, device: Device, values: Values) -> np.float64:
@@ -61,9 +104,7 @@ def power_limited_rate(peak: np.float64, device: Device, values: Values) -> np.f
     """
     if device.tdp_w is None:
         return np.float64(np.inf)
-    size = np.float64((device.process_m or REFERENCE_M) / REFERENCE_M)
-    scale = np.power(size, np.float64(values.get("process_exponent", 0.0)))
-    demand = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12) * scale * peak
-    left = np.maximum(device.tdp_w - values.get("rest_w", 0.0), LEAST_SHARE * device.tdp_w)
-    share = np.power(np.float64(left) / demand, np.float64(values["power_exponent"]))
+    energy = np.float64(values["energy_pj_per_flop"]) * np.float64(1e-12)
+    demand = energy * _process(device, values) * peak
+    share = np.power(_left_w(device, values) / demand, np.float64(values["power_exponent"]))
     return np.float64(peak * share)

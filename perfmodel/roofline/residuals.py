@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perfmodel.roofline.model import LONG, WORK
 from perfmodel.workload import Array
+
+
+def among(regimes: NDArray[np.str_], known: Container[str]) -> NDArray[np.str_]:
+    """``regimes`` with long work called work where its residuals are not told apart."""
+    return regimes if LONG in known else np.where(regimes == LONG, WORK, regimes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class Residuals:
         ``widening`` stretches both ends on the log scale, and ``unseen`` those of regimes that are
         not among the known ones.
         """
+        regimes = among(regimes, self.regimes)
         known = np.isin(regimes, list(self.regimes))
         stretch = widening * np.where(known | (not self.regimes), 1.0, np.float64(unseen))
         below: Array = np.float64(self.low)

@@ -13,8 +13,8 @@ from perfmodel.answer import Estimate, Source, merge_sources
 from perfmodel.errors import BadValue, MissingCalibration
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
-from perfmodel.ops.gemm import is_weight_only
 from perfmodel.roofline.bounds import Bound, largest, lower_bound
+from perfmodel.roofline.choice import TILED, choose, has_matrix_unit, runs_kernels
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import described, octaves_outside
 from perfmodel.roofline.evidence import doubtful_figures, roof_figures
@@ -28,86 +28,11 @@ from perfmodel.roofline.parameters import (
     class_of_kernel,
     class_parameters,
     distance,
+    known_as,
     unverified_factor,
 )
 from perfmodel.roofline.residuals import Residuals
-from perfmodel.workload import (
-    Array,
-    Attention,
-    Collective,
-    Conv,
-    DeltaRule,
-    Elementwise,
-    Gemm,
-    LinearAttention,
-    Norm,
-    SelectiveScan,
-    Size,
-    Ssd,
-    Workload,
-    is_integer_dtype,
-)
-
-Mixer = Attention | LinearAttention | DeltaRule | SelectiveScan | Ssd
-_FULL_WIDTH = ("fp32", "fp64")
-_NARROW = ("fp8", "fp6", "fp4")
-_TILED = ("gemm", "gemm_narrow", "gemm_int8", "gemm_rungs", "gemm_weight_only")
-"""Classes whose tiles are a matrix unit's: vector units run a product of few rows as it is."""
-_FORMS = {
-    "attention": ("attention_decode", "attention_prefill"),
-    "attention_flash": ("attention_flash_decode", "attention_flash_prefill"),
-    "recurrent": ("recurrent_step", "recurrent_chunk"),
-    **{
-        f"recurrent_own_{kind}": ("recurrent_own_step", f"recurrent_own_{kind}")
-        for kind in ("whole", "segments", "hopper", "prepared", "beside", "scan")
-    },
-}
-"""Families of mixers, each with a class for single tokens and one for longer sequences."""
-
-
-def kernel_class(workload: Workload, kernel: str | None = None) -> str:
-    """The kernel class whose model predicts ``workload``, run by ``kernel`` if one is named.
-
-    Raises:
-        BadValue: an array mixes single tokens with longer sequences, which different kernels run
-            (:func:`estimate` takes such a grid apart).
-    """
-    assigned = class_of_kernel(workload.op, kernel) if kernel else None
-    if assigned is not None and assigned not in _FORMS:
-        return assigned
-    if isinstance(workload, Gemm):
-        return _product_class(workload)
-    if isinstance(workload, Norm | Elementwise):
-        return "pointwise"
-    if isinstance(workload, Conv | Collective):
-        return workload.op
-    single = np.asarray(_tokens(workload)) == 1
-    step, longer = _forms(workload, assigned)
-    if bool(np.all(single)):
-        return step
-    if bool(np.any(single)):
-        msg = "mixes single tokens with longer sequences"
-        raise BadValue(msg, field="q_len", fix="ask for them apart")
-    return longer
-
-
-def _product_class(w: Gemm) -> str:
-    if is_weight_only(w):
-        return "gemm_weight_only"
-    if w.dtype in _FULL_WIDTH:
-        return "gemm_fp32"
-    if is_integer_dtype(w.dtype):
-        return "gemm_int8"
-    return "gemm_narrow" if w.dtype in _NARROW else "gemm"
-
-
-def _tokens(w: Workload) -> Size:
-    assert isinstance(w, Mixer)
-    return w.q_len if isinstance(w, Attention) else w.seq_len
-
-
-def _forms(w: Workload, assigned: str | None) -> tuple[str, str]:
-    return _FORMS[assigned or ("attention" if isinstance(w, Attention) else "recurrent")]
+from perfmodel.workload import Array, Collective, Workload
 
 
 def estimate(
@@ -133,15 +58,12 @@ def estimate(
     """
     check_question(workload, kernel)
     run = Run(launch=launch, warm=warm)
-    assigned = class_of_kernel(workload.op, kernel) if kernel else None
-    if isinstance(workload, Mixer) and (assigned is None or assigned in _FORMS):
-        single = np.asarray(_tokens(workload)) == 1
-        if bool(np.any(single)) and not bool(np.all(single)):
-            step, longer = _forms(workload, assigned)
-            one = _estimate(workload, device, step, kernel, run)
-            many = _estimate(workload, device, longer, kernel, run)
-            return _select(single, one, many)
-    return _estimate(workload, device, kernel_class(workload, kernel), kernel, run)
+    choice = choose(workload, kernel)
+    if choice.only is not None:
+        return _estimate(workload, device, choice.only, kernel, run)
+    one = _estimate(workload, device, choice.step, kernel, run)
+    many = _estimate(workload, device, choice.longer, kernel, run)
+    return _select(choice.single, one, many)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -226,14 +148,16 @@ def _predict(
 def _measured(w: Workload, kernel: str | None, fitted: ClassParameters) -> str | None:
     """The name under which the class has parameters of this kernel; None for the pooled ones, if
     the name did nothing but choose the class."""
-    chose = kernel is not None and class_of_kernel(w.op, kernel) is not None
-    return None if chose and kernel not in fitted.kernels else kernel
+    if kernel is None:
+        return None
+    name, chose = known_as(w.op, kernel), class_of_kernel(w.op, kernel) is not None
+    return None if chose and name not in fitted.kernels else name
 
 
 def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | None:
     """Fitted parameters, or None where the class model cannot stand: no kernel launches to model,
     or nobody fitted the class (an error if a kernel of it was named)."""
-    if not runs_kernels(device) or (cls in _TILED and not _has_matrix_unit(device)):
+    if not runs_kernels(device) or (cls in TILED and not has_matrix_unit(device)):
         if kernel is None:
             return None
         msg = f"{device.name} does not run measured kernels, got {kernel!r}"
@@ -244,16 +168,6 @@ def _fitted(cls: str, device: Device, kernel: str | None) -> ClassParameters | N
         if kernel is None:
             return None
         raise
-
-
-def runs_kernels(device: Device) -> bool:
-    """Whether the device launches thread blocks over multiprocessors with special-function units,
-    which is the structure that kernel classes describe."""
-    return device.kind in ("gpu", "soc") and device.compute.special_per_s > 0.0
-
-
-def _has_matrix_unit(device: Device) -> bool:
-    return any(unit == "tensor" for unit, _, _ in device.compute.peaks)
 
 
 def _basis(
@@ -276,7 +190,8 @@ def _basis(
     told = distance()
     octaves = sum(beyond.values(), np.float64(0.0))
     widening = np.float64(1.0) + np.float64(told.growth_per_octave) * octaves
-    few = 1.0 if device.name in seen else told.unseen_device(len(seen))
+    tried = len(seen) if residuals.held_back == "device" else 1
+    few = 1.0 if device.name in seen else told.unseen_device(tried)
     widening = widening * np.float64(few)
     below, above = residuals.factors(terms.regimes, widening, told.unseen_regime)
     return _Basis(

@@ -6,6 +6,7 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.roofline.model import Parameter, Run, Values
+from perfmodel.roofline.power import power_limited_bandwidth
 from perfmodel.workload import Array
 
 CACHE_SHARE = Parameter(
@@ -54,7 +55,7 @@ def memory_s(traffic: Array, working_set: Array, device: Device, values: Values,
 
     Each at the share that the class reaches; never slower than main memory alone.
     """
-    main = np.float64(values["dram_fraction"]) * np.float64(device.memory.bandwidth_bytes_per_s)
+    main = main_bandwidth(device, values)
     hits = hit_share(working_set, device, values, run)
     if hits is None:
         return traffic / main
@@ -65,6 +66,13 @@ def memory_s(traffic: Array, working_set: Array, device: Device, values: Values,
     per_byte: Array = hits / np.maximum(fast, main) + (1.0 - hits) / main
     seconds: Array = traffic * per_byte
     return seconds
+
+
+def main_bandwidth(device: Device, values: Values) -> np.float64:
+    """Bytes/s of main memory: the share that the class reaches, or what the board power allows."""
+    peak = np.float64(device.memory.bandwidth_bytes_per_s)
+    reached = np.float64(values["dram_fraction"]) * peak
+    return np.float64(np.minimum(reached, power_limited_bandwidth(device, values)))
 
 
 def latency_share(working_set: Array, device: Device, values: Values, run: Run) -> Array:

@@ -35,10 +35,12 @@ class Scored:
 
     @property
     def inside(self) -> bool:
-        """Whether the measurement lies in the predicted interval."""
+        """Whether the measurement lies in the predicted interval, as far as its table's rounding
+        tells."""
         if self.low is None or self.high is None:
             return False
-        return self.low <= self.measurement.value <= self.high
+        half = self.measurement.step / 2.0
+        return self.low - half <= self.measurement.value <= self.high + half
 
     @property
     def group(self) -> tuple[str, str]:
@@ -72,8 +74,6 @@ def errors(rows: Sequence[Scored]) -> Errors:
     """Error figures over scored rows (at least one)."""
     measured = np.array([r.measurement.value for r in rows])
     predicted = np.array([r.predicted for r in rows], np.float64)
-    low = np.array([r.low for r in rows], np.float64)
-    high = np.array([r.high for r in rows], np.float64)
     log = np.log(predicted / measured)
     ape = np.abs(predicted / measured - 1.0)
     return Errors(
@@ -82,7 +82,7 @@ def errors(rows: Sequence[Scored]) -> Errors:
         mape=float(np.mean(ape)),
         median_ape=float(np.median(ape)),
         p90_ape=float(np.quantile(ape, 0.9)),
-        coverage=float(np.mean((measured >= low) & (measured <= high))),
+        coverage=float(np.mean([r.inside for r in rows])),
         bias=float(np.exp(np.mean(log))),
         naive_factor=_naive(rows, measured),
     )

@@ -23,8 +23,8 @@ from perfmodel.models.flow import Dtypes
 from perfmodel.models.hf import load_model
 from perfmodel.models.host import FEATURES
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import features, step, without_windows
 from perfmodel.models.shape import ModelShape
+from perfmodel.models.timing import features, step, without_windows
 from perfmodel.planning.defaults import PAGE_SIZE, PREFILL_CHUNK, RESERVE_BYTES
 from perfmodel.planning.footprint import Footprint, footprint
 from perfmodel.validation.parts import halves

@@ -28,7 +28,7 @@ def stack(workloads: Sequence[Workload]) -> Workload:
 def stack_key(workload: Workload) -> Hashable:
     """What two workloads must share to be stacked: the operator and all that is not a number."""
     values = ((f.name, getattr(workload, f.name)) for f in fields(workload))
-    return (workload.op, *((n, None if _numeric([v]) else v) for n, v in values))
+    return (workload.op, *((n, float if _numeric([v]) else v) for n, v in values))
 
 
 def _numeric(column: Iterable[object]) -> bool:

@@ -2,7 +2,8 @@
 
 Each job runs in a child process under a time limit, so that a kernel that hangs costs its own job
 only; a job that would start after the whole command's limit is skipped and reported so. A kernel
-whose gate is red gets no time. Peers (torch) are timed in the same process, on the same shapes.
+whose gate is red gets no time. Peers (torch) are timed in the same process, on the same shapes;
+in prefill they and ours take turns under one load.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from refkernels._compile import compile_kernel
 from refkernels._jobs import Part, run_child, run_here
 from refkernels._record import gpu_device, measurement_file, write_json
 from refkernels._sources import kernel_source
-from refkernels.attention import timed
+from refkernels.attention import beside, timed
 from refkernels.attention.cases import random_cases, random_decodes
 from refkernels.attention.decode import KV_CODES
 from refkernels.attention.device import HEAD_DIMS, RUNGS, Operands, Prepared, tile_choices
@@ -116,11 +117,12 @@ def prefill_variants() -> list[tuple[str, dict[str, int]]]:
         for fp16 in (0, 1)
         for form in forms
     ]
-    return [job for job in found if job[1].get("FORM") != FORMS["balanced"] or _balances(*job)]
+    balanced = (FORMS["balanced"], FORMS["halved"])
+    return [job for job in found if job[1].get("FORM") not in balanced or _balances(*job)]
 
 
 def _balances(source: str, defines: dict[str, int]) -> bool:
-    """Whether the launcher takes the balanced form there."""
+    """Whether the launcher takes a balanced form there."""
     return "persistent" in source and not defines["FP16"]
 
 
@@ -206,11 +208,12 @@ JOBS: dict[str, Callable[[], Part]] = {
     "check_sigmoid_fp16": _check_sigmoid("02_persistent", SHAPES, "fp16"),
     "check_sigmoid_01": _check_sigmoid("01_mma_sync", FEWER, "bf16"),
     **{f"check_{name[:2]}": _check_rung(name, FEWER, "bf16") for name in list(RUNGS)[:4]},
-    "time_flash": _timed(lambda: timed.flash(w for d in (128, 64, 256) for w in timed.prefill(d))),
-    "time_sigmoid": _timed(timed.sigmoid),
+    **{f"time_d{d}": _timed(partial(beside.grid, d)) for d in (128, 64, 256)},
+    "time_grouped": _timed(beside.grouped),
     "time_decode": _timed(timed.decode),
     "time_layouts": _timed(timed.layouts),
-    "time_rest": _timed(lambda: timed.ladder() + timed.packed() + timed.others()),
+    "time_rest": _timed(lambda: beside.packed() + beside.others() + timed.ladder()),
+    "time_alone": _timed(timed.alone),
 }
 """Name -> what it does, in order of importance; each in a process of its own."""
 

@@ -1,14 +1,15 @@
-"""The timed part of the benchmark: ours and the peers on the same shapes, one after the other.
+"""The timed part of the benchmark: shapes, decoding, and what is said of a timing.
 
-Rates are computed from the median; a kernel is timed only behind its gate at that very shape. FLOPs
-are counted as the literature does: 4 D per (query, key) pair that the mask lets through, half of
-all pairs under a causal mask of equal lengths.
+One follows the other here; ``beside`` has the prefill kernels that take turns under one load. Rates
+are computed from the median; a kernel is timed only behind its gate at that very shape. FLOPs are
+counted as the literature does: 4 D per (query, key) pair that the mask lets through, half of all
+pairs under a causal mask of equal lengths.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,17 @@ from refkernels._compile import compile_kernel
 from refkernels._launch import launch, load_kernel, params_struct
 from refkernels._record import kernel_time
 from refkernels._sources import kernel_source, read_spec
-from refkernels._timing import Timing, capture_cupy, rotation_sets, time_kernel
+from refkernels._timing import (
+    Timing,
+    capture_cupy,
+    rotation_sets,
+    time_kernel,
+)
 from refkernels.attention import peers
-from refkernels.attention.cases import DecodeCase, draw
+from refkernels.attention.cases import DecodeCase
 from refkernels.attention.decode import prepare_decode
-from refkernels.attention.device import RUNGS, bind, prepare
-from refkernels.attention.gates import check_decode, check_packed, check_sampled, draw_decode
-from refkernels.attention.naive import Form
+from refkernels.attention.device import RUNGS
+from refkernels.attention.gates import check_decode, draw_decode
 from refkernels.attention.problem import DecodeProblem, PrefillProblem, decode_case, size
 from refkernels.int8_gemm.peers import capture_torch
 
@@ -54,28 +59,20 @@ def prefill(head_dim: int) -> tuple[Attention, ...]:
     )
 
 
+def grouped_prefills() -> tuple[Attention, ...]:
+    """The grid at d = 128 with 4 KV heads for 16."""
+    return tuple(dataclasses.replace(w, kv_heads=4) for w in prefill(128))
+
+
 def other_prefills() -> tuple[Attention, ...]:
-    """Grouped heads, windows, queries against a longer context, fp16."""
+    """Windows, queries against a longer context, fp16."""
     base = Attention(batch=4, q_len=4096, kv_len=4096, heads=16, head_dim=128)
     long = dataclasses.replace(base, batch=1, q_len=16384, kv_len=16384)
     change = dataclasses.replace
-    grouped = [change(x, kv_heads=4, causal=c) for x in (base, long) for c in (False, True)]
     windows = [change(long, window=w) for w in (128, 1024, 4096)]
     chunks = [change(base, batch=1, q_len=512, kv_len=n) for n in (2048, 8192, 32768)]
     halves = [change(x, dtype="fp16", kv_dtype="fp16", out_dtype="fp16") for x in (base, long)]
-    return (*grouped, *windows, *chunks, *halves)
-
-
-def grouped_prefills() -> tuple[Attention, ...]:
-    """The grid at d = 128 with 4 KV heads, where ``other_prefills`` does not have it."""
-    grid = [dataclasses.replace(w, kv_heads=4) for w in prefill(128)]
-    return tuple(w for w in grid if size(w.q_len) not in (4096, 16384))
-
-
-def squashed_prefills() -> tuple[Attention, ...]:
-    """The literature's grid with sigmoid weights."""
-    grid = [w for d in (128, 64, 256) for w in prefill(d)]
-    return tuple(dataclasses.replace(w, score="sigmoid") for w in grid)
+    return (*windows, *chunks, *halves)
 
 
 def decodes() -> tuple[Attention, ...]:
@@ -99,39 +96,16 @@ def decodes() -> tuple[Attention, ...]:
 # ---------------------------------------------------------------- jobs
 
 
+def alone() -> list[Row]:
+    """The last rung and the peers, one after another, each at the clock that it alone runs at."""
+    grid = [w for d in (128, 64, 256) for w in prefill(d)]
+    return [row for w in grid for row in (*ours(w, "05_persistent"), *theirs(w))]
+
+
 def ladder() -> list[Row]:
     """The lower rungs, causal and not."""
     shapes = [w for w in prefill(128) if size(w.q_len) == 16384]
     return [row for w in shapes for name in list(RUNGS)[:-1] for row in ours(w, name)]
-
-
-def flash(workloads: Iterable[Attention]) -> list[Row]:
-    """The last rung and the peers."""
-    return [row for w in workloads for row in (*ours(w, "05_persistent"), *theirs(w))]
-
-
-def others() -> list[Row]:
-    """The shapes outside the literature's grid; ungrouped heads again beside grouped ones."""
-    rows: list[Row] = []
-    for w in other_prefills():
-        rows += flash([w])
-        if size(w.kv_heads) < size(w.heads):
-            rows += ours(dataclasses.replace(w, kv_heads=w.heads), "05_persistent")
-    return rows + [row for w in grouped_prefills() for row in ours(w, "05_persistent")]
-
-
-def sigmoid() -> list[Row]:
-    """Sigmoid with bias -log n and bias 0; on some shapes tanh and softmax beside it."""
-    rows: list[Row] = []
-    for w in squashed_prefills():
-        rows += sigmoid_rows(w, None, "accurate")
-        if size(w.head_dim) == 256:
-            continue
-        rows += sigmoid_rows(w, 0.0, "accurate")
-        if size(w.q_len) in (1024, 16384):
-            rows += ours(dataclasses.replace(w, score="softmax"), "05_persistent")
-            rows += sigmoid_rows(w, None, "tanh")
-    return rows
 
 
 def decode() -> list[Row]:
@@ -175,61 +149,14 @@ def _layout_row(name: str, case: DecodeCase, moved: float) -> Row:
 
     gate = check_decode(case, 21).gate
     if not gate.passed:
-        return _red(f"decode_split_kv {name}", "", gate)
+        return red_row(f"decode_split_kv {name}", "", gate)
     rng = generator(22, cupy)
     calls = [prepare_decode(draw_decode(case, rng)) for _ in range(rotation_sets(moved, most=4))]
     timing = time_kernel(lambda i: calls[i](), sets=len(calls), budget_s=BUDGET_S)
     flops = 4.0 * case.head_dim * case.heads * case.q_len * sum(case.kv_lens)
     shape = f"{len(case.kv_lens)} sequences, {sum(case.kv_lens)} keys"
-    line = _line(f"decode_split_kv {name}", shape, timing, flops, moved)
+    line = line_of(f"decode_split_kv {name}", shape, timing, flops, moved)
     return {"ok": True, "line": line, "measurement": None}
-
-
-def sigmoid_rows(w: Attention, bias: float | None, weights: str) -> list[Row]:
-    """Sigmoid attention of one workload with one bias and one form of the weights."""
-    import cupy
-
-    from refkernels.attention.problem import shapes
-    from refkernels.sigmoid_attention.device import prepare_sigmoid
-
-    form = Form(causal=bool(w.causal), score="sigmoid", bias=bias)
-    rng, calls, operands = generator(size(w.q_len), cupy), [], []
-    q_shape, kv_shape = shapes(w)
-    for _ in range(rotation_sets(moved_bytes(w))):
-        q, k, v = (draw(rng, s, str(w.dtype)) for s in (q_shape, kv_shape, kv_shape))
-        operands.append(bind(q, k, v, form, dtype=str(w.dtype)))
-        calls.append(prepare_sigmoid(operands[-1], "02_persistent", weights))
-    gate = check_sampled(operands[0], calls[0]) if weights == "accurate" else None
-    name = f"refkernels.sigmoid_attention/02_persistent ({weights}, bias "
-    name += "-log n)" if bias is None else f"{bias:g})"
-    return [_timed(name, w, lambda i: calls[i](), len(calls), gate)]
-
-
-def packed() -> list[Row]:
-    """16 packed sequences, lengths uniform in 0.2 to 1 of 4096, beside 16 of the full length."""
-    drawn = np.random.default_rng(3).uniform(0.2, 1.0, 16) * 4096
-    return [
-        _packed_row(lens, causal)
-        for causal in (False, True)
-        for lens in (np.full(16, 4096), drawn.astype(np.int64))
-    ]
-
-
-def _packed_row(lens: Any, causal: bool) -> Row:
-    import cupy
-
-    bounds = np.concatenate(([0], np.cumsum(lens))).astype(np.int32)
-    draws = generator(4, cupy)
-    q, k, v = (draw(draws, (int(bounds[-1]), 16, 128), "bf16") for _ in range(3))
-    starts = {"q_starts": cupy.asarray(bounds), "kv_starts": cupy.asarray(bounds)}
-    x = bind(q, k, v, Form(causal=causal), **starts, longest=(int(max(lens)),) * 2)
-    call = prepare(x, "05_persistent")
-    gate = check_packed(x, call, bounds)
-    timing = time_kernel(lambda i: call(), sets=1, budget_s=BUDGET_S)
-    flops = 4.0 * 128 * 16 * float((lens.astype(np.float64) ** 2).sum()) * (0.5 if causal else 1.0)
-    shape = f"packed 16x{min(lens)}..{max(lens)} {'c' if causal else ''}"
-    line = _line("refkernels.attention/05_persistent", shape, timing, flops, 0.0)
-    return {"ok": gate.passed, "line": f"{line}  gate {gate}", "measurement": None}
 
 
 # ---------------------------------------------------------------- rows
@@ -293,13 +220,14 @@ def _timed(
     framework: str | None = None,
 ) -> Row:
     if gate is not None and not gate.passed:
-        return _red(name, _shape(w), gate)
+        return red_row(name, shape_of(w), gate)
     capture = capture_cupy if framework is None else capture_torch
     timing = time_kernel(call, sets=sets, budget_s=BUDGET_S, capture=capture)
     return _row(name, w, timing, gate, flops_of(w), moved_bytes(w), framework)
 
 
-def _red(name: str, shape: str, gate: Gate) -> Row:
+def red_row(name: str, shape: str, gate: Gate) -> Row:
+    """A kernel that gets no time."""
     line = f"{name:58} {shape:34} gate red: {gate}"
     print(line, flush=True)  # noqa: T201
     return {"ok": False, "line": line, "measurement": None}
@@ -314,15 +242,16 @@ def _row(
     moved: float,
     framework: str | None = None,
 ) -> Row:
-    shape = _shape(w) if isinstance(w, Attention) else f"{moved:.4g} B"
-    line = _line(name, shape, timing, flops, moved)
+    shape = shape_of(w) if isinstance(w, Attention) else f"{moved:.4g} B"
+    line = line_of(name, shape, timing, flops, moved)
     measured = kernel_time(
         w, name, timing, flops=flops, moved_bytes=moved, gate=gate, framework=framework
     )
     return {"ok": gate is None or gate.passed, "line": line, "measurement": measured}
 
 
-def _line(name: str, shape: str, timing: Timing, flops: float, moved: float) -> str:
+def line_of(name: str, shape: str, timing: Timing, flops: float, moved: float) -> str:
+    """One timing in words, printed as soon as it is there."""
     line = (
         f"{name:58} {shape:34} {timing.time_s * 1e6:9.2f} us"
         f"  {flops / timing.time_s / 1e12:6.1f} TFLOP/s  {moved / timing.time_s / 1e9:6.0f} GB/s"
@@ -333,7 +262,8 @@ def _line(name: str, shape: str, timing: Timing, flops: float, moved: float) -> 
     return line
 
 
-def _shape(w: Attention) -> str:
+def shape_of(w: Attention) -> str:
+    """``"B4 4096x4096 H16/4 D128 bf16 c"``: c is a causal mask."""
     masks = ("c" if w.causal else "") + (f"w{size(w.window)}" if w.window is not None else "")
     pages = f" p{w.page_size}" if w.page_size else ""
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +25,12 @@ RUNGS: dict[str, Rung] = {
 }
 """Name (of the source file) -> how it is launched."""
 
-FORMS = {"general": 0, "small": 1, "balanced": 2, "tanh": 3}
+FORMS = {"general": 0, "small": 1, "balanced": 2, "tanh": 3, "halved": 4, "modest": 5}
 """How the logistic function is computed, numbered as weights.cuh numbers it."""
 
-SMALL_BELOW, BALANCED_ABOVE = -8.0, -1.0
-"""Biases: below the first nearly all weights are below 2**-6, from the second on most are large."""
+SMALL_BELOW, MODEST_BELOW, BALANCED_ABOVE = -8.0, -6.0, -1.0
+"""Biases: below the first nearly all weights are below 2**-6, below the second below 2**-3, from
+the third on most are large."""
 
 
 def sigmoid_attention(
@@ -80,13 +82,19 @@ def accurate_form(rung: Rung, x: Operands) -> str:
     """The form that the bias asks for; each computes any weight right, but not as fast.
 
     The balanced one relies on the scheduler, which hands out tiles again where it does not hold;
-    its absolute error is good enough for bf16 only.
+    its absolute error is good enough for bf16 only. Halved is what it becomes where scale and bias
+    cost nothing: no bias, and a scale that moves the queries' exponents only.
     """
     bias = x.form.bias_of(x.kv_len)
     if bias < SMALL_BELOW:
         return "small"
-    balanced = bias > BALANCED_ABOVE and rung.persistent and x.dtype == "bf16"
-    return "balanced" if balanced else "general"
+    if bias < MODEST_BELOW:
+        return "modest"
+    if bias <= BALANCED_ABOVE or not rung.persistent or x.dtype != "bf16":
+        return "general"
+    mantissa, exponent = math.frexp(x.form.scale_of(x.head_dim))
+    exact = mantissa == 0.5 and -32 < exponent <= 0  # and no query leaves the range of bf16
+    return "halved" if exact and x.form.bias == 0.0 else "balanced"
 
 
 def default_rung() -> str:

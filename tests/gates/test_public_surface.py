@@ -38,6 +38,12 @@ def test_every_name_resolves_and_is_documented(name):
     assert isinstance(value, str) or inspect.getdoc(value)
 
 
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_every_function_says_what_it_raises(name):
+    """A public function names its errors."""
+    assert "Raises:" in (inspect.getdoc(getattr(pm, name)) or "")
+
+
 def test_unknown_name():
     """A wrong name fails as on any module."""
     with pytest.raises(AttributeError, match="no attribute 'estimat'"):

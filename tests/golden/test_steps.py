@@ -13,7 +13,8 @@ from perfmodel.hw.load import load_device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.hf import load_model
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import ops, step
+from perfmodel.models.phases import ops
+from perfmodel.models.timing import step
 from perfmodel.ops import count
 
 PEAK, BANDWIDTH, LINK = 312e12, 2.039e12, 300e9

@@ -64,8 +64,8 @@ def test_refused_rows_are_counted_by_reason():
 
 def test_serving_composes_steps(tmp_path):
     """A static batch of one token per request is a prefill and one decode step."""
-    import perfmodel.models.phases as phases
     from perfmodel.hw.load import load_device
+    from perfmodel.models import timing
     from perfmodel.models.flow import Dtypes
     from perfmodel.models.hf import load_model
 
@@ -75,8 +75,8 @@ def test_serving_composes_steps(tmp_path):
     (report,) = validate_files([table])
     shape, device = load_model("llama-2-7b"), load_device("a100-sxm-80gb")
     types = Dtypes(act="fp16", weight="fp16", kv="fp16")
-    prefill = phases.step(shape, device, phase="prefill", batch=8, prompt=128, dtypes=types)
-    decode = phases.step(shape, device, phase="decode", batch=8, context=129, dtypes=types)
+    prefill = timing.step(shape, device, phase="prefill", batch=8, prompt=128, dtypes=types)
+    decode = timing.step(shape, device, phase="decode", batch=8, context=129, dtypes=types)
 
     expected = 8 / float(prefill.time_s + decode.time_s)
     assert report.scored[0].predicted == pytest.approx(expected, rel=1e-12)

@@ -86,7 +86,8 @@ def values(bits, dtype):
 
 def squash(rung, bias, kv_len, dtype="bf16"):
     """The define that the launcher would choose."""
-    x = SimpleNamespace(form=Form(score="sigmoid", bias=bias), kv_len=kv_len, dtype=dtype)
+    form = Form(score="sigmoid", bias=bias)
+    x = SimpleNamespace(form=form, kv_len=kv_len, head_dim=64, dtype=dtype)
     return {"FORM": FORMS[accurate_form(rung, x)]}
 
 

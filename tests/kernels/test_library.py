@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from perfmodel.measure import read_measurements
-from perfmodel.roofline.time import kernel_class
+from perfmodel.roofline.choice import kernel_class
 from refkernels._check import Gate
 from refkernels._record import kernel_time
 from refkernels._timing import Timing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from refkernels._record import (
     roof,
     write_json,
 )
-from refkernels._timing import Timing, time_host
+from refkernels._timing import Timing, by_contender, time_host
 
 WORKLOAD = Gemm(m=16, n=32, k=64, dtype="int8")
 TIMING = Timing(
@@ -129,6 +130,19 @@ def test_host_timing_rotates_and_measures():
     assert used == {0, 1, 2}
     assert 0 < timing.p25_s <= timing.time_s <= timing.p75_s
     assert timing.samples == len(timing.samples_s) >= 5
+
+
+def test_turns_are_sorted_by_whose_they_were():
+    """Rounds a b c, c b a, a b c: either order's median is that of every second sample."""
+    a, b, c = by_contender([1.0, 10.0, 100.0, 101.0, 11.0, 3.0, 5.0, 12.0, 102.0], 3)
+
+    assert (a, b, c) == ([1.0, 3.0, 5.0], [10.0, 11.0, 12.0], [100.0, 101.0, 102.0])
+    timing = replace(TIMING, samples_s=tuple(a))
+    assert timing.orders_s == (3.0, 3.0)
+    shared = {"load": "two of them", "beside": {"other": 2.0}}
+    row = kernel_time(WORKLOAD, "k", timing, flops=1, moved_bytes=1, gate=None, **shared)
+    assert (row["load"], row["orders_s"]) == ("two of them", [3.0, 3.0])
+    assert row["beside_s"] == {"other": 2.0}
 
 
 @pytest.mark.gpu

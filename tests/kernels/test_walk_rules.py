@@ -84,7 +84,8 @@ def test_segments_on_single_warps(w):
 
 @given(batch=few, heads=few, width=st.sampled_from([64, 128, 256]))
 def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, heads, width):
-    """walks and preparers: in one launch the longer of the two counts, else they add up."""
+    """walks and preparers: in one launch the longer of the two counts, behind the first chunks'
+    preparation; else they add up."""
     w = DeltaRule(batch=batch, seq_len=8192, key_heads=heads, key_dim=128, value_dim=width)
     x = SimpleNamespace(v=SimpleNamespace(shape=(batch, 8192, heads, width)))
     left = UNITS - delta.walks(x)
@@ -96,7 +97,8 @@ def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, 
     )
     jobs = -(-8192 // CHUNK) * batch * heads
     among = left if left >= delta.LEAST_PREPARERS else UNITS
-    expected = jobs * model.start["prepare_clk"] / among / H200.compute.clock_vector_hz
+    turns = jobs / among + (rules.WORKERS if among == left else 0.0)
+    expected = turns * model.start["prepare_clk"] / H200.compute.clock_vector_hz
     assert spent - spared == pytest.approx(expected)
 
 

@@ -14,8 +14,9 @@ from perfmodel.errors import PerfModelError, UnsupportedDtype
 from perfmodel.hw.load import load_device
 from perfmodel.ops import count
 from perfmodel.roofline.bounds import lower_bound
+from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.time import estimate, kernel_class
+from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
     Attention,
     Collective,

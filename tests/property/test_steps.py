@@ -16,9 +16,10 @@ from perfmodel.models.flow import Dtypes
 from perfmodel.models.hf import load_model
 from perfmodel.models.parallel import Split, possible_tp
 from perfmodel.models.parameters import layer_linears
-from perfmodel.models.phases import ops, step
+from perfmodel.models.phases import ops
 from perfmodel.models.shape import Moe
 from perfmodel.models.stepping import resting_cost
+from perfmodel.models.timing import step
 from perfmodel.ops import count
 from perfmodel.workload import Attention, Gemm
 

@@ -9,7 +9,8 @@ from perfmodel.hw.load import load_device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.hf import load_model
 from perfmodel.models.parameters import matrix_bytes, parameter_count, weight_bytes
-from perfmodel.models.phases import ops, step
+from perfmodel.models.phases import ops
+from perfmodel.models.timing import step
 from perfmodel.ops import count
 from perfmodel.planning.running import Wish
 from perfmodel.workload import Gemm

@@ -11,14 +11,15 @@ from perfmodel.calibration.calibrate import class_table, read_rows
 from perfmodel.calibration.dataset import gather
 from perfmodel.calibration.files import to_toml, write_class
 from perfmodel.calibration.fit import fit
-from perfmodel.calibration.heldback import SPLITS, ratios_by
-from perfmodel.calibration.intervals import conformal_quantiles, covered
+from perfmodel.calibration.heldback import SPLITS, ratios_by, unseen_rows
+from perfmodel.calibration.intervals import conformal_quantiles
 from perfmodel.catalog import read_toml
+from perfmodel.cli import main
 from perfmodel.errors import BadValue, MissingCalibration, MissingFile
 from perfmodel.files import write_atomically
 from perfmodel.measure import Measurement
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.workload import Norm
+from perfmodel.workload import Elementwise, Norm
 
 TRUE = {"fixed_clk": 3000.0, "dram_fraction": 0.8}
 
@@ -109,7 +110,8 @@ def test_conformal_interval_covers_its_own_residuals(n, coverage, seed):
     q = conformal_quantiles(r, coverage)
 
     assert q.low <= q.high
-    assert covered(r, q) >= min(coverage, (n - 1) / n) - 2 / n
+    covered = np.mean((r >= q.low) & (r <= q.high))
+    assert covered >= min(coverage, (n - 1) / n) - 2 / n
 
 
 @pytest.mark.parametrize("ratios", [[], [0.0], [-1.0], [np.nan], [np.inf]])
@@ -146,7 +148,51 @@ def test_unchanged_fit_is_not_rewritten(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_an_operator_of_one_device_is_not_asked_of_the_others():
+    """Norms that both devices timed predict each other; adds of one of them stand alone."""
+    rows = synthetic("h100-sxm-80gb", "a.csv") + synthetic("a100-sxm-80gb", "b.csv", seed=1)
+    adds = [
+        Measurement(
+            file="a.csv",
+            line=i,
+            source="synthetic",
+            device="h100-sxm-80gb",
+            scenario="add",
+            quantity="latency",
+            value=1e-3,
+            workload=Elementwise(elements=1 << (10 + i)),
+        )
+        for i in range(10)
+    ]
+    model, groups = CLASS_MODELS["pointwise"], gather(rows + adds)
+    by_device = unseen_rows(model, groups, "device")
+    by_shape = unseen_rows(model, groups, "shape")
+    assert by_device is not None
+    assert by_shape is not None
+    assert (by_device.ratios.size, by_shape.ratios.size) == (len(rows), len(rows + adds))
+
+
+def test_a_class_of_one_shape_is_left_out():
+    """Nothing can be held back of it, so no interval could be told."""
+    one = synthetic(rows=1)
+    assert class_table(CLASS_MODELS["pointwise"], gather(one * 8)) is None
+
+
 def test_folder_without_tables(tmp_path):
     """An empty folder is missing data."""
     with pytest.raises(MissingFile):
         read_rows([tmp_path])
+
+
+def test_one_class_can_be_fitted_alone(tmp_path, capsys):
+    """The named class and no other; an unknown one is refused before anything is fitted."""
+    rows = "source,device,op,dtype,m,n,measured,unit\n" + "".join(
+        f"t,T4,relu,fp32,{1 << i},4096,{0.01 + 1e-4 * 2**i},ms\n" for i in range(6, 12)
+    )
+    (tmp_path / "rows.csv").write_text(rows)
+    out = tmp_path / "fitted"
+    asked = ["calibrate", "--data", str(tmp_path), "--out", str(out)]
+    assert main([*asked, "--only", "pointwise"]) == 0
+    assert [f.name for f in out.glob("*.toml")] == ["pointwise.toml"]
+    assert main([*asked, "--only", "pointwize"]) == 2
+    assert "did you mean pointwise" in capsys.readouterr().err

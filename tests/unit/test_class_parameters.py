@@ -11,9 +11,14 @@ from perfmodel.errors import MalformedFile, MissingCalibration, UnknownName
 from perfmodel.hw.load import load_device
 from perfmodel.measure import read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.parameters import analytic, class_of_kernel, class_parameters
+from perfmodel.roofline.parameters import (
+    analytic,
+    class_of_kernel,
+    class_parameters,
+    known_as,
+)
 from perfmodel.roofline.time import estimate
-from perfmodel.workload import Collective, Gemm
+from perfmodel.workload import Attention, Collective, Gemm
 
 SHIPPED = sorted(set(names("calibration")) & set(CLASS_MODELS))
 
@@ -135,3 +140,15 @@ def test_an_implementation_may_choose_the_class():
     custom = estimate(work, device, kernel="sglang/custom_all_reduce")
     assert custom.facts["kernel_class"] == "collective_custom"
     assert custom.time_s < estimate(work, device).time_s
+
+
+def test_two_names_of_one_kernel_have_one_answer():
+    """What a launcher does when nothing else is said goes by both."""
+    w = Attention(batch=1, q_len=4096, kv_len=4096, heads=16, head_dim=128, score="sigmoid")
+    short = "refkernels.sigmoid_attention/02_persistent"
+    whole = known_as("attention", short)
+    assert whole != short
+    assert known_as("attention", whole) == whole
+    device = load_device("h200-sxm")
+    one, other = (estimate(w, device, kernel=name) for name in (short, whole))
+    assert (one.time_s, one.low_s) == (other.time_s, other.low_s)

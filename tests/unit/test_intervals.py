@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmodel import catalog
+from perfmodel.calibration.heldback import Unseen
 from perfmodel.calibration.intervals import covered_unseen, regime_quantiles
 from perfmodel.hw.load import load_device
+from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.coverage import octaves_outside, spans_of
 from perfmodel.roofline.model import Run
-from perfmodel.roofline.parameters import distance
+from perfmodel.roofline.parameters import class_parameters, distance
 from perfmodel.roofline.residuals import Residuals
-from perfmodel.roofline.time import estimate, kernel_class
+from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
     Attention,
     Collective,
@@ -26,6 +28,7 @@ from perfmodel.workload import (
     Elementwise,
     Gemm,
     Norm,
+    Ssd,
 )
 
 EXAMPLES = (
@@ -149,11 +152,20 @@ def test_few_devices_widen_the_interval_of_another():
     factors = [told.unseen_device(n) for n in range(1, 9)]
     assert factors == sorted(factors, reverse=True)
     assert factors[-1] == 1.0
-    work = Gemm(m=4096, n=4096, k=4096, dtype="int8")
+    work = Gemm(m=4096, n=4096, k=4096, dtype="fp8")
     known, new = widths(work, "h200-sxm"), widths(work, "h100-sxm-80gb")
     assert any("not among them" in a for a in new[2].assumptions)
     assert not any("not among them" in a for a in known[2].assumptions)
     assert new[0] + new[1] > known[0] + known[1]
+
+
+def test_devices_that_were_not_held_back_stand_for_one():
+    """Three devices timed chunked mixers, but each its own: nothing says how one tells another."""
+    w = Ssd(batch=1, seq_len=8192, heads=64, head_dim=64, state=128, groups=1)
+    fitted = class_parameters("recurrent_chunk")
+    assert len(fitted.devices) > 1
+    assert fitted.residuals.held_back != "device"
+    assert any("not among them" in a for a in estimate(w, load_device("l40s")).assumptions)
 
 
 def test_a_new_device_is_covered_by_the_stretched_interval():
@@ -166,3 +178,36 @@ def test_a_new_device_is_covered_by_the_stretched_interval():
     wide = covered_unseen(ratios, regimes, folds, few=np.full(1000, 2.4)).mean()
     assert bare < 0.8
     assert wide > 0.95
+
+
+def unseen(rounding):
+    """As many rows as roundings, alike but for them."""
+    same = np.full(len(rounding), "a")
+    return Unseen(
+        ratios=np.arange(1.0, 1.0 + len(rounding)), regimes=same, folds=same, devices=same,
+        rounding=np.array(rounding),
+    )  # fmt: skip
+
+
+def test_rows_that_a_table_rounds_away_tell_no_interval():
+    """A microsecond to the microsecond may be half as much again; without finer rows all count."""
+    assert unseen([0.0, 0.5, 0.05, 0.2]).precise.ratios.tolist() == [1.0, 3.0]
+    assert unseen([0.5, 0.2]).precise.ratios.tolist() == [1.0, 2.0]
+
+
+def test_long_work_has_its_own_interval_where_rows_are_enough():
+    """Twenty residuals of either kind, of several devices, part them; fewer share one, and are
+    looked up in it."""
+    rng = np.random.default_rng(7)
+    ratios = np.exp(rng.normal(0.0, np.repeat([0.3, 0.05], 60)))
+    kinds = np.repeat(["work", "long"], 60)
+    apart = regime_quantiles(ratios, kinds)
+    assert apart["long"].high < apart["work"].high
+    assert set(regime_quantiles(ratios, kinds, devices=np.full(120, "only"))) == {"work"}
+    assert set(regime_quantiles(ratios, kinds, devices=np.resize(["a", "b"], 120))) == {*apart}
+    few = regime_quantiles(ratios[:70], kinds[:70])
+    assert set(few) == {"work"}
+    assert few["work"].rows == 70
+    shared = Residuals(coverage=0.9, low=0.5, high=2.0, regimes={"work": (0.8, 1.2)})
+    ends = shared.factors(np.array(["long", "work"]), np.ones(2), unseen=2.5)
+    assert ends[1].tolist() == pytest.approx([1.2, 1.2])

@@ -17,7 +17,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure import Measurement
 from perfmodel.ops.numbers import ceil_div
 from perfmodel.roofline.classes import CLASS_MODELS
-from perfmodel.roofline.classes.tiles import flash, persistent, plain_decode, plain_prefill, shares
+from perfmodel.roofline.classes.tiles import flash, plain_decode, plain_prefill
 from perfmodel.roofline.model import Run
 from perfmodel.roofline.time import estimate
 from perfmodel.workload import Attention, Elementwise, Norm
@@ -38,7 +38,7 @@ def rows(w):
     return np.float64(w.q_len * w.heads / w.kv_heads)
 
 
-@pytest.mark.parametrize("plan", [flash, plain_decode, shares])
+@pytest.mark.parametrize("plan", [flash, plain_decode])
 @given(batch=st.integers(1, 300), kv_len=sizes, group=st.sampled_from([1, 4, 16]),
        head_dim=st.sampled_from([64, 128, 256]))  # fmt: skip
 def test_splits_cover_all_keys_and_leave_none_idle(plan, batch, kv_len, group, head_dim):
@@ -68,12 +68,10 @@ def test_serving_engines_split_shared_heads_only():
 
 
 def test_tiles_follow_the_head_and_the_shared_memory():
-    """128 query rows, 64 where two blocks of wide heads fit a multiprocessor; ours by consumer."""
+    """128 query rows, 64 where two blocks of wide heads fit a multiprocessor."""
     prompt = Attention(batch=8, q_len=4096, kv_len=4096, heads=32, head_dim=256)
     own = np.float64(prompt.q_len)
     assert (flash(prompt, own, H200).rows, flash(prompt, own, A100).rows) == (64, 128)
-    narrow = replace(prompt, head_dim=64, v_head_dim=64)
-    assert (persistent(narrow, own, H200).rows, persistent(prompt, own, H200).keys) == (192, 80)
     assert plain_prefill(prompt, own, H200).splits == 1
 
 

@@ -193,3 +193,13 @@ def test_stack_refuses_a_mixture():
 
     with pytest.raises(BadValue):
         stack(mixed)
+
+
+def test_stack_tells_a_figure_from_none():
+    """A window is not lost among rows without one."""
+    shape = {"batch": 1, "q_len": 64, "kv_len": 64, "heads": 1, "head_dim": 64}
+    windowed = [Attention(**shape), Attention(**shape, window=8)]
+
+    with pytest.raises(BadValue):
+        stack(windowed)
+    assert stack([windowed[1], windowed[1]]).window.tolist() == [8, 8]

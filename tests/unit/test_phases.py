@@ -13,8 +13,9 @@ from perfmodel.hw.load import load_device
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.hf import load_model
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import ops, step
+from perfmodel.models.phases import ops
 from perfmodel.models.shape import PatchEmbedding
+from perfmodel.models.timing import step
 
 
 @pytest.fixture(scope="module")

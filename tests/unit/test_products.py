@@ -13,7 +13,7 @@ from perfmodel.hw.load import load_device
 from perfmodel.measure.readers import read_measurements
 from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.model import Run
-from perfmodel.roofline.power import power_limited_rate
+from perfmodel.roofline.power import power_limited_bandwidth, power_limited_rate
 from perfmodel.workload import Gemm
 
 H200, A100 = load_device("h200-sxm"), load_device("a100-sxm-80gb")
@@ -73,7 +73,7 @@ def test_a_starved_integer_product_takes_its_operands_time():
 @pytest.mark.parametrize(("device", "slower"), [(H200, 1.3), (A100, 1.0)])
 def test_instructions_beside_multiply_adds_cost_where_issue_is_full(device, slower):
     """128 lanes are issued to in every cycle, 64 in every other: there loads come for nothing."""
-    rest = {"supply_bytes": 128.0, "unhidden": 0.0, "store_clk": 0.0, "power_exponent": 0.0}
+    rest = {"supply_rate": 200.0, "unhidden": 0.0, "store_clk": 0.0, "power_exponent": 0.0}
     bare = product(FP32, device, dtype="fp32", k=65536, beside=0.0, **rest)
     loaded = product(FP32, device, dtype="fp32", k=65536, beside=0.3, **rest)
     assert loaded.terms["product"] / bare.terms["product"] == pytest.approx(slower, rel=1e-3)
@@ -93,9 +93,53 @@ def test_products_know_a_device_by_its_figures():
     assert np.all(product(FP32, other, dtype="fp32").time_s == product(FP32, dtype="fp32").time_s)
 
 
-@pytest.mark.parametrize(("watts", "power"), [(250.0, 225.0), (70.0, 45.0), (28.0, 7.0)])
+@pytest.mark.parametrize(("watts", "power"), [(250.0, 225.0), (70.0, 45.0), (28.0, 16.8)])
 def test_what_a_board_draws_anyway_is_not_left_to_work(watts, power):
-    """25 W of memory and leakage: nothing for a large board, a third of a T4; a quarter stays."""
+    """25 W of memory and leakage: a tenth of a large board, a third of a T4; 0.6 always stay."""
     values = {"energy_pj_per_flop": 20.0, "power_exponent": 1.0, "rest_w": 25.0}
     board = replace(A100, tdp_w=watts, process_m=7e-9)
     assert power_limited_rate(np.float64(1e14), board, values) == pytest.approx(power / 20e-12)
+
+
+def test_a_small_board_streams_what_its_watts_move():
+    """45 of a T4's 70 W at 150 pJ/B and 12 nm: 229 GB/s of 320; a large board's limit lies above
+    its memory, and without the figures there is none."""
+    values = {"byte_pj": 150.0, "process_exponent": 0.5, "rest_w": 25.0}
+    small, large = load_device("t4"), H200
+    allowed = float(power_limited_bandwidth(small, values))
+    assert allowed == pytest.approx(45.0 / (150e-12 * (12 / 7) ** 0.5))
+    assert power_limited_bandwidth(large, values) > large.memory.bandwidth_bytes_per_s
+    assert power_limited_bandwidth(replace(small, tdp_w=None), values) == np.inf
+    assert power_limited_bandwidth(small, {}) == np.inf
+
+
+@given(m=sizes, n=sizes, k=sizes)
+def test_operands_in_the_cache_start_a_product_sooner(m, n, k):
+    """By the same share of the fixed cycles whatever its size; the work stays."""
+    cold, warm = (product(INT8, run=Run(warm=w), m=m, n=n, k=k) for w in (False, True))
+    spared = INT8.start["fixed_clk"] * (1.0 - INT8.start["warm_start"])
+    sooner = spared / H200.compute.clock_vector_hz
+    assert cold.time_s - warm.time_s == pytest.approx(sooner)
+    assert warm.terms["product"] == cold.terms["product"]
+
+
+def test_memory_takes_its_time_at_any_clock():
+    """A vector product short of operands gains nothing from a faster clock: bytes are in flight
+    for nanoseconds."""
+    fast = replace(H200.compute, clock_vector_hz=2.0 * H200.compute.clock_vector_hz)
+    found = [
+        product(FP32, replace(H200, compute=c), dtype="fp32", m=16, n=8192, k=8192, split_clk=0.0,
+                supply_rate=2.0, unhidden=0.0, store_clk=0.0, step_clk=0.0)
+        for c in (H200.compute, fast)
+    ]  # fmt: skip
+    assert found[1].terms["product"] == pytest.approx(found[0].terms["product"])
+
+
+def test_matrix_times_vector_streams_over_all_units():
+    """Rows of the matrix are independent: no tiles to round up to, no parts to add, however few."""
+    found = product(FP32, dtype="fp32", m=1, n=1280, k=4096, dram_fraction=1.0)
+    moved = 10 * (128 + 1) * 4 * 4096
+    rate = 1e9 * FP32.start["thin_rate"] * H200.compute.units
+    assert found.terms["split"] == 0.0
+    assert found.details["tile_rows"] == 1.0
+    assert found.terms["product"] == pytest.approx(moved / rate, rel=0.02)

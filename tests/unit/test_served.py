@@ -14,7 +14,7 @@ from perfmodel.models.engines import engine_names, engine_of, load_engine
 from perfmodel.models.hf import load_model
 from perfmodel.models.host import FEATURES, EngineTimes, engine_times, host_fit
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import features, step
+from perfmodel.models.timing import features, step
 from perfmodel.planning.footprint import footprint
 from perfmodel.validation import validate
 from perfmodel.validation.engines import Served, fit_served, gather_served, held_back, host_table

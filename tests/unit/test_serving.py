@@ -6,7 +6,7 @@ import pytest
 import perfmodel as pm
 from perfmodel.models.flow import Dtypes
 from perfmodel.models.parallel import Split
-from perfmodel.models.phases import step
+from perfmodel.models.timing import step
 from perfmodel.planning.demand import Demand
 from perfmodel.planning.serving import serve
 

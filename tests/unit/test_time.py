@@ -12,9 +12,10 @@ from perfmodel.hw.load import load_device
 from perfmodel.ops import count
 from perfmodel.report.derivation import derive, substituted
 from perfmodel.roofline.bounds import lower_bound
+from perfmodel.roofline.choice import kernel_class
 from perfmodel.roofline.links import fastest_bandwidth, node_peer_bandwidth
 from perfmodel.roofline.model import overlap
-from perfmodel.roofline.time import estimate, kernel_class
+from perfmodel.roofline.time import estimate
 from perfmodel.workload import (
     Attention,
     Collective,

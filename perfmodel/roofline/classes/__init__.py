@@ -7,20 +7,27 @@ from perfmodel.roofline.classes.attention import (
     DECODE,
     FLASH_DECODE,
     FLASH_PREFILL,
-    OWN_DECODE,
-    OWN_PREFILL,
+    PLAIN_DECODE,
     PREFILL,
 )
 from perfmodel.roofline.classes.collective import COLLECTIVE, CUSTOM, TRTLLM
 from perfmodel.roofline.classes.conv import CONV, CONV_ROWS
 from perfmodel.roofline.classes.norm import NORM
+from perfmodel.roofline.classes.own_attention import OWN_DECODE, OWN_PREFILL, OWN_SIGMOID
+from perfmodel.roofline.classes.own_gemm import (
+    GEMM_LANES,
+    GEMM_PAIRED,
+    GEMM_ROWS,
+    GEMM_SQUARE,
+    GEMM_WARPS,
+    GEMM_WIDE,
+)
 from perfmodel.roofline.classes.pointwise import COPY, GENERATED, POINTWISE, REDUCTION, SYNCHRONOUS
 from perfmodel.roofline.classes.product import (
     GEMM,
     GEMM_FP32,
     GEMM_INT8,
     GEMM_NARROW,
-    GEMM_RUNGS,
     GEMM_WEIGHT_ONLY,
 )
 from perfmodel.roofline.classes.recurrent import CHUNK, OWN_STEP, SCAN, STEP
@@ -35,14 +42,21 @@ CLASS_MODELS: dict[str, ClassModel] = {
         GEMM,
         GEMM_NARROW,
         GEMM_INT8,
-        GEMM_RUNGS,
+        GEMM_LANES,
+        GEMM_WARPS,
+        GEMM_ROWS,
+        GEMM_SQUARE,
+        GEMM_WIDE,
+        GEMM_PAIRED,
         GEMM_WEIGHT_ONLY,
         GEMM_FP32,
         PREFILL,
         DECODE,
         FLASH_PREFILL,
         FLASH_DECODE,
+        PLAIN_DECODE,
         OWN_PREFILL,
+        OWN_SIGMOID,
         OWN_DECODE,
         CHUNK,
         STEP,

@@ -10,6 +10,7 @@ each other and with arithmetic; what the longest block sticks out of the rest is
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,9 +18,9 @@ import numpy as np
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.attention import kv_read_bytes, kv_tokens
-from perfmodel.ops.numbers import accumulator, capped_series, ceil_div, f64
+from perfmodel.ops.numbers import accumulator, ceil_div, f64
 from perfmodel.roofline.classes import tiles
-from perfmodel.roofline.classes.tiles import Cut, Plan
+from perfmodel.roofline.classes.tiles import Cut, Plan, Walked
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -28,6 +29,7 @@ from perfmodel.roofline.model import (
     UNHIDDEN,
     ClassModel,
     Parameter,
+    Predict,
     Run,
     Terms,
     Values,
@@ -45,6 +47,8 @@ from perfmodel.workload import Array, Attention, remembered
 
 WIDTH = np.float64(128.0)
 """Head dimension whose latencies are the parameters' own."""
+PART_BYTES = np.float64(4.0)
+"""An element of a split's outputs."""
 RAGGED_TILES = np.float64(3.0)
 """Query tiles of a head, after the first, that a ragged end slows down."""
 
@@ -175,10 +179,11 @@ def predict_prefill(w: Attention, device: Device, values: Values, run: Run, plan
     """
     cost, clock = count(w), np.float64(device.compute.clock_vector_hz)
     units, held = np.float64(device.compute.units), np.float64(values["held_blocks"])
-    cut, heads, q_tiles, total, longest = _prefill_tiles(w, device, plan)
+    cut, heads, q_tiles, walk_of = _prefill_tiles(w, device, plan)
+    total, longest = walk_of.total, walk_of.longest
     element_s = _element_s(w, device, values, warps=_by_warps(w, plan))
-    width = _width(w, values) * latency_share(cost.bytes_total, device, values, run) / clock
-    prologue, tile = (np.float64(values[f"{k}_clk"]) * width for k in ("prologue", "tile"))
+    wide = width(w, values) * latency_share(cost.bytes_total, device, values, run) / clock
+    prologue, tile = (np.float64(values[f"{k}_clk"]) * wide for k in ("prologue", "tile"))
     tile_s = cut.rows * cut.keys * element_s
     ragged = _ragged_clk(w, cut, q_tiles, values) / clock
     blocks = heads * q_tiles * cut.splits
@@ -204,8 +209,8 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
     units = np.float64(device.compute.units)
     cut, rows, blocks = _decode_tiles(w, device, plan)
     element_s = _element_s(w, device, values, warps=_by_warps(w, plan))
-    width = _width(w, values) * latency_share(kv_read_bytes(w), device, values, run) / clock
-    prologue, tile = (np.float64(values[f"{k}_clk"]) * width for k in ("prologue", "tile"))
+    wide = width(w, values) * latency_share(kv_read_bytes(w), device, values, run) / clock
+    prologue, tile = (np.float64(values[f"{k}_clk"]) * wide for k in ("prologue", "tile"))
     held = np.where(f64(w.head_dim) > WIDTH, 1.0, np.float64(values["held_blocks"]))[()]
     waves = _waves(blocks / (units * held), values["wave_tail"])
     chain = waves * (prologue + cut.chunk * tile)
@@ -219,13 +224,12 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
 
 
 @remembered
-def _prefill_tiles(
-    w: Attention, device: Device, plan: Plan
-) -> tuple[Cut, Array, Array, Array, Array]:
-    """The cut, heads of all sequences, query tiles of a head, and key tiles as :func:`_walked`."""
+def _prefill_tiles(w: Attention, device: Device, plan: Plan) -> tuple[Cut, Array, Array, Walked]:
+    """The cut, heads of all sequences, query tiles of a head, and what they walk."""
     cut = plan(w, f64(w.q_len), device)
     q_tiles = ceil_div(w.q_len, cut.rows)
-    return cut, f64(w.batch) * f64(w.heads), q_tiles, *_walked(w, cut, q_tiles)
+    heads = f64(w.batch) * f64(w.heads)
+    return cut, heads, q_tiles, tiles.walked(w, cut.rows, cut.keys, q_tiles)
 
 
 @remembered
@@ -244,8 +248,8 @@ def _terms(
     """What prefill and decode share: the launch, the overlap, the join and the cache's kernel."""
     clock = np.float64(device.compute.clock_vector_hz)
     joined = np.float64(values["split_clk"]) + cut.splits * np.float64(values["join_clk"])
-    joined = joined * _width(w, values, least=1.0)
-    join = np.where(cut.splits > 1.0, joined / clock, 0.0)[()]
+    joined = joined * width(w, values, least=1.0) / clock + _parts_s(w, device, cut)
+    join = np.where(cut.splits > 1.0, joined, 0.0)[()]
     start = launch_s(device, values, run) + extra_clk / clock
     write = _cache_write_s(w, device, values)
     return Terms(
@@ -256,6 +260,18 @@ def _terms(
         formula=f"launch + max+(tiles, memory; {_shown(unhidden)}) + join + cache_write",
         details={"query_tile": cut.rows, "key_tile": cut.keys, "splits": cut.splits},
     )  # fmt: skip
+
+
+def _parts_s(w: Attention, device: Device, cut: Cut) -> Array:
+    """What the splits make of every row, in fp32: written, and read by the kernel that joins them,
+    through the last-level cache."""
+    assert w.v_head_dim is not None
+    rows = f64(w.batch) * f64(w.heads) * f64(w.q_len)
+    moved = 2.0 * PART_BYTES * cut.splits * rows * (f64(w.v_head_dim) + 1.0)
+    cache = device.memory.cache
+    known = None if cache is None else cache.bandwidth_bytes_per_s
+    seconds: Array = moved / np.float64(known or device.memory.bandwidth_bytes_per_s)
+    return seconds
 
 
 def _shown(unhidden: Array | float) -> str:
@@ -281,27 +297,11 @@ def _element_s(w: Attention, device: Device, values: Values, *, warps: bool) -> 
     return (products + exponential) * np.float64(compute.units)
 
 
-def _width(w: Attention, values: Values, least: float = 0.0) -> Array:
+def width(w: Attention, values: Values, least: float = 0.0) -> Array:
     """By what the head's width multiplies the latencies of a chain."""
     share = np.float64(values["width_share"])
     wide: Array = (1.0 - share) + share * np.maximum(f64(w.head_dim) / WIDTH, least)
     return wide
-
-
-def _walked(w: Attention, cut: Cut, q_tiles: Array) -> tuple[Array, Array]:
-    """Key tiles that all query tiles of one head walk, and those of the last (longest) one."""
-    kv = f64(w.kv_len)
-    reach = ceil_div(kv, cut.keys) * cut.keys
-    if w.window is not None:
-        seen = np.ceil((f64(w.window) + cut.rows) / cut.keys) * cut.keys
-        reach = np.minimum(reach, seen)
-    if not w.causal:
-        return q_tiles * reach / cut.keys, reach / cut.keys
-    padding = np.maximum(cut.keys - cut.rows, 0.0) / 2.0
-    first = kv - f64(w.q_len) + cut.rows + padding
-    total = capped_series(first / cut.rows, q_tiles, reach / cut.rows)
-    longest = np.minimum(first + (q_tiles - 1.0) * cut.rows, reach)
-    return total * cut.rows / cut.keys, longest / cut.keys
 
 
 def _ragged_clk(w: Attention, cut: Cut, q_tiles: Array, values: Values) -> Array:
@@ -342,6 +342,13 @@ def _waves(share: Array, tail: float) -> Array:
     return waves
 
 
+def _typical(predict: Predict, w: Attention, device: Device, values: Values, run: Run) -> Terms:
+    """What ``predict`` says, for whatever kernel: keys in pages are a serving engine's, whose
+    kernels differ by other factors than libraries' do."""
+    found = predict(w, device, values, run)
+    return replace(found, special=np.bool_(w.page_size is not None), regime="pages")
+
+
 _COMMON = (
     FIXED_CLK, EAGER_S, DRAM_FRACTION, TENSOR_FRACTION, UNHIDDEN, EXP_FACTOR, PROLOGUE_CLK,
     TILE_CLK, WIDTH_SHARE, HELD_BLOCKS, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION, SPLIT_CLK,
@@ -362,23 +369,18 @@ FLASH_DECODE = ClassModel(
 PREFILL = ClassModel(
     name="attention_prefill",
     parameters=(*_COMMON, TAIL),
-    predict=partial(predict_prefill, plan=tiles.plain_prefill),
+    predict=partial(_typical, partial(predict_prefill, plan=tiles.plain_prefill)),
     typical_of=(FLASH_PREFILL.name,),
 )
-DECODE = ClassModel(
-    name="attention_decode",
+PLAIN_DECODE = ClassModel(
+    name="attention_plain_decode",
     parameters=_DECODE,
     predict=partial(predict_decode, plan=tiles.plain_decode),
-    typical_of=(FLASH_DECODE.name,),
 )
-OWN_PREFILL = ClassModel(
-    name="attention_own_prefill",
-    parameters=(*_COMMON, TAIL),
-    predict=partial(predict_prefill, plan=tiles.persistent),
-)
-"""This repository's ladder; rungs have parameters of their own."""
-OWN_DECODE = ClassModel(
-    name="attention_own_decode",
-    parameters=_DECODE,
-    predict=partial(predict_decode, plan=tiles.shares),
+"""cuDNN's."""
+DECODE = replace(
+    FLASH_DECODE,
+    name="attention_decode",
+    predict=partial(_typical, FLASH_DECODE.predict),
+    typical_of=(FLASH_DECODE.name, PLAIN_DECODE.name),
 )

@@ -7,7 +7,7 @@ import numpy as np
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.conv import is_depthwise
-from perfmodel.ops.numbers import f64
+from perfmodel.ops.numbers import f64, stored
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -32,6 +32,10 @@ WORK_FRACTION = Parameter(
     start=0.5,
     meaning="share of the peak that the arithmetic reaches",
 )
+VECTOR_BYTES = np.float64(16.0)
+"""The widest access of a thread."""
+POSITIONS = np.float64(8.0)
+"""Positions that a thread walks one after another: a block of them."""
 ROW_CLK = Parameter(
     name="row_clk",
     unit="cycles",
@@ -40,13 +44,22 @@ ROW_CLK = Parameter(
     start=50.0,
     meaning="multiprocessor cycles per sequence and channel of a depthwise convolution",
 )
+ODD_CLK = Parameter(
+    name="odd_clk",
+    unit="cycles",
+    low=0.0,
+    high=1_000.0,
+    start=50.0,
+    meaning="further cycles where its positions are no whole number of 16-byte accesses",
+    prior=0.7,
+)
 LONG_CLK = Parameter(
     name="long_clk",
     unit="cycles",
     low=0.0,
     high=40_000.0,
     start=1_000.0,
-    meaning="further fixed time of a convolution over more than one position",
+    meaning="further fixed time of a convolution over whole blocks of positions",
 )
 
 
@@ -60,13 +73,16 @@ def predict_conv(w: Conv, device: Device, values: Values, run: Run) -> Terms:
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
     work = np.maximum(_arithmetic_s(cost, device, values), _rows_s(w, device, values))
     clock = np.float64(device.compute.clock_vector_hz)
-    longer = np.where(f64(w.width) * f64(w.height) > 1.0, np.float64(values["long_clk"]), 0.0)[()]
+    full = f64(w.width) * f64(w.height) >= POSITIONS
+    longer = np.where(full, np.float64(values["long_clk"]), 0.0)[()]
     start = launch_s(device, values, run) + longer / clock
     return Terms(
         time_s=start + overlap(work, memory, values["unhidden"]),
         terms={"launch": start, "arithmetic": work, "memory": memory},
         formula=f"launch + max+(arithmetic, memory; {values['unhidden']:.3g})",
         details={},
+        special=np.asarray(f64(w.width) * f64(w.height) == 1.0)[()],
+        regime="step",
     )
 
 
@@ -79,9 +95,13 @@ def _arithmetic_s(cost: Cost, device: Device, values: Values) -> Array:
 
 
 def _rows_s(w: Conv, device: Device, values: Values) -> Array:
+    if "row_clk" not in values:
+        return np.float64(0.0)
     rows = np.where(is_depthwise(w), f64(w.batch) * f64(w.in_channels), 0.0)
+    length = f64(w.width) * f64(w.height) * stored(w.dtype)
+    odd = np.where(np.mod(length, VECTOR_BYTES) > 0.0, np.float64(values["odd_clk"]), 0.0)
     per_s = np.float64(device.compute.units) * np.float64(device.compute.clock_vector_hz)
-    seconds: Array = (rows * np.float64(values.get("row_clk", 0.0)) / per_s)[()]
+    seconds: Array = (rows * (np.float64(values["row_clk"]) + odd) / per_s)[()]
     return seconds
 
 
@@ -96,5 +116,7 @@ _COMMON = (
     CACHE_FRACTION,
 )
 CONV = ClassModel(name="conv", parameters=_COMMON, predict=predict_conv)
-CONV_ROWS = ClassModel(name="conv_rows", parameters=(*_COMMON, ROW_CLK), predict=predict_conv)
+CONV_ROWS = ClassModel(
+    name="conv_rows", parameters=(*_COMMON, ROW_CLK, ODD_CLK), predict=predict_conv
+)
 """Depthwise kernels that give a thread block to every sequence and channel."""

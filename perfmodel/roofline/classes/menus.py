@@ -21,6 +21,8 @@ class Menu:
     parts: NDArray[np.float64]
     single_warps: bool = False
     """Whether they multiply by instructions of single warps, where others take warp groups."""
+    splits_small: bool = False
+    """Whether the library splits the inner dimension of small outputs, however short it is."""
 
     @cached_property
     def thin(self) -> NDArray[np.bool_]:
@@ -41,12 +43,10 @@ TENSOR_TILES = (
 )  # fmt: skip
 VECTOR_TILES = (
     (128, 128), (128, 64), (64, 128), (64, 64), (128, 32), (32, 128), (64, 32), (32, 64), (32, 32),
-    (128, 16), (16, 128), (1, 128), (2, 128), (128, 1), (128, 2),
+    (1, 128), (2, 128), (128, 1), (128, 2),
 )  # fmt: skip
 TENSOR_MENU = menu(TENSOR_TILES, SPLITS)
-WHOLE_MENU = menu(TENSOR_TILES, (1,))
-"""Without splits of the inner dimension."""
 INTEGER_MENU = replace(menu((*TENSOR_TILES, (4, 64)), (1,)), single_warps=True)
 """Libraries' integer kernels: not split, and written for single warps."""
-VECTOR_MENU = menu(VECTOR_TILES, SPLITS)
+VECTOR_MENU = replace(menu(VECTOR_TILES, (*SPLITS, 32)), splits_small=True)
 """Tiles of the vector units, and matrix-vector kernels."""

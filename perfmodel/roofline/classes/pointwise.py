@@ -14,6 +14,7 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.numbers import ceil_div, f64, stored
 from perfmodel.roofline.model import (
+    CALLED_S,
     DRAM_FRACTION,
     EAGER_S,
     FIXED_CLK,
@@ -27,6 +28,7 @@ from perfmodel.roofline.model import (
     launch_s,
     overlap,
 )
+from perfmodel.roofline.power import STREAM_POWER
 from perfmodel.roofline.traffic import (
     CACHE_FRACTION,
     CACHE_SHARE,
@@ -124,6 +126,7 @@ SPECIAL_FRACTION = Parameter(
     high=1.0,
     start=0.7,
     meaning="share of the special-function rate that is reached",
+    prior=0.1,
 )
 STEP_CLK = Parameter(
     name="step_clk",
@@ -285,7 +288,7 @@ POINTWISE = ClassModel(
     name="pointwise",
     parameters=(
         *_FLAT, UNHIDDEN, VECTOR_FRACTION, SPECIAL_FRACTION, NORM_ELEMENT, NORM_PASSES, ROW_ELEMENT,
-        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN,
+        ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT, ROW_UNHIDDEN, *STREAM_POWER, CALLED_S,
     ),
     predict=host_bound(predict_pointwise),
     typical_of=("norm/torch",),

@@ -22,7 +22,6 @@ from perfmodel.roofline.classes.menus import (
     TENSOR_MENU,
     THIN,
     VECTOR_MENU,
-    WHOLE_MENU,
     Menu,
 )
 from perfmodel.roofline.classes.product_parameters import (
@@ -33,11 +32,14 @@ from perfmodel.roofline.classes.product_parameters import (
     ODD_SUPPLY,
     SPLIT,
     SUPPLY_BYTES,
+    SUPPLY_RATE,
+    THIN_RATE,
     TILE_EDGE,
     WIDEN_CLK,
 )
 from perfmodel.roofline.model import (
     ALONE_S,
+    CALLED_S,
     ClassModel,
     Parameter,
     Run,
@@ -51,6 +53,8 @@ from perfmodel.workload import Array, Gemm, remembered
 
 VECTOR_BYTES = 16.0
 """The widest access of a thread and the grain of bulk copies."""
+ONE_TILE, FEW_ROWS, SMALL = 128.0, 16.0, 32_768.0
+"""Columns, rows and elements of outputs whose inner dimension vector kernels always split."""
 NEVER_S = np.float64(1e30)
 ONE = np.ones(1)
 ISSUE_LANES = np.float64(128.0)
@@ -88,15 +92,18 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
     whole = overlap(product, traffic[..., None], values["unhidden"]) + split
     best = np.asarray(np.argmin(whole, axis=-1))
     extra = np.where(odd, np.float64(values.get("odd_clk", 0.0)), 0.0)
-    start = launch_s(device, values, run) + extra / np.float64(device.compute.clock_vector_hz)
+    warm = values["fixed_clk"] * (1.0 - values["warm_start"]) if run.warm else 0.0
+    clock = np.float64(device.compute.clock_vector_hz)
+    start: Array = launch_s(device, values, run) + (extra - warm) / clock
     terms = {
         "launch": start,
         "product": _pick(product, best),
         "memory": traffic[()],
         "split": _pick(split, best),
     }
+    time_s, called = start + _pick(whole, best), run.launch == "eager"
     return Terms(
-        time_s=start + _pick(whole, best),
+        time_s=time_s,
         terms=terms,
         formula=f"launch + max+(product, memory; {values['unhidden']:.3g}) + split",
         details={
@@ -104,8 +111,8 @@ def predict_product(w: Gemm, device: Device, values: Values, run: Run, menu: Men
             "tile_cols": menu.cols[best],
             "splits": menu.parts[best],
         },
-        special=np.asarray(odd),
-        regime="unaligned",
+        special=np.asarray(start >= 0.5 * time_s) if called else odd,
+        regime="host" if called else "unaligned",
     )
 
 
@@ -163,6 +170,10 @@ def _product_s(
     units = np.float64(device.compute.units)
     tiles, steps, runs = _tiles(w, menu)
     tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
+    if "thin_rate" in values:
+        chain = np.float64(values["step_clk"] / THIN) / clock * at.k
+        spread = np.maximum(tiles / units * steps * step, chain)
+        tiled = np.where(menu.thin, spread, tiled)
     powered = np.asarray(cost.flops_total)[..., None] / power_limited_rate(peak, device, values)
     product: Array = np.where(runs, np.maximum(tiled, powered), NEVER_S)
     return product
@@ -174,7 +185,15 @@ def _tiles(w: Gemm, menu: Menu) -> tuple[Array, Array, NDArray[np.bool_]]:
     at = _sizes(w)
     tiles = np.ceil(at.m / menu.rows) * np.ceil(at.n / menu.cols) * at.batch * menu.parts
     fits = np.where(menu.rows <= THIN, at.m <= menu.rows, at.n <= menu.cols)
-    return tiles, np.ceil(at.k / menu.parts), fits | ~menu.thin
+    runs = np.where(menu.thin, fits, (menu.parts > 1.0) | ~(menu.splits_small & _small(at)))
+    return tiles, np.ceil(at.k / menu.parts), runs
+
+
+def _small(at: _Sizes) -> NDArray[np.bool_]:
+    """Outputs that one column of tiles covers, more than a few rows of it."""
+    outputs = at.m * at.n * at.batch
+    few = (at.n <= ONE_TILE) & (at.m > FEW_ROWS) & (outputs <= SMALL)
+    return np.asarray(few)
 
 
 def _step_s(
@@ -185,7 +204,8 @@ def _step_s(
     assert w.weight_dtype is not None
     mma = 2.0 * menu.rows * menu.cols / (rate * share) + _widen_s(device, values) * menu.cols
     operands = menu.rows * stored(w.dtype) + menu.cols * stored(w.weight_dtype)
-    supply = np.where(menu.thin, 0.0, _supply_s(operands, rate, device, values))
+    thin = operands * 1e-9 / values["thin_rate"] if "thin_rate" in values else 0.0
+    supply = np.where(menu.thin, thin, _supply_s(operands, rate, device, values))
     latency = np.float64(values["step_clk"]) / np.float64(device.compute.clock_vector_hz)
     least = np.where(menu.thin, 0.0, latency)
     step: Array = np.maximum(overlap(mma, supply * burden, values["unhidden"]), least)
@@ -198,6 +218,9 @@ def _supply_s(operand_bytes: Array, rate: np.float64, device: Device, values: Va
     Where clusters of units share what they read, that keeps pace with the product (``tile_edge``);
     kernels of single warps read from the last-level cache, each unit for itself.
     """
+    if "supply_rate" in values:
+        flown: Array = operand_bytes * 1e-9 / np.float64(values["supply_rate"])
+        return flown
     if "supply_bytes" not in values:
         paced: Array = np.float64(values["tile_edge"]) * operand_bytes / rate
         return paced
@@ -219,7 +242,7 @@ def _split_s(at: _Sizes, device: Device, values: Values, menu: Menu) -> Array:
     bandwidth = values["split_fraction"] * np.float64(device.memory.bandwidth_bytes_per_s)
     pass_s = np.float64(values["split_clk"]) / np.float64(device.compute.clock_vector_hz)
     moved = at.batch * at.m * at.n * (8.0 * menu.parts)
-    split: Array = np.where(menu.parts > 1.0, pass_s + moved / bandwidth, 0.0)
+    split: Array = np.where((menu.parts > 1.0) & ~menu.thin, pass_s + moved / bandwidth, 0.0)
     return split
 
 
@@ -291,17 +314,14 @@ GEMM_INT8 = _with(
 """Half a 16-bit product's energy: half the bytes toggle. Tiles are written for single warps,
 without the clusters that share operands, so the last-level cache's port decides: 5120 bytes a cycle
 over 108 to 132 units, of which streams reach three quarters."""
-GEMM_RUNGS = _with(
-    _model("gemm_rungs", WHOLE_MENU, TILE_EDGE), tensor_fraction={"low": 0.02, "prior": 0.5}
-)
-"""This repository's ladder of int8 products: each rung its own kernel, no library's."""
 GEMM_FP32 = _with(
-    _model("gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_BYTES, REST_W),
+    _model(
+        "gemm_fp32", VECTOR_MENU, *SPLIT, ODD_CLK, BESIDE, SUPPLY_RATE, THIN_RATE, REST_W, CALLED_S
+    ),
     energy_pj_per_flop={"start": 16.0, "prior": 0.1},
     power_exponent={"start": 0.5, "prior": 0.1},
     process_exponent={"start": 0.6, "prior": 0.15},
-    supply_bytes={"start": 10.0, "prior": 0.15},
-    store_clk={"prior": 0.3},
+    store_clk={"start": 0.14, "prior": 0.15},
     tensor_fraction={"start": 0.95, "prior": 0.03},
     unhidden={"start": 0.05, "prior": 0.5},
     tail={"prior": 0.3},
@@ -313,7 +333,11 @@ a matrix unit's: loops of multiply-adds alone draw 10 pJ/FLOP in 7 nm (A100), 13
 in 5 nm (L40, gpu-benches), products half as much again. What a small board has left falls further
 than its power; clocks follow the square root of what is left (voltage falls with them), between the
 cube law and the lowest voltage. Two stages of eight steps of a 128 x 32 tile, 10 KB, are on their
-way for some 1000 cycles of a loaded memory: 10 bytes a cycle. Hand-written loops reach 98 % of a
+way for some 600 ns of a loaded memory (310 to 405 ns at rest from Volta to Hopper): 17 bytes a
+nanosecond; simple read kernels get 21 to 29 on an H200 (gpu-benches). A tile costs a fill of its
+stages and a drain of 64 KB at half the cache's port: 5000 cycles beyond its loop. cuBLAS 13 splits
+small outputs of one column of tiles, two and more kernels of 2 to 9 microseconds where their work
+takes less (its kernels' names on an H200). Hand-written loops reach 98 % of a
 Maxwell's peak (Gray, maxas, 2014); where one warp's multiply-add takes its scheduler one cycle, a
 loop of nothing else reaches 86 % (registers' banks) and the loads of an 8 x 8 tile take another
 tenth. Few rows measure single terms, so priors are tighter than a matrix unit's."""

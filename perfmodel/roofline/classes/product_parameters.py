@@ -33,6 +33,35 @@ SUPPLY_BYTES = Parameter(
     meaning="bytes of operands that reach a unit in a cycle where each unit reads for itself",
     prior=0.3,
 )
+WARM_START = Parameter(
+    name="warm_start",
+    unit="1",
+    low=0.5,
+    high=1.0,
+    start=0.85,
+    meaning="share of a kernel's fixed cycles that remains where operands rest in the last-level "
+    "cache: a trip of some 600 cycles to main memory and one of the result are spared",
+    prior=0.1,
+)
+SUPPLY_RATE = Parameter(
+    name="supply_rate",
+    unit="B/ns",
+    low=2.0,
+    high=200.0,
+    start=17.0,
+    meaning="bytes of operands that reach a unit in a nanosecond: what is in flight over the time "
+    "that memory takes, which no clock of the unit's shortens",
+    prior=0.15,
+)
+THIN_RATE = Parameter(
+    name="thin_rate",
+    unit="B/ns",
+    low=2.0,
+    high=200.0,
+    start=25.0,
+    meaning="the same in matrix-vector kernels, which hold few loads in flight",
+    prior=0.15,
+)
 BESIDE = Parameter(
     name="beside",
     unit="1",
@@ -147,5 +176,6 @@ COMMON = (
     STEP_CLK,
     STORE_CLK,
     WRITE_COST,
+    WARM_START,
 )
 SPLIT = (SPLIT_CLK, SPLIT_FRACTION)

@@ -15,13 +15,11 @@ import numpy as np
 
 from perfmodel.hw.device import Device
 from perfmodel.ops.attention import kv_tokens
-from perfmodel.ops.numbers import ceil_div, f64
+from perfmodel.ops.numbers import capped_series, ceil_div, f64
 from perfmodel.workload import Array, Attention
 
 SMALL, LARGE = np.float64(64.0), np.float64(128.0)
 """Rows or keys of a tile: one warp group's, and two."""
-WIDE_KEYS = np.float64(80.0)
-"""Keys of a tile beside 128 rows of heads 256 wide."""
 SPLIT_BYTES = np.float64(64.0 * 1024.0)
 """Keys and values of one tile of FlashAttention-2's split kernel."""
 PER_UNIT = np.float64(2.0)
@@ -46,6 +44,42 @@ Plan: TypeAlias = Callable[[Attention, Array, Device], Cut]
 """Of a workload, the query rows that share keys, and a device."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Walked:
+    """Key tiles that all query tiles of one head walk, and those of the last and the first."""
+
+    total: Array
+    longest: Array
+    shortest: Array
+
+
+def walked(w: Attention, rows: Array, keys: Array, q_tiles: Array) -> Walked:
+    """How far ``q_tiles`` tiles of ``rows`` queries reach, in tiles of ``keys``.
+
+    Under a causal mask tile after tile sees ``rows`` keys more, rounded up to whole tiles: by half
+    of what they and the rows have not in common, on average.
+    """
+    kv = f64(w.kv_len)
+    reach = ceil_div(kv, keys) * keys
+    if w.window is not None:
+        seen = np.ceil((f64(w.window) + rows) / keys) * keys
+        reach = np.minimum(reach, seen)
+    if not w.causal:
+        each = reach / keys
+        return Walked(total=q_tiles * each, longest=each, shortest=each)
+    padding = (keys - _common(rows, keys)) / 2.0
+    first = kv - f64(w.q_len) + rows + padding
+    total = capped_series(first / rows, q_tiles, reach / rows) * rows
+    longest = np.minimum(first + (q_tiles - 1.0) * rows, reach)
+    shortest = np.minimum(first, reach)
+    return Walked(total=total / keys, longest=longest / keys, shortest=shortest / keys)
+
+
+def _common(rows: Array, keys: Array) -> Array:
+    """The greatest common divisor of two sides of a tile."""
+    return f64(np.gcd(np.asarray(rows, np.int64), np.asarray(keys, np.int64)))
+
+
 def plain_prefill(w: Attention, rows: Array, device: Device) -> Cut:
     """Tiles of 128 queries by 64 keys, never split."""
     del rows, device
@@ -61,30 +95,6 @@ def plain_decode(w: Attention, rows: Array, device: Device) -> Cut:
     most = np.minimum(np.maximum(np.floor(blocks / 2.0), 1.0), MOST_SPLITS)
     chunk = ceil_div(blocks, np.clip(_power_above(wanted), 1.0, most))
     return Cut(rows=SMALL, keys=SMALL, splits=ceil_div(blocks, chunk), chunk=chunk)
-
-
-def persistent(w: Attention, rows: Array, device: Device) -> Cut:
-    """Tiles of this repository's kernels on warp groups: three of them at a head dimension of 64,
-    else two, and as many keys as shared memory leaves room for (refkernels/attention)."""
-    del rows, device
-    width, one = f64(w.head_dim), np.float64(1.0)
-    wide = np.where(width <= 128.0, LARGE, WIDE_KEYS)[()]
-    return Cut(
-        rows=np.where(width <= 64.0, LARGE + SMALL, LARGE)[()],
-        keys=wide,
-        splits=one,
-        chunk=ceil_div(kv_tokens(w), wide),
-    )
-
-
-def shares(w: Attention, rows: Array, device: Device) -> Cut:
-    """This repository's decoding: every multiprocessor gets an equal share of all key tiles of 64,
-    and who finishes a sequence last joins its parts (refkernels/attention)."""
-    blocks = ceil_div(kv_tokens(w), SMALL)
-    units = np.float64(device.compute.units)
-    each = ceil_div(_walkers(w, rows, SMALL) * blocks, units)
-    splits = np.maximum(np.ceil(blocks / each), 1.0)
-    return Cut(rows=SMALL, keys=SMALL, splits=splits, chunk=np.minimum(each, blocks))
 
 
 def flash(w: Attention, rows: Array, device: Device) -> Cut:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.numbers import ceil_div, f64
-from perfmodel.roofline.classes.attention import WAVE_TAIL
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -45,6 +44,8 @@ SEGMENT_TOKENS = np.float64(512.0)
 """Least tokens of a segment."""
 HELD = np.float64(2.0)
 """Blocks of a multiprocessor where products are single warps'."""
+WORKERS = np.float64(4.0)
+"""Chunks that a multiprocessor prepares at a time."""
 LEAST_PREPARERS = np.float64(32.0)
 """Idle multiprocessors from which on the delta rule prepares chunks beside its walks."""
 
@@ -154,9 +155,7 @@ def predict_walk(w: Gated, device: Device, values: Values, run: Run, plan: Plan)
     columns, _ = _columns(w, np.float64(0.0))
     cut = walk.segments > 1.0
     again = np.where(cut, np.float64(values["second_pass"]), 0.0)[()]
-    share = walk.blocks * walk.segments / walk.places
-    tail = np.where(walk.even, 0.0, np.float64(values["wave_tail"]))
-    waves = np.maximum(share + tail * (np.ceil(share) - share), 1.0)
+    waves = _turns(walk, _units(device), values)
     chunk = np.float64(values["chunk_clk"]) * _width(state, columns, values)
     chunk = chunk + np.float64(values["gate_clk"] if _per_dimension(w) else 0.0) * state / WIDE
     steps = walk.tokens / CHUNK * (1.0 + again)
@@ -170,12 +169,25 @@ def predict_walk(w: Gated, device: Device, values: Values, run: Run, plan: Plan)
     return _terms(launch_s(device, values, run) + further, clk / clock, memory, values, details)
 
 
+def _turns(walk: Walk, units: np.float64, values: Values) -> Array:
+    """Turns of blocks on the device, one after another, in times of a block that has a
+    multiprocessor for itself; ``crowd`` is what a second one there adds."""
+    share, held = walk.blocks * walk.segments / walk.places, walk.places / units
+    whole = np.floor(share)
+    rest = share - whole
+    full = 1.0 + (np.float64(values["crowd"]) if held > 1.0 else 0.0)
+    last = np.where(rest * held > 1.0, full, np.ceil(rest))
+    turns: Array = np.where(walk.even, np.maximum(share, 1.0), whole * full + last)[()]
+    return turns
+
+
 def predict_delta(w: DeltaRule, device: Device, values: Values, run: Run, *, beside: bool) -> Terms:
     """``launch + max+(chunks, memory; unhidden)``.
 
     Every chunk of a head is prepared (its inverse, its powers of gates), then a block per 64
     columns of a state walks the chunks. ``beside``: in one launch where walks leave
-    multiprocessors enough, so that the longer of the two counts; else one after the other.
+    multiprocessors enough, so that the longer of the two counts, and the first chunks' preparation
+    before; else one after the other.
     """
     cost, clock, units = count(w), np.float64(device.compute.clock_vector_hz), _units(device)
     assert w.value_heads is not None
@@ -184,15 +196,16 @@ def predict_delta(w: DeltaRule, device: Device, values: Values, run: Run, *, bes
     left = units - walks
     joint = np.asarray(beside & (left >= LEAST_PREPARERS))
     group = f64(w.value_heads) / f64(w.key_heads)
-    job = 1.0 + np.float64(values["head_share"]) * (group - 1.0)
-    jobs = chunks * f64(w.batch) * f64(w.key_heads) * job
-    prepare = jobs * np.float64(values["prepare_clk"]) / np.where(joint, left, units)
-    share = walks / units
-    waves = np.maximum(share + np.float64(values["wave_tail"]) * (np.ceil(share) - share), 1.0)
-    chunk = np.float64(values["chunk_clk"]) * _width(f64(w.key_dim), NARROW * 2.0, values)
-    walk = waves * (np.float64(values["wave_clk"]) + chunks * chunk)
+    wide = _width(f64(w.key_dim), WIDE, values)
+    job = (1.0 + np.float64(values["head_share"]) * (group - 1.0)) * wide
+    job = job * np.float64(values["prepare_clk"])
+    jobs = chunks * f64(w.batch) * f64(w.key_heads)
+    prepare = jobs * job / np.where(joint, left, units)
+    waves = ceil_div(walks, units)
+    walk = waves * (np.float64(values["wave_clk"]) + chunks * values["chunk_clk"] * wide)
     apart = walk + prepare + np.float64(values["further_clk"])
-    clk = np.where(joint, overlap(walk, prepare, values["unhidden"]), apart)[()]
+    together = overlap(walk, prepare, values["unhidden"]) + WORKERS * job
+    clk = np.where(joint, together, apart)[()]
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
     return _terms(launch_s(device, values, run), clk / clock, memory, values, {"waves": waves})
 
@@ -234,7 +247,6 @@ _COMMON = (
     replace(UNHIDDEN, start=0.2, prior=1.0),
     CACHE_SHARE,
     CACHE_FRACTION,
-    WAVE_TAIL,
     _clk("wave_clk", 100_000.0, 5_000.0, "start and end of a block that walks a segment"),
     _clk("chunk_clk", 60_000.0, 4_000.0, "one chunk of 64 tokens, a state of 128 x 128"),
     _share("width_share", 1.0, 0.5, "share of that which grows with the sides of the state"),
@@ -243,6 +255,7 @@ _COMMON = (
 _GATED = (
     _clk("gate_clk", 60_000.0, 2_000.0, "what gates per key dimension add to a chunk"),
     _share("second_pass", 1.5, 0.6, "chunks and traffic of the pass that finds the states"),
+    _share("crowd", 1.0, 0.5, "what a second block on a multiprocessor adds to the time of one"),
     _clk("carry_clk", 20_000.0, 2_000.0, "adding the state of one earlier segment, 128 x 128"),
 )
 _DELTA = (

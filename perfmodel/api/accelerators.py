@@ -1,15 +1,13 @@
-"""The public functions: names become objects, and each question goes where it is answered."""
+"""Questions about accelerators: an operator, a step, what fits, what serves, grids, comparisons."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from perfmodel.answer import Estimate
-from perfmodel.hw.device import Device
-from perfmodel.models.shape import ModelShape
+from perfmodel.api.names import DeviceLike, ModelLike, device, model, several
 from perfmodel.planning.defaults import (
     MOST_DEVICES,
     PAGE_SIZE,
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from perfmodel.mcu.arena import ArenaPlan
-    from perfmodel.mcu.network import Network
     from perfmodel.models.phases import Phase
     from perfmodel.planning.answers import PlanAnswer
     from perfmodel.planning.compare import Comparison
@@ -33,34 +29,6 @@ if TYPE_CHECKING:
     from perfmodel.planning.planner import Rank
     from perfmodel.roofline.model import Launch
     from perfmodel.sweeps import Progress, SweepResult
-    from perfmodel.validation import FileReport
-
-DeviceLike: TypeAlias = Device | str | Path
-ModelLike: TypeAlias = ModelShape | str | Path
-
-
-def device(name: DeviceLike) -> Device:
-    """A device by name, alias or path of a spec of your own.
-
-    Raises:
-        UnknownName: no such device; offers the nearest names.
-        MissingFile, MalformedFile: the path is no file, or no device spec.
-    """
-    from perfmodel.hw.load import load_device
-
-    return name if isinstance(name, Device) else load_device(name)
-
-
-def model(name: ModelLike) -> ModelShape:
-    """A model by name, alias or path of a ``config.json``.
-
-    Raises:
-        UnknownName: no such model or model type; says what is known.
-        MissingFile, MalformedFile: the path is no file, or no configuration.
-    """
-    from perfmodel.models.hf import load_model
-
-    return name if isinstance(name, ModelShape) else load_model(name)
 
 
 def estimate(
@@ -70,7 +38,19 @@ def estimate(
     kernel: str | None = None,
     launch: Launch = "graph",
 ) -> Estimate:
-    """How long one operator takes; see :func:`perfmodel.roofline.time.estimate`."""
+    """How long one operator takes on a device.
+
+    Fields of ``workload`` that are arrays broadcast, and so do the answer's: seconds of that
+    shape, an interval, what binds, the terms. ``kernel`` names a known implementation; ``launch``
+    is how it is started (``"graph"``, ``"stream"``, ``"eager"``, ...).
+
+    Raises:
+        UnsupportedDtype, MissingFigure: the device lacks a rate or a figure that is needed.
+        UnknownName: no such device, or nobody measured a kernel of that name.
+        BadValue: no operator, or a kernel or a launch that is none.
+
+    Source: :func:`perfmodel.roofline.time.estimate`.
+    """
     from perfmodel.roofline import time
 
     return time.estimate(workload, device(on), kernel=kernel, launch=launch)
@@ -94,17 +74,23 @@ def step(
     chunk: Size | None = None,
     engine: str | None = None,
 ) -> Estimate:
-    """How long one step of a model takes, or a whole prefill; sizes may be arrays.
+    """How long one step of a model takes, or a whole prefill, in seconds; sizes may be arrays.
 
-    See :func:`perfmodel.models.phases.step` for what they mean, and
-    :class:`perfmodel.planning.running.Wish` for the data types when none are named.
+    ``batch`` sequences of ``context`` tokens decode one token each, or ``prompt`` tokens each are
+    read in pieces of ``chunk``. Data types follow the model's where none are named.
+
+    Raises:
+        ImpossibleSplit: the model does not divide by ``tp``, ``pp`` or ``ep``.
+        UnknownName, UnsupportedDtype, MissingFigure, BadValue: as :func:`estimate`.
+
+    Source: :func:`perfmodel.models.timing.step`; types by :class:`perfmodel.planning.running.Wish`.
     """
-    from perfmodel.models import phases
+    from perfmodel.models import timing
     from perfmodel.planning.running import Wish
 
     shape, where = model(of), device(on)
     wish = Wish(dtype=dtype, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-    return phases.step(
+    return timing.step(
         shape,
         where,
         phase=phase,
@@ -138,7 +124,16 @@ def capacity(
     memory_bytes: float | None = None,
     chunk: int | None = PREFILL_CHUNK,
 ) -> CapacityAnswer:
-    """How many users of ``context`` tokens fit; see :func:`perfmodel.planning.memory.capacity`."""
+    """How many users of ``context`` tokens fit beside the weights; sizes in exact bytes.
+
+    ``reserve_bytes`` is what the framework keeps of each device's memory (``memory_bytes`` where
+    the spec's capacity is not meant), ``page_size`` the tokens of a page of the cache.
+
+    Raises:
+        ImpossibleSplit, UnknownName, UnsupportedDtype, MissingFigure, BadValue: as :func:`step`.
+
+    Source: :func:`perfmodel.planning.memory.capacity`.
+    """
     from perfmodel.models.parallel import Split
     from perfmodel.planning import memory
     from perfmodel.planning.running import Wish
@@ -187,17 +182,24 @@ def plan(
 ) -> PlanAnswer:
     """What serves the load within its service levels, best by ``rank`` first.
 
-    See :class:`perfmodel.planning.demand.Demand` for the load,
-    :class:`perfmodel.planning.layouts.Search` for what may be chosen (a sequence of data types
-    or degrees is a choice), and :func:`perfmodel.planning.planner.plan`. ``relax`` asks easier
-    questions too.
+    The load is ``users`` requests in flight or ``rate`` requests per second, each of ``prompt`` and
+    ``output`` tokens; ``ttft_s`` and ``tpot_s`` are means in seconds, ``price`` US dollars per
+    device and hour. A sequence of devices, data types or degrees is a choice. ``relax`` asks easier
+    questions too where nothing serves.
+
+    Raises:
+        ImpossibleSplit, UnknownName, UnsupportedDtype, MissingFigure, BadValue: as :func:`step`.
+
+    Source: :func:`perfmodel.planning.planner.plan`; the load
+    :class:`perfmodel.planning.demand.Demand`, the choices
+    :class:`perfmodel.planning.layouts.Search`.
     """
     from perfmodel.planning import planner
     from perfmodel.planning.demand import Demand
     from perfmodel.planning.layouts import Search
     from perfmodel.planning.running import Wish
 
-    types = itertools.product(*(_several(d) or [None] for d in (dtype, weight_dtype, kv_dtype)))
+    types = itertools.product(*(several(d) or [None] for d in (dtype, weight_dtype, kv_dtype)))
     demand = Demand(
         users=users,
         rate=rate,
@@ -209,8 +211,8 @@ def plan(
     )
     search = Search(
         dtypes=tuple(Wish(dtype=a, weight_dtype=w, kv_dtype=kv) for a, w, kv in types),
-        tp=None if tp is None else tuple(_several(tp)),
-        pp=None if pp is None else tuple(_several(pp)),
+        tp=None if tp is None else tuple(several(tp)),
+        pp=None if pp is None else tuple(several(pp)),
         ep=ep,
         max_devices=max_devices,
         chunk=chunk,
@@ -220,7 +222,7 @@ def plan(
     )
     return planner.plan(
         model(of),
-        [device(d) for d in _several(on)],
+        [device(d) for d in several(on)],
         demand,
         search=search,
         rank=rank,
@@ -240,12 +242,20 @@ def sweep(
 ) -> pd.DataFrame | SweepResult:
     """Predictions over a grid, as a data frame or, ``lean``, as arrays with their axes.
 
-    Grids as :func:`perfmodel.sweeps.sweep` names them.
+    ``grids`` are sequences by name (``batch=[1, 8]``): numbers become axes of one evaluation, names
+    a loop, which ``executor`` may share out. Times are seconds.
+
+    Raises:
+        UnknownName: no such axis, device or model.
+        BadValue: a grid without entries, or of values that are none.
+        UnsupportedDtype, MissingFigure, ImpossibleSplit: as :func:`step`.
+
+    Source: :func:`perfmodel.sweeps.sweep`.
     """
     from perfmodel import sweeps
 
-    subjects = [s if isinstance(s, Workload) else model(s) for s in _several(of)]
-    devices = [device(d) for d in _several(on)]
+    subjects = [s if isinstance(s, Workload) else model(s) for s in several(of)]
+    devices = [device(d) for d in several(on)]
     found = sweeps.sweep(subjects, devices, executor=executor, progress=progress, **grids)
     return found if lean else found.to_frame()
 
@@ -257,81 +267,24 @@ def compare(
     price: float | None = None,
     **question: Any,
 ) -> Comparison:
-    """The same question on two to six devices: keywords of :func:`estimate` or :func:`step`."""
+    """The same question on two to six devices: keywords of :func:`estimate` or :func:`step`.
+
+    ``price`` is US dollars per device and hour, for all of them, in place of their specs'.
+
+    Raises:
+        BadValue: too few or too many devices; else as the question asked.
+
+    Source: :mod:`perfmodel.planning.compare`.
+    """
     from perfmodel.planning import compare as comparing
     from perfmodel.planning.running import Wish
 
-    devices = [device(d) for d in _several(on)]
+    devices = [device(d) for d in several(on)]
     if isinstance(of, Workload):
         return comparing.compare(of, devices, price=price, **question)
     names = ("dtype", "weight_dtype", "kv_dtype")
     wish = Wish(**{n: question.pop(n) for n in names if n in question})
     return comparing.compare_steps(model(of), devices, wish=wish, price=price, **question)
-
-
-def arena(
-    of: Network | str | Path,
-    on: DeviceLike,
-    *,
-    inplace: bool = True,
-    fuse: bool = True,
-    stream: bool = True,
-    overwrite: bool = True,
-    depthwise: bool = False,
-    reorder: bool = True,
-    rows: int = 1,
-    external_ram: bool = False,
-    reserve_bytes: int | None = None,
-    code_bytes: int | None = None,
-    align: int | None = None,
-) -> ArenaPlan:
-    """Whether a network fits a microcontroller, and where every tensor lies.
-
-    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file. See
-    :class:`perfmodel.mcu.access.Moves` for what may be done to save bytes and
-    :func:`perfmodel.mcu.arena.plan_arena` for the answer.
-    """
-    from perfmodel.mcu import arena as planner
-    from perfmodel.mcu.access import Moves
-    from perfmodel.mcu.network import Network
-    from perfmodel.mcu.networks import alternatives, find_network
-    from perfmodel.mcu.reserves import load_reserves
-
-    moves = Moves(
-        inplace=inplace,
-        fuse=fuse,
-        stream=stream,
-        overwrite=overwrite,
-        depthwise=depthwise,
-        reorder=reorder,
-        rows=rows,
-    )
-    network, others = (of, ()) if isinstance(of, Network) else (find_network(of), alternatives(of))
-    return planner.plan_arena(
-        network,
-        device(on),
-        moves=moves,
-        external_ram=external_ram,
-        reserves=load_reserves(reserve_bytes=reserve_bytes, code_bytes=code_bytes, align=align),
-        alternatives=others,
-    )
-
-
-def latency(
-    of: Network | str | Path,
-    on: DeviceLike,
-    *,
-    runtime: str | None = None,
-    dtype: str | None = None,
-    clock_hz: float | None = None,
-) -> Estimate:
-    """How long one inference takes on a microcontroller; see :func:`perfmodel.mcu.cycles.latency`.
-
-    ``of`` is a network, a built-in name or a ``.tflite`` or ``.onnx`` file.
-    """
-    from perfmodel.mcu import cycles
-
-    return cycles.latency(of, device(on), runtime, dtype, clock_hz)
 
 
 def crossover(
@@ -347,9 +300,15 @@ def crossover(
     dtype: str = "bf16",
     price: float | None = None,
 ) -> Crossover:
-    """Token mixers of one width by context length, doubling from ``shortest`` to ``longest``.
+    """Token mixers of one width by context, doubling from ``shortest`` to ``longest`` tokens.
 
-    See :func:`perfmodel.planning.crossover.crossover`.
+    Seconds of a whole mixer on ``batch`` sequences, and from which length on each is the fastest.
+
+    Raises:
+        BadValue: lengths or heads that do not go together.
+        UnknownName, UnsupportedDtype, MissingFigure: as :func:`estimate`.
+
+    Source: :func:`perfmodel.planning.crossover.crossover`.
     """
     from perfmodel.planning import crossover as crossing
 
@@ -363,35 +322,3 @@ def crossover(
     )
     contexts = crossing.doubling(shortest, longest)
     return crossing.crossover(device(on), mixing, contexts, price=price)
-
-
-def validate(*files: str | Path) -> list[FileReport]:
-    """Predictions beside measurements, one report per file.
-
-    Tidy CSV, pytest-benchmark JSON or Measurement JSON. ``report.factor`` is
-    exp(mean |ln(predicted / measured)|), averaged over scenarios and time ranges; rows that cannot
-    be predicted are counted in ``report.refused_by_reason``.
-
-    Raises:
-        BadValue: an argument is no path.
-        MissingFile, MalformedFile: a file is absent or cannot be read.
-    """
-    from perfmodel.catalog import name_or_path
-    from perfmodel.validation import validate_files
-
-    return validate_files([Path(name_or_path(f, "file")) for f in files])
-
-
-def explain(answer: Estimate | CapacityAnswer | PlanAnswer) -> str:
-    """The derivation of an answer, from the terms that made it."""
-    from perfmodel.report.explain import explain as told
-
-    return told(answer)
-
-
-def _several(values: Any) -> list[Any]:
-    """One value or many, as a list; none for None."""
-    if values is None:
-        return []
-    single = isinstance(values, str | int | Path | Device | ModelShape | Workload)
-    return [values] if single else list(values)
