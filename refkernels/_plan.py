@@ -49,20 +49,15 @@ def bound_launch(
     smem: int = 0,
     maps: tuple[NDArray[Any], ...] = (),
     threads: int | None = None,
-    carveout: int | None = None,
 ) -> Launch:
     """The kernel ``entry`` of ``source`` on a parameter struct of ``fields`` (None: null).
 
-    ``threads`` defaults to what the source's header says. ``carveout`` is the percentage of the
-    first-level cache that shall be shared memory; by default the driver chooses.
+    ``threads`` defaults to what the source's header says.
     """
     path = kernel_source(source)
     null = np.uint64(0)
-    kernel = load_kernel(compile_kernel(path, defines=defines), entry)
-    if carveout is not None:
-        kernel.function.preferred_shared_memory_carveout = carveout
     return Launch(
-        kernel=kernel,
+        kernel=load_kernel(compile_kernel(path, defines=defines), entry),
         grid=grid,
         threads=threads or read_spec(path).threads,
         smem=smem,

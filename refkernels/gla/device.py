@@ -308,9 +308,7 @@ def _shared_scores(x: Sequence, fields: dict[str, Any]) -> Launch:
     batch, length, key_heads, dk = (int(n) for n in x.q.shape)
     grid = (ceil_div(length, CHUNK), key_heads, batch)
     smem = 2 * CHUNK * (dk + 8) * 2  # Shared of 07_shared_scores.cu
-    # As the launch that follows divides the first-level cache: no multiprocessor does it anew.
-    source, defines = "gla/07_shared_scores.cu", {"DK": dk}
-    return bound_launch(source, "share", grid, fields, defines, smem, carveout=100)
+    return bound_launch("gla/07_shared_scores.cu", "share", grid, fields, {"DK": dk}, smem)
 
 
 def _segment_arrays(x: Sequence, segments: int) -> dict[str, Any]:

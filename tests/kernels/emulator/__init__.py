@@ -194,9 +194,7 @@ class Launched:
 
     downwards = False
 
-    def __init__(
-        self, source, entry, grid, fields, defines, smem=0, maps=(), threads=None, carveout=None
-    ):
+    def __init__(self, source, entry, grid, fields, defines, smem=0, maps=(), threads=None):
         addresses = {
             name: np.uint64(0 if x is None else x.ctypes.data)
             if x is None or isinstance(x, np.ndarray)
