@@ -55,13 +55,17 @@ def kernel_time(
     framework: str | None = None,
     launch: str = "graph",
     load: str | None = None,
+    beside: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """One kernel's time at one size; ``gate`` is None for others' kernels, which we do not gate.
 
-    ``load`` names the lasting load that several kernels shared, taking turns: their rows may be
-    divided by each other, and hold the medians of either order of turns.
+    ``load`` names the lasting load that several kernels shared, taking turns: the row may be
+    divided by those of the same load and by ``beside``, the others' seconds, and holds the medians
+    of either order of turns.
     """
-    shared = {} if load is None else {"load": load, "orders_s": list(timing.orders_s)}
+    shared: dict[str, Any] = {}
+    if load is not None:
+        shared = {"load": load, "orders_s": list(timing.orders_s), "beside_s": dict(beside or {})}
     return {
         "kind": "kernel",
         "workload": workload.to_dict(),

@@ -104,6 +104,5 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         ring.advance();
     }
     rows.finish(p, work, row);
-    rows.normalise(o);
-    store_outputs(p, work, first_row, o);
+    store_outputs(p, work, first_row, o, rows.output_factors());
 }

@@ -63,8 +63,7 @@ __device__ __forceinline__ void attend(Pipes& s, const Problem& p, const Work& w
         ring.advance();
     }
     rows.finish(p, work, row);
-    rows.normalise(o);
-    store_outputs(p, work, first_row, o);
+    store_outputs(p, work, first_row, o, rows.output_factors());
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)

@@ -180,7 +180,7 @@ __device__ __forceinline__ void ampere_attention(const Problem& p) {
 #pragma unroll
     for (int strip = 0; strip < kStrips; ++strip) {
         rows[strip].finish(p, work, thread_row(work, strip));
-        rows[strip].normalise(o[strip]);
+        scale_rows(o[strip], rows[strip].output_factors().of);
     }
     store_outputs(s, p, work, o);
 }

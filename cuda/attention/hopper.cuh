@@ -99,7 +99,8 @@ __device__ __forceinline__ void transpose_quad(u32 (&x)[4]) {
 // the sequence's end are left out: the next sequence's queries may follow there. No staging, so
 // that the next tile's queries can arrive while this one's outputs leave.
 __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work, int first_row,
-                                              const float (&o)[kOutputs]) {
+                                              const float (&o)[kOutputs],
+                                              const RowFactors& factor) {
     const int lane = opaque(lane_index());  // the addresses below, kept across tiles, would spill
     const int row = first_row + warp_index() % 4 * 16 + lane / 4;
     const size_t token = work.q_start + row;
@@ -111,7 +112,8 @@ __device__ __forceinline__ void store_outputs(const Problem& p, const Work& work
             u32 x[4];
 #pragma unroll
             for (int i = 0; i < 4; ++i)
-                x[i] = pack_pair(o[16 * j + 4 * i + 2 * half], o[16 * j + 4 * i + 2 * half + 1]);
+                x[i] = pack_pair(factor.of[half] * o[16 * j + 4 * i + 2 * half],
+                                 factor.of[half] * o[16 * j + 4 * i + 2 * half + 1]);
             transpose_quad(x);
             if (row + 8 * half < work.q_len)
                 *reinterpret_cast<uint4*>(out + half * 8 * p.heads * kHeadDim + 32 * j) =

@@ -90,7 +90,7 @@ struct Attender {
             return true;
         }
         if constexpr (Rows::kScalesQueries) {
-            rows.scale_queries(&s.q[group], kQueryBytes);
+            Rows::scale_queries(p, &s.q[group], kQueryBytes);
             meet_after_writes(group);
         }
         skip(s, group, tile.last - blocks.needed.last, tile.last - blocks.needed.last);
@@ -133,8 +133,7 @@ struct Attender {
         free_stage(&s.v_empty[v.stage]);
         v.advance();
         skip(s, group, blocks.needed.first - tile.first, blocks.needed.first - tile.first);
-        rows.normalise(o);
-        store_outputs(p, work, first_row, o);
+        store_outputs(p, work, first_row, o, rows.output_factors());
         return holds;
     }
 };

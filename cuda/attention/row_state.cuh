@@ -13,6 +13,11 @@ __device__ __forceinline__ float quad_sum(float x) {
     return x + __shfl_xor_sync(kFullMask, x, 2);
 }
 
+// What the outputs of a thread's two rows are multiplied by at the end.
+struct RowFactors {
+    float of[2];
+};
+
 template <int Count>
 __device__ __forceinline__ void scale_rows(float (&o)[Count], const float (&factor)[2]) {
 #pragma unroll

@@ -40,11 +40,9 @@ struct SoftmaxRows : OnlineSoftmax {
         return true;
     }
 
-    // Divides by the sums; a row that saw no key has the output 0.
-    template <int Count>
-    __device__ __forceinline__ void normalise(float (&o)[Count]) const {
-        const float inverse[2] = {sum[0] > 0.f ? reciprocal_approx(sum[0]) : 0.f,
-                                  sum[1] > 0.f ? reciprocal_approx(sum[1]) : 0.f};
-        scale_rows(o, inverse);
+    // Outputs are divided by the sums; a row that saw no key has the output 0.
+    __device__ __forceinline__ RowFactors output_factors() const {
+        return {{sum[0] > 0.f ? reciprocal_approx(sum[0]) : 0.f,
+                 sum[1] > 0.f ? reciprocal_approx(sum[1]) : 0.f}};
     }
 };

@@ -5,6 +5,7 @@
 // defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=1
 // defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=2
 // defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=4
+// defines: HEAD_DIM=64 TILE_N=128 CONSUMERS=3 FP16=0 FORM=5
 // defines: HEAD_DIM=128 TILE_N=176 FP16=0 FORM=1
 // defines: HEAD_DIM=128 TILE_N=176 FP16=0 FORM=2
 // defines: HEAD_DIM=128 TILE_N=128 FP16=0 FORM=0
@@ -20,7 +21,7 @@
 //   softmax                   1 / 16 = 0.0625      4 / 128    = 0.031
 //   small, all w < 2^-8       1 / 16 = 0.0625      2.75 / 128 = 0.021
 //   small, all w < 2^-6       1 / 16 = 0.0625      3.25 / 128 = 0.025
-//   small, all w < 2^-2       1 / 16 = 0.0625      6.25 / 128 = 0.049
+//   modest                    1 / 16 = 0.0625      5.75 / 128 = 0.045
 //   balanced                  1 / 16 = 0.0625      3.75 / 128 = 0.029
 //   halved                    1 / 16 = 0.0625      2.75 / 128 = 0.021
 //   general                   1.5 / 16 = 0.094     6.5 / 128  = 0.051

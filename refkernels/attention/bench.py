@@ -216,7 +216,8 @@ JOBS: dict[str, Callable[[], Part]] = {
     "time_grouped": _timed(beside.grouped),
     "time_decode": _timed(beside_decode.decode),
     "time_layouts": _timed(beside_decode.layouts),
-    "time_rest": _timed(lambda: beside.ladder() + beside.packed() + beside.others()),
+    "time_rest": _timed(lambda: beside.packed() + beside.others() + timed.ladder()),
+    "time_alone": _timed(timed.alone),
 }
 """Name -> what it does, in order of importance; each in a process of its own."""
 

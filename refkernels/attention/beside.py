@@ -1,7 +1,9 @@
 """Prefill beside its peers: all that compute a shape take turns under one lasting load.
 
 Their ratios are then not those of the clocks, which follow power and temperature
-(``time_beside``). A kernel takes turns only behind its gate at that very shape.
+(``time_beside``). A kernel takes turns only behind its gate at that very shape. What a peer takes
+is told in our rows: by itself, drawing less power, it may run at a higher clock, and rows of its
+own are of ``alone``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from refkernels._record import kernel_time
 from refkernels._timing import Contender, rotation_sets, time_beside
 from refkernels.attention import peers
 from refkernels.attention.cases import draw
-from refkernels.attention.device import RUNGS, bind, prepare
+from refkernels.attention.device import bind, prepare
 from refkernels.attention.gates import check_packed, check_sampled
 from refkernels.attention.naive import Form
 from refkernels.attention.problem import PrefillProblem, shapes, size
@@ -37,12 +39,6 @@ from refkernels.attention.timed import (
 )
 from refkernels.int8_gemm.peers import capture_torch
 from refkernels.sigmoid_attention.device import prepare_sigmoid
-
-
-def ladder() -> list[Row]:
-    """All rungs beside each other, causal and not."""
-    shapes = [w for w in prefill(128) if size(w.q_len) == 16384]
-    return [row for w in shapes for row in beside("ladder", [softmax(w, n) for n in RUNGS])]
 
 
 def grid(head_dim: int) -> list[Row]:
@@ -94,22 +90,31 @@ class Turn(Contender):
     gate: Gate | None = None
     framework: str | None = None
 
+    def label(self, load: str) -> str:
+        """The name, and the shape where it is not that of the load."""
+        return self.name if load.endswith(self.shape) else f"{self.name} {self.shape}"
+
 
 def beside(kind: str, turns: Sequence[Turn]) -> list[Row]:
     """Rows of kernels timed under one load; those whose gate is red take no turn."""
+    load = f"{kind} {turns[0].shape}"
     green = [t for t in turns if t.gate is None or t.gate.passed]
     rows = [red_row(t.name, t.shape, t.gate) for t in turns if t.gate and not t.gate.passed]
-    for turn, timing in zip(green, time_beside(green, budget_s=BUDGET_S), strict=True):
+    timings = time_beside(green, budget_s=BUDGET_S)
+    spent = {t.label(load): timing.time_s for t, timing in zip(green, timings, strict=True)}
+    for turn, timing in zip(green, timings, strict=True):
         line = line_of(turn.name, turn.shape, timing, turn.flops, turn.moved)
-        measured = turn.workload and kernel_time(
-            turn.workload,
+        ours = turn.workload if turn.framework is None else None
+        others = {name: time_s for name, time_s in spent.items() if name != turn.label(load)}
+        measured = ours and kernel_time(
+            ours,
             turn.name,
             timing,
             flops=turn.flops,
             moved_bytes=turn.moved,
             gate=turn.gate,
-            framework=turn.framework,
-            load=f"{kind} {turns[0].shape}",
+            load=load,
+            beside=others,
         )
         rows.append({"ok": True, "line": line, "measurement": measured})
     return rows

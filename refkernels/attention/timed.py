@@ -1,19 +1,25 @@
 """What the benchmark times, and what is said of a timing.
 
-Prefill is timed in ``beside``, decoding in ``beside_decode``. Rates are computed from the median.
-FLOPs are counted as the literature does: 4 D per (query, key) pair that the mask lets through, half
-of all pairs under a causal mask of equal lengths.
+Kernels that take turns under one load are in ``beside`` (prefill) and ``beside_decode``; here one
+follows the other. Rates are computed from the median; a kernel is timed only behind its gate at
+that very shape. FLOPs are counted as the literature does: 4 D per (query, key) pair that the mask
+lets through, half of all pairs under a causal mask of equal lengths.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from perfmodel.workload import Attention
 from refkernels._check import Gate
-from refkernels._timing import Timing
-from refkernels.attention.problem import size
+from refkernels._record import kernel_time
+from refkernels._timing import Timing, capture_cupy, rotation_sets, time_kernel
+from refkernels.attention import peers
+from refkernels.attention.device import RUNGS
+from refkernels.attention.problem import PrefillProblem, size
+from refkernels.int8_gemm.peers import capture_torch
 
 TOKENS = 16384
 HIDDEN = 2048
@@ -74,7 +80,59 @@ def decodes() -> tuple[Attention, ...]:
     return (*plain, *few, *paged, *narrow, *heads, *widths)
 
 
+# ---------------------------------------------------------------- jobs
+
+
+def alone() -> list[Row]:
+    """The last rung and the peers, one after another, each at the clock that it alone runs at."""
+    grid = [w for d in (128, 64, 256) for w in prefill(d)]
+    return [row for w in grid for row in (*ours(w, "05_persistent"), *theirs(w))]
+
+
+def ladder() -> list[Row]:
+    """The lower rungs, causal and not."""
+    shapes = [w for w in prefill(128) if size(w.q_len) == 16384]
+    return [row for w in shapes for name in list(RUNGS)[:-1] for row in ours(w, name)]
+
+
 # ---------------------------------------------------------------- rows
+
+
+def ours(w: Attention, rung: str) -> list[Row]:
+    """One rung of the softmax ladder."""
+    sets = rotation_sets(moved_bytes(w))
+    problem = PrefillProblem(w, size(w.q_len), sets, rung)
+    gate = problem.gate()
+    return [_timed(f"refkernels.attention/{rung}", w, problem.run, sets, gate)]
+
+
+def theirs(w: Attention) -> list[Row]:
+    """The peers that know this workload."""
+    rows = []
+    for name, build in peers.peers_of(w).items():
+        sets = rotation_sets(moved_bytes(w), most=64)
+        rows.append(_timed(name, w, build(sets), sets, None, framework=peers.framework()))
+    return rows
+
+
+def _timed(
+    name: str,
+    w: Attention,
+    call: Callable[[int], None],
+    sets: int,
+    gate: Gate | None,
+    framework: str | None = None,
+) -> Row:
+    if gate is not None and not gate.passed:
+        return red_row(name, shape_of(w), gate)
+    capture = capture_cupy if framework is None else capture_torch
+    timing = time_kernel(call, sets=sets, budget_s=BUDGET_S, capture=capture)
+    flops, moved = flops_of(w), moved_bytes(w)
+    line = line_of(name, shape_of(w), timing, flops, moved)
+    measured = kernel_time(
+        w, name, timing, flops=flops, moved_bytes=moved, gate=gate, framework=framework
+    )
+    return {"ok": True, "line": line, "measurement": measured}
 
 
 def red_row(name: str, shape: str, gate: Gate) -> Row:

@@ -25,11 +25,12 @@ RUNGS: dict[str, Rung] = {
 }
 """Name (of the source file) -> how it is launched."""
 
-FORMS = {"general": 0, "small": 1, "balanced": 2, "tanh": 3, "halved": 4}
+FORMS = {"general": 0, "small": 1, "balanced": 2, "tanh": 3, "halved": 4, "modest": 5}
 """How the logistic function is computed, numbered as weights.cuh numbers it."""
 
-SMALL_BELOW, BALANCED_ABOVE = -6.0, -1.0
-"""Biases: below the first nearly all weights are below 2**-3, from the second on most are large."""
+SMALL_BELOW, MODEST_BELOW, BALANCED_ABOVE = -8.0, -6.0, -1.0
+"""Biases: below the first nearly all weights are below 2**-6, below the second below 2**-3, from
+the third on most are large."""
 
 
 def sigmoid_attention(
@@ -87,6 +88,8 @@ def accurate_form(rung: Rung, x: Operands) -> str:
     bias = x.form.bias_of(x.kv_len)
     if bias < SMALL_BELOW:
         return "small"
+    if bias < MODEST_BELOW:
+        return "modest"
     if bias <= BALANCED_ABOVE or not rung.persistent or x.dtype != "bf16":
         return "general"
     mantissa, exponent = math.frexp(x.form.scale_of(x.head_dim))

@@ -169,10 +169,12 @@ def test_balanced_weights_err_by_one_rounding_of_their_sum():
 
 
 def test_the_launcher_picks_the_form_by_the_bias():
-    """-log n is small from 404 keys on; 0 is balanced where tiles can be handed out again, and
-    halved where the scale is a power of two."""
+    """-log n is modest from 404 keys on and small from 2981; 0 is balanced where tiles can be
+    handed out again, and halved where the scale is a power of two."""
     cases = [
-        ("02_persistent", None, 404, 128, "bf16", "small"),
+        ("02_persistent", None, 2981, 128, "bf16", "small"),
+        ("02_persistent", None, 2980, 128, "bf16", "modest"),
+        ("02_persistent", None, 404, 128, "bf16", "modest"),
         ("02_persistent", None, 403, 128, "bf16", "general"),
         ("02_persistent", 0.0, 64, 128, "bf16", "balanced"),
         ("02_persistent", 0.0, 64, 64, "bf16", "halved"),

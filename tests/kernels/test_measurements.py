@@ -139,8 +139,10 @@ def test_turns_are_sorted_by_whose_they_were():
     assert (a, b, c) == ([1.0, 3.0, 5.0], [10.0, 11.0, 12.0], [100.0, 101.0, 102.0])
     timing = replace(TIMING, samples_s=tuple(a))
     assert timing.orders_s == (3.0, 3.0)
-    row = kernel_time(WORKLOAD, "k", timing, flops=1, moved_bytes=1, gate=None, load="two of them")
+    shared = {"load": "two of them", "beside": {"other": 2.0}}
+    row = kernel_time(WORKLOAD, "k", timing, flops=1, moved_bytes=1, gate=None, **shared)
     assert (row["load"], row["orders_s"]) == ("two of them", [3.0, 3.0])
+    assert row["beside_s"] == {"other": 2.0}
 
 
 @pytest.mark.gpu

@@ -45,8 +45,8 @@ SHORT_CAUSAL = np.float64(2048.0)
 """Keys below which a causal mask wastes more of a large tile than its size gains."""
 WIDE_FROM = {False: np.float64(2048.0), True: np.float64(8192.0)}
 """Keys from which tiles of 176 gain more than their padding costs, causal or not."""
-SMALL_BELOW, LARGE_ABOVE = -8.0, -1.0
-"""Biases below which nearly all weights of a sigmoid are small, above which most are large."""
+SMALL_BELOW, LARGE_ABOVE = -6.0, -1.0
+"""Biases below which nearly all weights of a sigmoid are modest, above which most are large."""
 PAIRED_SPECIAL = np.float64(1.5)
 """Special functions of a weight of any size: two for one of a pair of scores, one for the other."""
 
@@ -117,8 +117,8 @@ def one_special(w: Attention) -> Array:
 
 
 def by_keys(w: Attention) -> Array:
-    """A sigmoid with a bias of minus the logarithm of its keys: one where weights are all small, or
-    nearly all large."""
+    """A sigmoid with a bias of minus the logarithm of its keys: one where nearly all weights are
+    modest, or large."""
     kv = f64(w.kv_len)
     general = (kv <= np.exp(-SMALL_BELOW)) & (kv >= np.exp(-LARGE_ABOVE))
     special: Array = np.where(general, PAIRED_SPECIAL, 1.0)[()]
