@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from refkernels._compile import compile_kernel, device_capability, runs_on
+from refkernels._matrix_state import KEY_DIMS
 from refkernels._sources import kernel_source, read_spec
 from refkernels.delta_rule import device as delta
-from refkernels.gla.device import KEY_DIMS
 from refkernels.selective_scan.device import (
     MOST_SHARE,
     MOST_TURN_STATES,
@@ -60,15 +60,19 @@ def linear_variants() -> Iterator[Job]:
             for ssd in (0, 1):
                 yield "gla/04_chunk_scalar.cu", tile | {"HEADS": 1, "SSD": ssd}
             yield "gla/06_vector_wgmma.cu", tile
-            for ssd in (0, 1):
-                yield "gla/05_scalar_wgmma.cu", tile | {"HEADS": 1, "SSD": ssd}
-        yield "gla/05_scalar_wgmma.cu", {"DK": dk, "DV": 128, "HEADS": 2, "SSD": 1}
+            for ssd, shared in ((0, 0), (1, 0), (1, 1)):
+                alone = {"HEADS": 1, "SSD": ssd, "SHARED": shared, "CLUSTER": 1}
+                yield "gla/05_scalar_wgmma.cu", tile | alone
+        both = {"DK": dk, "DV": 128, "HEADS": 2, "SSD": 1, "SHARED": 1}
+        for cluster in (1, 2):
+            yield "gla/05_scalar_wgmma.cu", both | {"CLUSTER": cluster}
+        yield "gla/07_shared_scores.cu", {"DK": dk}
     yield "gla/04_chunk_scalar.cu", {"DK": 128, "DV": 128, "HEADS": 2, "SSD": 1}
 
 
 def delta_variants() -> Iterator[Job]:
     """Key dimensions of each launch of the delta rule."""
-    for dk, name in itertools.product(delta.KEY_DIMS, ("02_prepare", *delta.RUNGS)):
+    for dk, name in itertools.product(KEY_DIMS, ("02_prepare", *delta.RUNGS)):
         yield f"delta_rule/{name}.cu", {"DK": dk}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd
 from refkernels._check import Gate, generator, random_normal
 from refkernels._compile import device_capability
+from refkernels._matrix_state import SHORT
 from refkernels.delta_rule import device as delta_device
 from refkernels.delta_rule import problem as delta
 from refkernels.gla import problem as linear
@@ -39,7 +40,7 @@ def _heads(rng: np.random.Generator, index: int) -> int:
 
 def _rung(index: int, length: int, segment: int | None) -> str | None:
     """The launcher's choice, and Ampere's rungs in every sixth case."""
-    if length < 16 or index % 6 < 5:
+    if length < SHORT or index % 6 < 5:
         return None
     return "03_segments" if segment else "02_chunk"
 
@@ -154,7 +155,7 @@ def deltas() -> Iterator[Case]:
         arrays = delta.random_arrays(rng, w, gate=strength)
         batch, length, _, heads, dk, dv = delta.sizes(w)
         initial = random_normal(rng, (batch, heads, dk, dv)) if index % 2 else None
-        rung = None if length < delta_device.SHORT else delta_device.RUNGS[1 + index % 3]
+        rung = None if length < SHORT else delta_device.RUNGS[1 + index % 3]
         gate = delta.gate_delta(arrays, rung, initial=initial)
         yield f"{rung} strength={strength} {w.to_dict()}", gate
         if index % 10 == 9 and length > 128:

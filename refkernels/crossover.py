@@ -1,11 +1,11 @@
-"""Where one mixer overtakes another, measured: every mixer's last rungs at equal width.
+"""Where one mixer overtakes another, measured: every mixer's last rung at equal width.
 
 ``python -m refkernels.crossover run --out FILE`` times them over context lengths, one sequence
 of 2048 columns (16 heads of 128; SSD 32 of 64; the scan 2048 channels), on a device.
 ``python -m refkernels.crossover table FILE --out docs/crossover.md`` writes what FILE says; it
 needs no device.
 
-A kernel gets times only behind passed gates, at :data:`CHECKED` tokens: the oracles of the
+A kernel gets times only behind a passed gate, at :data:`CHECKED` tokens: the oracles of the
 recurrences walk every token, which would take minutes at the longest contexts.
 """
 
@@ -30,7 +30,9 @@ from refkernels._timing import elapsed_times, time_kernel
 
 HEADS, HEAD_DIM = 16, 128
 WIDTH = HEADS * HEAD_DIM
-CHECKED = (2048,)
+CHECKED = 2048
+"""Tokens at which a rung must pass its gate."""
+
 CONTEXTS = tuple(1024 * 2**i for i in range(8))
 BUDGET_S = 0.05
 """Device seconds of timed replays per kernel and length (five replays at least)."""
@@ -53,56 +55,51 @@ def _attention(tokens: int, score: Any) -> Attention:
     )
 
 
-MIXERS: dict[str, tuple[str, int, Callable[[int], Workload]]] = {
-    "softmax attention": ("attention_prefill", 1, lambda t: _attention(t, "softmax")),
-    "sigmoid attention": ("sigmoid_attention_prefill", 1, lambda t: _attention(t, "sigmoid")),
+MIXERS: dict[str, tuple[str, Callable[[int], Workload]]] = {
+    "softmax attention": ("attention_prefill", lambda t: _attention(t, "softmax")),
+    "sigmoid attention": ("sigmoid_attention_prefill", lambda t: _attention(t, "sigmoid")),
     "gated linear attention": (
         "gla",
-        2,
         lambda t: LinearAttention(
             batch=1, seq_len=t, heads=HEADS, key_dim=HEAD_DIM, value_dim=HEAD_DIM
         ),
     ),
     "gated delta rule": (
         "delta_rule",
-        2,
         lambda t: DeltaRule(
             batch=1, seq_len=t, key_heads=HEADS, key_dim=HEAD_DIM, value_dim=HEAD_DIM
         ),
     ),
     "SSD": (
         "ssd",
-        2,
         lambda t: Ssd(batch=1, seq_len=t, heads=WIDTH // 64, head_dim=64, state=128, groups=1),
     ),
     "selective scan": (
         "selective_scan_16_bits",
-        1,
         lambda t: SelectiveScan(batch=1, seq_len=t, channels=WIDTH, state=16),
     ),
 }
-"""Name -> operator of the registry, how many of its last rungs are timed, its workload."""
+"""Name -> operator of the registry, its workload."""
 
 
-def rungs(operator: str, count: int) -> tuple[Variant, ...]:
-    """The last ``count`` device rungs of an operator's ladder."""
+def last_rung(operator: str) -> Variant:
+    """The last device rung of an operator's ladder."""
     found = next(o for o in OPERATORS if o.name == operator)
-    return tuple(v for v in found.variants if v.where == "device")[-count:]
+    return [v for v in found.variants if v.where == "device"][-1]
 
 
 def measure(say: Callable[[str], None]) -> Iterator[Row]:
-    """A measurement per rung and context length, of rungs that pass their gates."""
-    for name, (operator, count, workload) in MIXERS.items():
-        for variant in rungs(operator, count):
-            gates = [variant.build(workload(tokens), 1, 1).gate() for tokens in CHECKED]
-            worst = max(gates, key=lambda gate: gate.error / gate.tolerance)
-            if not worst.passed:
-                say(f"{variant.kernel} fails its gate: {worst}")
-                continue
-            for tokens in CONTEXTS:
-                row = _timed(variant, workload(tokens), worst)
-                say(f"{name:24} {variant.kernel:38} {tokens:7} {row['time_s'] * 1e6:10.1f} us")
-                yield row
+    """A measurement per mixer and context length, of rungs that pass their gates."""
+    for name, (operator, workload) in MIXERS.items():
+        variant = last_rung(operator)
+        gate = variant.build(workload(CHECKED), 1, 1).gate()
+        if not gate.passed:
+            say(f"{variant.kernel} fails its gate: {gate}")
+            continue
+        for tokens in CONTEXTS:
+            row = _timed(variant, workload(tokens), gate)
+            say(f"{name:24} {variant.kernel:42} {tokens:7} {row['time_s'] * 1e6:10.1f} us")
+            yield row
 
 
 def _timed(variant: Variant, workload: Workload, gate: Gate) -> Row:
@@ -136,16 +133,13 @@ def _work(workload: Workload) -> tuple[float, float]:
     return done.flops, done.moved_bytes
 
 
-def fastest(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
-    """Mixer -> context length -> the fastest rung's measurement."""
+def by_length(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
+    """Mixer -> context length -> its measurement."""
     found: dict[str, dict[int, Row]] = {}
     for row in rows:
         shape = row["workload"]
-        name = _mixer_of(shape)
         tokens = int(shape["q_len" if shape["op"] == "attention" else "seq_len"])
-        best = found.setdefault(name, {}).get(tokens)
-        if best is None or row["time_s"] < best["time_s"]:
-            found[name][tokens] = row
+        found.setdefault(_mixer_of(shape), {})[tokens] = row
     return found
 
 
@@ -168,16 +162,16 @@ def overtakes(times: Mapping[int, Row], reference: Mapping[int, Row]) -> int | N
 
 def table(content: Mapping[str, Any]) -> str:
     """The page: times by context length, and where each mixer overtakes softmax attention."""
-    best = fastest(content["measurements"])
-    names = [name for name in MIXERS if name in best]
-    lengths = sorted({tokens for times in best.values() for tokens in times})
+    found = by_length(content["measurements"])
+    names = [name for name in MIXERS if name in found]
+    lengths = sorted({tokens for times in found.values() for tokens in times})
     device, software = content["device"], content["software"]
     lines = [
         "# Measured crossover of token mixers",
         "",
         f"Microseconds of one forward pass over one sequence of {WIDTH} columns in bf16, causal,",
-        "the fastest of its revision's last rungs, replayed as a CUDA graph. Projections, gates",
-        "and convolutions around a mixer are not in it. `python -m refkernels.crossover` wrote",
+        "by the last rung of each ladder, replayed as a CUDA graph. Projections, gates and",
+        "convolutions around a mixer are not in it. `python -m refkernels.crossover` wrote",
         f"this page from measurements on {device['product']} ({content['date']}, driver",
         f"{software['driver']}, kernels {content['kernel_revision']}).",
         "",
@@ -185,14 +179,14 @@ def table(content: Mapping[str, Any]) -> str:
         _row(["---:"] * (1 + len(names))),
     ]
     for tokens in lengths:
-        cells = [_micros(best[name].get(tokens)) for name in names]
+        cells = [_micros(found[name].get(tokens)) for name in names]
         lines.append(_row([f"{tokens:,}", *cells]))
-    lines += ["", "| mixer | faster than softmax attention from | rung at the longest context |"]
+    lines += ["", "| mixer | faster than softmax attention from | rung |"]
     lines += ["|---|---|---|"]
     for name in names[1:]:
-        since = overtakes(best[name], best[names[0]])
+        since = overtakes(found[name], found[names[0]])
         where = "nowhere up to here" if since is None else f"{since:,} tokens"
-        lines.append(_row([name, where, f"`{best[name][max(best[name])]['kernel']}`"]))
+        lines.append(_row([name, where, f"`{found[name][max(found[name])]['kernel']}`"]))
     return "\n".join(lines) + "\n"
 
 

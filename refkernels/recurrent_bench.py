@@ -47,6 +47,14 @@ MEMORY_BYTES = 40e9
 TIMED_S, GRID_S = 0.25, 0.04
 """Device seconds spent on a timing of a ladder or a peer, and of a grid's shape."""
 
+FOLDERS = {
+    "selective_scan": "selective_scan",
+    "gla": "gla",
+    "delta_rule": "delta_rule",
+    "ssd": "gla",
+}
+"""Operator (or what its name begins with) -> its folder below ``cuda/``."""
+
 Row = dict[str, Any]
 
 
@@ -90,7 +98,8 @@ def _run_here(name: str, out: Path, device: str | None) -> int:
             if row["measurement"] is not None:
                 rows.append(row["measurement"])
                 # Written as they come: what was measured before a hang is not lost.
-                write_json(path, measurement_file(gpu_device(device), rows))
+                content = measurement_file(gpu_device(device), rows, family=_folder(name))
+                write_json(path, content)
     except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
         traceback.print_exc()
         sys.stdout.flush()
@@ -100,8 +109,14 @@ def _run_here(name: str, out: Path, device: str | None) -> int:
     return int(failed)
 
 
+def _folder(job: str) -> str:
+    """The folder below ``cuda/`` that a job's kernels are in: their revision is the file's."""
+    operator = job.partition("_")[2]
+    return next(f for name, f in FOLDERS.items() if operator.startswith(name))
+
+
 def _checked(operator: str) -> Callable[[], Iterator[Row]]:
-    """The registered small shapes and the random sweep of an operator, all rungs."""
+    """The random shapes and hard inputs of an operator's sweep, over all of its rungs."""
 
     def job() -> Iterator[Row]:
         worst, failures, count = 0.0, [], 0

@@ -14,6 +14,11 @@
 #define STRIPS 1
 #endif
 
+// Contiguous keys, as many in every sequence: what is known of them needs no instruction at the start.
+#ifndef FIXED
+#define FIXED 0
+#endif
+
 constexpr bool kBytes = KV != KV_16BIT;
 constexpr int kStrips = STRIPS;                           // of 16 packed queries
 constexpr int kRows = 16 * kStrips;
@@ -33,7 +38,6 @@ static_assert(kStages >= 2, "a stage to fill while another is read");
 // are: the ring goes on filling. Eight floats more per row keep a warp's rows in different banks.
 constexpr int kMergeRows = least(8, 16384 / (kWarps * kHeadDim * 4));
 constexpr int kMergeWidth = kHeadDim + 8;
-constexpr int kMaxCtas = 256;
 
 struct Problem {
     const u16* q;
@@ -45,8 +49,7 @@ struct Problem {
     const int* table;    // [sequences, table_width] page numbers; null: contiguous keys
     const float* k_scale;  // 8-bit keys and values: one scale per KV head
     const float* v_scale;
-    float* partial;      // [2 * CTAs][kRows][kHeadDim], then as many [kRows][2] of (max, sum)
-    u32* arrivals;       // one zero per list
+    float4* letters;     // [2 CTAs][kRows][kHeadDim / 2] of (two columns, maximum, sum): decode_merge.cuh
     s64 outer_bytes, token_bytes, head_bytes;  // strides; outer: a sequence's, or a page's
     int sequences, q_len, kv_len, heads, kv_heads;
     int group, row_groups;  // heads per KV head; lists per sequence and KV head
@@ -57,40 +60,40 @@ struct Problem {
 
 // One list of keys: a sequence, a KV head and kRows of the queries that share them.
 struct List {
-    int index, sequence, kv_head, row_group;
+    int sequence, kv_head, row_group;
     int kv_len, key_begin;    // the sequence's keys; the first that anyone here sees
     int unit_begin, unit_end; // in the line of all units
 };
 
-union Merging {
-    float outputs[kWarps][kMergeRows][kMergeWidth];  // of the warps, for one piece
-    float2 pieces[kMergeRows][kMaxCtas];             // (maximum or weight, sum) of a list's pieces
-};
-
-// Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece.
+// Where a warp's loads are: its next tile, the piece's end, what lies beyond the piece. And what is not to
+// be kept in registers from one piece to the next.
 struct Cursor {
     s64 head;  // bytes from a token's start
-    int key, end, sequence, next, share_end;
+    int key, end, sequence, next;
+    attention::Range share;
+    attention::Shares shares;
 };
 
 struct Shared {
     u8 ring[kWarps][kStages][2][kTileBytes];  // keys, values
-    Merging merging;
+    float outputs[kWarps][kMergeRows][kMergeWidth];  // of the warps, for one piece
     float max[kWarps][kRows], sum[kWarps][kRows];
-    float2 total[kMergeRows];  // (maximum, sum) of whole rows
     uint4 queries[kStrips][kSteps][kWarp];
     Cursor cursors[kWarps];  // these and the list are here, since sums leave few registers
     List list;
     int prefix[kMaxSequences + 1];
-    int last_arriver;
+    int list_units;          // of every list, or 0: they differ
 };
 
 extern __shared__ __align__(128) u8 shared_bytes[];
 
 // ---------------------------------------------------------------- the schedule
 
+__device__ __forceinline__ bool is_fixed(const Problem& p) { return FIXED || p.lengths == nullptr; }
+__device__ __forceinline__ bool is_paged(const Problem& p) { return !FIXED && p.table != nullptr; }
+
 __device__ __forceinline__ int length_of(const Problem& p, int sequence) {
-    return p.lengths == nullptr ? p.kv_len : __ldg(p.lengths + sequence);
+    return is_fixed(p) ? p.kv_len : __ldg(p.lengths + sequence);
 }
 
 __device__ __forceinline__ int begin_of(const Problem& p, int length) {
@@ -104,39 +107,63 @@ __device__ __forceinline__ int units_of(const Problem& p, int sequence) {
 }
 
 // prefix[i] = units of all lists of the sequences before i.
-__device__ __forceinline__ void sum_units(const Problem& p, int* prefix) {
+__device__ __forceinline__ void sum_units(const Problem& p, Shared& s) {
     if (warp_index() == 0) {
         const int lane = lane_index(), lists = p.kv_heads * p.row_groups;
+        const int first_units = units_of(p, 0);
         int before = 0;
-        if (lane == 0) prefix[0] = 0;
+        bool same = true;
+        if (lane == 0) s.prefix[0] = 0;
         for (int first = 0; first < p.sequences; first += kWarp) {
             const int i = first + lane;
-            int sum = i < p.sequences ? units_of(p, i) * lists : 0;
+            const int each = i < p.sequences ? units_of(p, i) : 0;
+            same = same && (each == first_units || i >= p.sequences);
+            int sum = each * lists;
 #pragma unroll
             for (int step = 1; step < kWarp; step *= 2) {
                 const int other = __shfl_up_sync(kFullMask, sum, step);
                 if (lane >= step) sum += other;
             }
-            if (i < p.sequences) prefix[i + 1] = before + sum;
+            if (i < p.sequences) s.prefix[i + 1] = before + sum;
             before += __shfl_sync(kFullMask, sum, kWarp - 1);
         }
+        same = __all_sync(kFullMask, same);
+        if (lane == 0) s.list_units = same ? first_units : 0;
     }
     __syncthreads();
 }
 
-__device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix, int unit) {
+// Where no lengths are given nothing has to be fetched, and no prefix is needed.
+__device__ __forceinline__ attention::Shares shares_of(const Problem& p, Shared& s) {
+    const int lists = p.sequences * p.kv_heads * p.row_groups, most = static_cast<int>(gridDim.x);
+    if (is_fixed(p)) return attention::even_shares(lists, units_of(p, 0), most);
+    sum_units(p, s);
+    if (s.list_units > 0) return attention::even_shares(lists, s.list_units, most);
+    return attention::uneven_shares(s.prefix[p.sequences], 0, most);
+}
+
+__device__ __forceinline__ List list_of_unit(const Problem& p, const int* prefix,
+                                             const attention::Shares& shares, int unit) {
     List list;
-    list.sequence = attention::find_entry(prefix, p.sequences, unit);
     const int lists = p.kv_heads * p.row_groups;
-    const int units = (prefix[list.sequence + 1] - prefix[list.sequence]) / lists;
-    const int within = (unit - prefix[list.sequence]) / units;
-    list.index = list.sequence * lists + within;
-    list.kv_head = p.row_groups == 1 ? within : within / p.row_groups;
+    int units = shares.list_units, within;
+    if (FIXED || units > 0) {
+        const int index = attention::quotient(unit, units);
+        list.sequence = attention::quotient(index, lists);
+        within = index - list.sequence * lists;
+        list.unit_begin = index * units;
+    } else {
+        list.sequence = attention::find_entry(prefix, p.sequences, unit);
+        const int begin = prefix[list.sequence];
+        units = attention::quotient(prefix[list.sequence + 1] - begin, lists);
+        within = attention::quotient(unit - begin, units);
+        list.unit_begin = begin + within * units;
+    }
+    list.unit_end = list.unit_begin + units;
+    list.kv_head = p.row_groups == 1 ? within : attention::quotient(within, p.row_groups);
     list.row_group = within - list.kv_head * p.row_groups;
     list.kv_len = length_of(p, list.sequence);
     list.key_begin = begin_of(p, list.kv_len);
-    list.unit_begin = prefix[list.sequence] + within * units;
-    list.unit_end = list.unit_begin + units;
     return list;
 }
 
@@ -154,17 +181,17 @@ struct Row {
     int query, head;
     bool valid;
     __device__ __forceinline__ Row(const Problem& p, const List& list, int r) {
-        const int packed = list.row_group * kRows + r;
-        query = p.q_len == 1 ? 0 : packed / p.group;  // the start of a launch waits for this
+        const int packed = list.row_group * kRows + r;  // the start of a launch waits for what follows
+        query = p.q_len == 1 ? 0 : attention::quotient(packed, p.group);
         head = list.kv_head * p.group + packed - query * p.group;
         valid = packed < p.q_len * p.group;
     }
     // Where the row's elements begin in q and in out.
     __device__ __forceinline__ size_t offset(const Problem& p, const List& list) const {
-        return (token(p, list) * p.heads + head) * kHeadDim;
+        return static_cast<size_t>(token(p, list) * p.heads + head) * kHeadDim;
     }
-    __device__ __forceinline__ size_t token(const Problem& p, const List& list) const {
-        return static_cast<size_t>(list.sequence) * p.q_len + query;
+    __device__ __forceinline__ int token(const Problem& p, const List& list) const {
+        return list.sequence * p.q_len + query;
     }
 };
 

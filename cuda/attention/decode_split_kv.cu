@@ -1,14 +1,15 @@
 // arch: sm_80 sm_90
 // registers: 255
 // threads: 256
-// dynamic_smem: 163328
-// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1
-// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2
-// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1
-// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1
-// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=2
-// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=2
-// defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1
+// dynamic_smem: 163332
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1 FIXED=1
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=1 FIXED=0
+// defines: HEAD_DIM=128 KV=0 FP16=0 STRIPS=2 FIXED=1
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=1 FIXED=0
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=1 FIXED=1
+// defines: HEAD_DIM=64 KV=1 FP16=0 STRIPS=2 FIXED=1
+// defines: HEAD_DIM=128 KV=2 FP16=1 STRIPS=2 FIXED=0
+// defines: HEAD_DIM=256 KV=0 FP16=0 STRIPS=1 FIXED=0
 //
 // Attention decoding: 1 to 16 queries per sequence against long keys, in one launch.
 //
@@ -17,25 +18,28 @@
 //   tensor      a strip of 16 packed queries costs 4 * 16 * 128 = 8192 FLOP, 3.2 clocks of mma.sync
 //   shared      512 bytes in, 512 out, queries again for every 16 keys 256: 10 clocks
 //   in flight   latency * bandwidth = 600 ns * 4.3 TB/s = 2.6 MB: 20 KB per SM; here one of two
-//               stages of 8 warps * 8 KiB = 64 KiB at least, 1.9 us of an SM's share. A third stage
-//               is slower by 1 to 3 % at 268 MB of keys and values, faster by 1 % at 34 MB and 1 GB
-//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.8 us at 4.3 TB/s, and about 5 us of launch, prefix, first
-//   loads and merging
+//               stages of 8 warps * 8 KiB = 64 KiB at least, 1.9 us of an SM's share. A third stage is
+//               faster by up to 1 % where lists are many, slower by as much where they are few
+//   B = 1, 8 KV heads, S = 8192: 33.6 MB, 7.3 us at 4.6 TB/s, and about 5 us of launch (1.0), first loads
+//   (1.2 to ask, 2 for all to come), the warps' sums (0.8) and letters (1.4)
 //
 // Work: every list of keys (a sequence, a KV head, up to 16 or 32 of the packed queries that share
 //   it) is cut into units of 128 keys; all units stand in one line and every CTA takes an equal
-//   share (schedule.cuh), so all finish together whatever the lengths. Where there are fewer units
-//   than CTAs, the rest leave: every share has a unit, so whoever works on a list is known. A CTA
-//   whose share ends inside a list writes its partial sums; the last one to arrive at a list adds
-//   them up, in the order of the keys: the same bits every time.
+//   share (schedule.cuh), so all finish together whatever the lengths; lists of one length are cut alike
+//   where that is no longer. A CTA whose share has a part of a list mails its partial sums, and all
+//   that have one collect a slice of the result, in the order of the keys: the same bits every time.
 //
 // Within a CTA each warp has tiles of 16 keys and a ring of its own, filled by cp.async: no barrier
 //   in the main loop. Loads run ahead through all lists of the share; merging has shared memory of
 //   its own, a few rows at a time, and takes less time than what is on its way lasts. Keys and values
-//   are the first to leave L2, so that queries, partial sums and the code stay there.
+//   are the first to leave L2, so that queries, letters and the code stay there.
 //
 //   warp w | wait tile i | load tile i + 1 | S = Q K^T | softmax | O += P V | ...
-//   end    | its rows to shared memory | add the warps' | write | count | last: add the pieces
+//   end    | its rows to shared memory | add the warps' | mail | collect
+//
+// What runs once per launch is short: its instructions are fetched as they are needed, and 1500 of them
+//   before the first load took 2 us. Hence quotients without divisions, and FIXED for contiguous keys of
+//   one length, where a share follows from the CTA's number.
 //
 // Bytes: ldmatrix moves pairs of them, so they arrive permuted; the queries' columns are permuted
 //   to match, and the outputs' are put right when they leave the registers. fp16 holds e4m3 and
@@ -48,6 +52,7 @@
 #include "attention/decode_merge.cuh"
 #include "common/async_copy.cuh"
 #include "common/mma.cuh"
+#include "common/shared.cuh"
 
 // ---------------------------------------------------------------- loads
 
@@ -59,18 +64,14 @@ __device__ __forceinline__ int address_lane() {
     return kTight ? opaque(lane_index()) : lane_index();
 }
 
-// No key is read again, so it may leave L2 first. But where loops are tight, ptxas 13.0 adds a uniform
-// register to cp.async's address in shared memory, and with a cache policy encodes that as an illegal
-// instruction, `LDGSTS [R25+UR0], desc[UR1]`: an odd descriptor register.
-__device__ __forceinline__ void copy(void* smem, const void* global, bool inside) {
-    if constexpr (kTight) ptx::copy_async_16(smem, global, inside);
-    else ptx::copy_async_16_once(smem, global, inside);
+// Where a unit of a tile is: the 8 rows of an ldmatrix meet 8 different groups of banks.
+__device__ __forceinline__ int place_of(int row, int unit) {
+    const int mixed = kUnits >= 8 ? unit ^ (row % 8) : unit ^ (row / 2 % 4);
+    return row * kRowBytes + (mixed << 4);
 }
 
-// Units are stored so that the 8 rows of an ldmatrix meet 8 different groups of banks.
 __device__ __forceinline__ u8* swizzled(u8* tile, int row, int unit) {
-    const int mixed = kUnits >= 8 ? unit ^ (row % 8) : unit ^ (row / 2 % 4);
-    return tile + row * kRowBytes + (mixed << 4);
+    return tile + place_of(row, unit);
 }
 
 // The pages of a warp's next tiles, 32 at a time: lane i has that of the i-th. The 32 after them are
@@ -110,29 +111,34 @@ struct Loader {
     Cursor& cursor;  // this warp's, written by its first lane
     Pages pages;
 
-    __device__ __forceinline__ Loader(const Problem& p, Shared& s, const List& list, int unit,
-                                      int share_end)
+    __device__ __forceinline__ Loader(const Problem& p, Shared& s, const attention::Shares& shares,
+                                      const List& list, const attention::Range& share)
         : p(p), prefix(s.prefix), cursor(s.cursors[warp_index()]) {
         if (lane_index() == 0) {
-            enter(list, unit, share_end);
+            cursor.shares = shares;
+            cursor.share = share;
+            enter(list, share.first);
             settle();
         }
         __syncwarp();
-        if (p.table != nullptr) pages.enter(p, cursor);
+        if (is_paged(p)) pages.enter(p, cursor);
     }
 
-    __device__ __forceinline__ void enter(const List& list, int unit, int share_end) {
-        const Piece piece(list, unit, share_end);
+    __device__ __forceinline__ void enter(const List& list, int unit) {
+        const Piece piece(list, unit, cursor.share.last);
         const int warp = static_cast<int>(threadIdx.x) / kWarp;  // one lane is here
-        cursor = {list.kv_head * p.head_bytes, piece.key + kTile * warp, piece.end,
-                  list.sequence, piece.next, share_end};
+        cursor.head = list.kv_head * p.head_bytes;
+        cursor.key = piece.key + kTile * warp;
+        cursor.end = piece.end;
+        cursor.sequence = list.sequence;
+        cursor.next = piece.next;
     }
 
     // On to the next piece that has a tile for this warp.
     __device__ __forceinline__ void settle() {
-        while (cursor.key >= cursor.end && cursor.next < cursor.share_end) {
+        while (cursor.key >= cursor.end && cursor.next < cursor.share.last) {
             const int unit = cursor.next;
-            enter(list_of_unit(p, prefix, unit), unit, cursor.share_end);
+            enter(list_of_unit(p, prefix, cursor.shares, unit), unit);
         }
     }
 
@@ -143,7 +149,7 @@ struct Loader {
             settle();
         }
         __syncwarp();
-        if (p.table == nullptr) return;
+        if (!is_paged(p)) return;
         if (key + kUnitKeys < end) pages.step(p, cursor);
         else pages.enter(p, cursor);
     }
@@ -152,18 +158,20 @@ struct Loader {
         const int key = cursor.key, end = cursor.end;
         if (key < end) {
             const int lane = address_lane();
-            const bool paged = p.table != nullptr;
+            const bool paged = is_paged(p);
             const int outer =
                 paged ? __shfl_sync(kFullMask, pages.now, pages.used) : cursor.sequence;
             const int inner = paged ? key % p.page_size : key;
             const s64 base = outer * p.outer_bytes + inner * p.token_bytes + cursor.head;
+            const ptx::Shared keys = ptx::pinned(ptx::shared_at(stage));
 #pragma unroll kLoadsUnrolled
             for (int first = 0; first < kTile * kUnits; first += kWarp) {
                 const int part = first + lane, row = part / kUnits, unit = part % kUnits;
                 const bool inside = key + row < end;
                 const s64 at = base + (inside ? row * p.token_bytes : 0) + unit * 16;
-                copy(swizzled(stage[0], row, unit), p.k + at, inside);
-                copy(swizzled(stage[1], row, unit), p.v + at, inside);
+                const ptx::Shared place = keys + place_of(row, unit);
+                ptx::copy_async_16_once(place, p.k + at, inside);
+                ptx::copy_async_16_once(place + kTileBytes, p.v + at, inside);
             }
             advance(key, end);
         }
@@ -202,11 +210,9 @@ struct Queries {
     static constexpr int kEach = ceil_div(kItems, kThreads);
     uint4 items[kEach];
 
-    __device__ __forceinline__ u32 pair(const Problem& p, const List& list, int r, int column) {
-        const Row row(p, list, r);
+    __device__ __forceinline__ u32 pair(const Problem& p, const Row& row, size_t offset, int column) {
         if (!row.valid) return 0;
-        const u32 pair =
-            __ldg(reinterpret_cast<const u32*>(p.q + row.offset(p, list) + column));
+        const u32 pair = __ldg(reinterpret_cast<const u32*>(p.q + offset + column));
         return kBytes && !FP16 ? pack_f16(bf16_low(pair), bf16_high(pair)) : pair;
     }
 
@@ -215,12 +221,13 @@ struct Queries {
         for (int each = 0; each < kEach; ++each) {
             const int i = threadIdx.x + each * kThreads;
             const int lane = i % kWarp, step = i / kWarp % kSteps, strip = i / kWarp / kSteps;
-            const int r = 16 * strip + lane / 4, t = lane % 4;
+            const int t = lane % 4;
             const int column = 16 * step + (kBytes ? 4 * t : 2 * t), next = kBytes ? 2 : 8;
-            if (i < kItems)
-                items[each] =
-                    make_uint4(pair(p, list, r, column), pair(p, list, r + 8, column),
-                               pair(p, list, r, column + next), pair(p, list, r + 8, column + next));
+            if (i >= kItems) return;
+            const Row low(p, list, 16 * strip + lane / 4), high(p, list, 16 * strip + lane / 4 + 8);
+            const size_t at = low.offset(p, list), above = high.offset(p, list);
+            items[each] = make_uint4(pair(p, low, at, column), pair(p, high, above, column),
+                                     pair(p, low, at, column + next), pair(p, high, above, column + next));
         }
     }
 
@@ -369,46 +376,52 @@ __device__ __forceinline__ void attend(const Shared& s, const Problem& p, const 
     }
 }
 
-// One piece: s.list and s.queries are in place.
-__device__ __forceinline__ void work_piece(Shared& s, const Problem& p, int unit, int share_begin,
-                                           int share_end, int ctas, Ring& ring, Loader& loader) {
-    const List& list = s.list;
-    const Piece piece(list, unit, share_end);
-    const float scale = score_scale(p, list);
-    Partial partial;
-    attend(s, p, list, piece.key, piece.end, scale, ring, loader, partial);
-    const bool whole = unit == list.unit_begin && piece.next == list.unit_end;
-    const int slot = attention::partial_slot(blockIdx.x, list.unit_begin, share_begin);
-    merge_warps(s, p, list, partial, scale, whole, slot);
-    if (whole) return;
-    const Pieces pieces(list, ctas, s.prefix[p.sequences]);
-    if (arrived_last(s, p, list, pieces)) merge_pieces(s, p, list, pieces);
+// What is left of a list that others have pieces of, too.
+__device__ __forceinline__ void collect_shared(const Problem& p, const List& list, const Cursor& kept,
+                                               int cta) {
+    if (kept.share.first <= list.unit_begin && list.unit_end <= kept.share.last) return;
+    collect(p, list, Pieces(list, kept.shares), cta);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const __grid_constant__ Problem p) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
-    sum_units(p, s.prefix);
-    const int units = s.prefix[p.sequences], ctas = least<int>(gridDim.x, units);
+    const attention::Shares all = shares_of(p, s);
     const int cta = blockIdx.x;
-    if (cta >= ctas) return;  // every share has a unit: merging counts on it
-    const int share_begin = attention::share_begin(cta, ctas, units);
-    const int share_end = attention::share_begin(cta + 1, ctas, units);
-    List list = list_of_unit(p, s.prefix, share_begin);  // by every warp: sooner than being told
+    if (cta >= all.ctas) return;  // every share has a unit: collecting counts on it
+    const attention::Range mine = all.share(cta);
+    int unit = mine.first;
+    List list = list_of_unit(p, s.prefix, all, unit);  // by every warp: sooner than being told
     Queries queries;
     queries.fetch(p, list);
-    Loader loader(p, s, list, share_begin, share_end);
+    Loader loader(p, s, all, list, mine);
+    const Cursor& kept = loader.cursor;  // from here on what it has of the share
     Ring ring{s.ring[warp_index()]};
     ring.fill(loader);
-    for (int unit = share_begin;;) {
+    for (;;) {
         queries.store(s);
         if (threadIdx.x == 0) s.list = list;
         __syncthreads();
-        work_piece(s, p, unit, share_begin, share_end, ctas, ring, loader);
-        unit = least(share_end, s.list.unit_end);
-        if (unit >= share_end) break;
-        list = list_of_unit(p, s.prefix, unit);
-        queries.fetch(p, list);
+        const Piece piece(s.list, unit, kept.share.last);
+        const float scale = score_scale(p, s.list);
+        Partial partial;
+        attend(s, p, s.list, piece.key, piece.end, scale, ring, loader, partial);
+        const bool more = piece.next < kept.share.last;
+        const bool whole = unit == s.list.unit_begin && piece.next == s.list.unit_end;
+        if (more) list = list_of_unit(p, s.prefix, kept.shares, piece.next);
+        if (more && !kTight) queries.fetch(p, list);  // on their way while the piece is merged
+        const int slot = attention::piece_slot(cta, s.list.unit_begin, kept.share.first);
+        merge_warps(s, p, s.list, partial, scale, whole, slot);
+        if (!more) break;
+        unit = piece.next;
+        if (kTight) queries.fetch(p, list);
         __syncthreads();  // everyone has left the list
+    }
+    // The lists that others have pieces of: the last one, and the one that the share began in.
+    list = s.list;
+    for (;;) {
+        collect_shared(p, list, kept, cta);
+        if (list.unit_begin <= kept.share.first) break;
+        list = list_of_unit(p, s.prefix, kept.shares, kept.share.first);
     }
 }

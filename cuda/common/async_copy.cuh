@@ -12,15 +12,6 @@ __device__ __forceinline__ void copy_async_16(void* smem, const void* global, bo
                  : "memory");
 }
 
-// As copy_async_16, for bytes that nobody reads again: the first to leave L2 (the policy is that of
-// createpolicy.fractional.L2::evict_first with fraction 1).
-__device__ __forceinline__ void copy_async_16_once(void* smem, const void* global, bool valid) {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(
-                     smem_address(smem)),
-                 "l"(global), "r"(valid ? 16 : 0), "l"(0x12f0000000000000ull)
-                 : "memory");
-}
-
 // As copy_async_16 with `bytes` (0 to 16) read and the rest zero.
 __device__ __forceinline__ void copy_async_partial(void* smem, const void* global, u32 bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_address(smem)),

@@ -151,17 +151,6 @@ __device__ __forceinline__ u32 cluster_rank() {
     return rank;
 }
 
-// Adds to a counter in device memory; returns what it was. What this thread's CTA wrote before a
-// barrier that came before is seen by whoever reads a later value, and the other way round.
-__device__ __forceinline__ u32 atomic_add_acquire_release(u32* counter, u32 value) {
-    u32 before;
-    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;"
-                 : "=r"(before)
-                 : "l"(counter), "r"(value)
-                 : "memory");
-    return before;
-}
-
 // True in exactly one lane of a converged warp, the same one each time.
 __device__ __forceinline__ bool elect_one() {
     u32 elected;
@@ -219,6 +208,39 @@ __device__ __forceinline__ u32 load_acquire(const u32* word) {
 
 // Orders ordinary accesses to device and shared memory and those of the copy engine around it.
 __device__ __forceinline__ void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
+// 16 bytes in device memory that arrive whole: a reader in any block sees all of a store or nothing of it.
+// A value that says by itself whether it is there needs no flag, and its writer no fence.
+__device__ __forceinline__ void store_whole(float4* place, float4 x) {
+    asm volatile(
+        "{\n"
+        ".reg .b64 low, high;\n"
+        ".reg .b128 all;\n"
+        "mov.b64 low, {%1, %2};\n"
+        "mov.b64 high, {%3, %4};\n"
+        "mov.b128 all, {low, high};\n"
+        "st.relaxed.gpu.global.b128 [%0], all;\n"
+        "}" ::"l"(place),
+        "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w)
+        : "memory");
+}
+
+__device__ __forceinline__ float4 load_whole(const float4* place) {
+    float4 x;
+    asm volatile(
+        "{\n"
+        ".reg .b64 low, high;\n"
+        ".reg .b128 all;\n"
+        "ld.relaxed.gpu.global.b128 all, [%4];\n"
+        "mov.b128 {low, high}, all;\n"
+        "mov.b64 {%0, %1}, low;\n"
+        "mov.b64 {%2, %3}, high;\n"
+        "}"
+        : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+        : "l"(place)
+        : "memory");
+    return x;
+}
 
 // One barrier of all blocks of a cooperative launch. `counter` starts at 0 and only grows, by the
 // number of blocks per use, so it needs no reset between uses within a launch.

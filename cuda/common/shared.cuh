@@ -71,4 +71,15 @@ __device__ __forceinline__ void copy_async_16(Shared to, const void* global, boo
                      : "memory");
 }
 
+// cp.async of 16 bytes that nobody reads again: the first to leave L2 (the policy is that of
+// createpolicy.fractional.L2::evict_first with fraction 1). `to` has to be pinned or a sum of pinned ones:
+// where ptxas 13.0 adds a uniform register to an address and has a policy, it encodes an illegal
+// instruction, `LDGSTS [R25+UR0], desc[UR1]`, an odd descriptor register.
+__device__ __forceinline__ void copy_async_16_once(Shared to, const void* global, bool valid) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, %3;" ::"r"(
+                     to.address),
+                 "l"(global), "r"(valid ? 16 : 0), "l"(0x12f0000000000000ull)
+                 : "memory");
+}
+
 }  // namespace ptx

@@ -74,6 +74,18 @@ __device__ __forceinline__ void tma_load_3d_multicast(void* smem, const TensorMa
         : "memory");
 }
 
+__device__ __forceinline__ void tma_load_4d_multicast(void* smem, const TensorMap* map,
+                                                      u64* barrier, u16 mask, int x, int y, int z,
+                                                      int w, Evict policy = Evict::kNormal) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".multicast::cluster.L2::cache_hint [%0], [%1, {%4, %5, %6, %7}], [%2], %3, %8;" ::"r"(
+            smem_address(smem)),
+        "l"(map), "r"(smem_address(barrier)), "h"(mask), "r"(x), "r"(y), "r"(z),
+        "r"(w), "l"(static_cast<u64>(policy))
+        : "memory");
+}
+
 // Stores read shared memory through the async proxy: writers fence_async_shared() and meet at a
 // barrier before the elected thread issues the store.
 __device__ __forceinline__ void tma_store_2d(const TensorMap* map, const void* smem, int x,

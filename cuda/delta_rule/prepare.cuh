@@ -102,7 +102,7 @@ __device__ __forceinline__ void multiply_keys(PrepareShared& s) {
     }
     float sums[kTasks][8] = {};
 #pragma unroll 1
-    for (int panel = 0; panel < kPanels; ++panel, keys += kChunk * kPanel)
+    for (int panel = 0, panels = opaque(kPanels); panel < panels; ++panel, keys += kChunk * kPanel)
 #pragma unroll
         for (int step = 0; step < kPanel / 16; ++step) {
             const int left_unit = ((step * 2 + lane / 16) ^ low) * 8;
@@ -197,16 +197,18 @@ __device__ __forceinline__ void eliminate(float (&x)[kSide], const float* l, int
 // The inverses of the blocks on the diagonal, in place: lanes 0-15 own the columns of one, 16-31 of
 // the next. L lies there transposed, so that four of its rows come with one load.
 __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
-    float (&blocks)[kSides][kDiagonal] = s.diagonal[worker_warp()];
+    float (&blocks)[kSides][kDiagonal] = s.diagonal[slot];
+    const int lane = opaque(lane_index());  // addresses kept for other parts would take registers
 #pragma unroll
     for (int a = 0; a < kSides; ++a) {
         Block x;
         read_lower(x, s, slot, a, a);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) blocks[a][block_col(i) * kDiagonalPitch + block_row(i)] = x[i];
+        for (int i = 0; i < 8; ++i)
+            blocks[a][block_col(i, lane) * kDiagonalPitch + block_row(i, lane)] = x[i];
     }
     __syncwarp();
-    const int column = lane_index() % kSide;
+    const int column = lane % kSide;
     float x[2][kSide];
 #pragma unroll
     for (int i = 0; i < 2 * kSide; ++i) x[i / kSide][i % kSide] = i % kSide == column ? 1.f : 0.f;
@@ -214,19 +216,19 @@ __device__ __forceinline__ void invert_diagonal(PrepareShared& s, int slot) {
     for (int j = 0; j < kSide - 1; ++j)
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair)
-            eliminate(x[pair], blocks[2 * pair + lane_index() / kSide] + j * kDiagonalPitch, j);
+            eliminate(x[pair], blocks[2 * pair + lane / kSide] + j * kDiagonalPitch, j);
     __syncwarp();
 #pragma unroll
     for (int pair = 0; pair < 2; ++pair)
 #pragma unroll
         for (int i = 0; i < kSide; ++i)
-            blocks[2 * pair + lane_index() / kSide][i * kDiagonalPitch + column] = x[pair][i];
+            blocks[2 * pair + lane / kSide][i * kDiagonalPitch + column] = x[pair][i];
     __syncwarp();
 }
 
 template <bool Transposed>
-__device__ __forceinline__ void read_diagonal(Block& x, const PrepareShared& s, int a) {
-    const float* from = s.diagonal[worker_warp()][a];
+__device__ __forceinline__ void read_diagonal(Block& x, const PrepareShared& s, int slot, int a) {
+    const float* from = s.diagonal[slot][a];
     const int lane = opaque(lane_index());
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -236,9 +238,9 @@ __device__ __forceinline__ void read_diagonal(Block& x, const PrepareShared& s, 
 }
 
 template <bool Transposed>
-__device__ __forceinline__ Split split_diagonal(const PrepareShared& s, int a) {
+__device__ __forceinline__ Split split_diagonal(const PrepareShared& s, int slot, int a) {
     Block x;
-    read_diagonal<Transposed>(x, s, a);
+    read_diagonal<Transposed>(x, s, slot, a);
     return split(x);
 }
 
@@ -286,17 +288,19 @@ __device__ __forceinline__ void store_rows(u16* tile, int row, const float (&x)[
 // As store_rows, the columns times beta: T = (I + L)^-1 diag(beta).
 __device__ __forceinline__ void store_inverse(u16* tile, int row, float (&x)[kSides][8],
                                               const float* beta) {
+    const int lane = opaque(lane_index());
 #pragma unroll
     for (int b = 0; b < kSides; ++b)
 #pragma unroll
-        for (int i = 0; i < 8; ++i) x[b][i] *= beta[b * kSide + block_col(i)];
+        for (int i = 0; i < 8; ++i) x[b][i] *= beta[b * kSide + block_col(i, lane)];
     store_rows(tile, row, x);
 }
 
 // [[first, 0], [below, second]]^-1 for two blocks on the diagonal: the block below, and transposed.
 __device__ __forceinline__ void invert_pair(const PrepareShared& s, int slot, int a, Block& below,
                                             Block& transposed) {
-    const Split first = split_diagonal<true>(s, a), second = split_diagonal<false>(s, a + 1);
+    const Split first = split_diagonal<true>(s, slot, a);
+    const Split second = split_diagonal<false>(s, slot, a + 1);
     Block z = {};
     add_product(z, first, split_lower(s, slot, a + 1, a));
     const Split minus = negated(split(z));
@@ -313,7 +317,7 @@ __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
     __syncwarp();
     {
         float rows[kSides][8] = {};
-        read_diagonal<false>(rows[0], s, 0);
+        read_diagonal<false>(rows[0], s, slot, 0);
         store_inverse(tile, 0, rows, beta);
     }
     __syncwarp();
@@ -321,13 +325,14 @@ __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
         float rows[kSides][8] = {};
 #pragma unroll
         for (int i = 0; i < 8; ++i) rows[0][i] = upper[i];
-        read_diagonal<false>(rows[1], s, 1);
+        read_diagonal<false>(rows[1], s, slot, 1);
         store_inverse(tile, 1, rows, beta);
     }
     // Z = A^-T B^T, blocks (0, 2), (0, 3), (1, 2), (1, 3), negated.
     Split z[2][2];
     {
-        const Split first = split_diagonal<true>(s, 0), second = split_diagonal<true>(s, 1);
+        const Split first = split_diagonal<true>(s, slot, 0);
+        const Split second = split_diagonal<true>(s, slot, 1);
         const Split between = split(upper_transposed);
 #pragma unroll
         for (int q = 0; q < 2; ++q) {
@@ -343,10 +348,10 @@ __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
     __syncwarp();
     {
         float rows[kSides][8] = {};
-        const Split second = split_diagonal<false>(s, 2);
+        const Split second = split_diagonal<false>(s, slot, 2);
         add_product(rows[0], second, z[0][0]);
         add_product(rows[1], second, z[1][0]);
-        read_diagonal<false>(rows[2], s, 2);
+        read_diagonal<false>(rows[2], s, slot, 2);
         store_inverse(tile, 2, rows, beta);
     }
     __syncwarp();
@@ -354,7 +359,7 @@ __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
     __syncwarp();
     {
         float rows[kSides][8] = {};
-        const Split between = split(last), third = split_diagonal<false>(s, 3);
+        const Split between = split(last), third = split_diagonal<false>(s, slot, 3);
 #pragma unroll
         for (int p = 0; p < 2; ++p) {
             add_product(rows[p], between, z[p][0]);
@@ -362,7 +367,7 @@ __device__ __forceinline__ void invert(PrepareShared& s, int slot, u16* tile) {
         }
 #pragma unroll
         for (int i = 0; i < 8; ++i) rows[2][i] = last[i];
-        read_diagonal<false>(rows[3], s, 3);
+        read_diagonal<false>(rows[3], s, slot, 3);
         store_inverse(tile, 3, rows, beta);
     }
 }
@@ -390,7 +395,9 @@ __device__ __forceinline__ void scale_scores(const PrepareShared& s, int slot, f
     }
 }
 
-// One chunk of one key head. The first heads' gates are on their way with the keys.
+// One chunk of one key head. The first heads' gates are on their way with the keys. Warps of one number
+// share a scheduler, and few heads give a worker's warps different work: each worker of a block begins
+// with another warp.
 __device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p, int chunk,
                                               int key_head, int batch) {
     const int t = chunk * kChunk, group = p.heads / p.key_heads;
@@ -413,7 +420,8 @@ __device__ __forceinline__ void prepare_chunk(PrepareShared& s, const Problem& p
             meet();
         }
 #pragma unroll 1
-        for (int task = worker_warp(); task < 2 * heads; task += kPrepareWarps) {
+        for (int task = (worker_warp() + warpgroup_index()) % kPrepareWarps; task < 2 * heads;
+             task += kPrepareWarps) {
             const int slot = task % heads;
             const size_t row = static_cast<size_t>(batch) * p.heads + first + slot;
             Prepared& to = p.prepared[row * p.chunks + chunk];

@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
         for (int pass = 0; pass < kPasses; ++pass) {
             const int col = pass_col(pass);
             OutTile o = {};
-            output_pass(s, p, at, col, o);
+            output_pass(s, p, col, o);
             u16* out = p.out + token_row(at.batch, t, p.length, at.head, p.heads) * p.dv + at.col;
             store_outputs(out, static_cast<size_t>(p.heads) * p.dv, end - t, col, o);
         }

@@ -1,10 +1,11 @@
 // arch: sm_90a
 // registers: 168
 // threads: 512
-// dynamic_smem: 222208
+// dynamic_smem: 224256
 // defines: DK=128 DV=128
 // defines: DK=64 DV=128
-// defines: DK=128 DV=128 HEADS=2 SSD=1
+// defines: DK=128 DV=128 HEADS=2 SSD=1 SHARED=1
+// defines: DK=128 DV=128 HEADS=2 SSD=1 SHARED=1 CLUSTER=2
 //
 // Gated linear attention with one gate per head, no gate, and SSD (Mamba-2) on Hopper. Per chunk of 64
 // tokens, with G_i the running sum of log2 gates, w_j the token's weight (SSD: dt_j; else 1):
@@ -13,29 +14,37 @@
 //     O    = scale 2^(G_i) Q S + A V            S = 2^(G_C) S + (w_j 2^(G_C - G_j) V_j)^T K, transposed
 //
 // Limits, SSD at B=8 L=4096, 80 heads of P=64, N=128, one group, on an H200: a block works two heads,
-// whose x lie side by side, with one q k^T: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs.
+// whose x lie side by side: 320 pairs of 64 chunks, 20,480 chunks for 132 SMs. Heads of a group share
+// q k^T: 07_shared_scores makes it once (SHARED).
 //   memory  x, y, delta, B, C, states: 704 MB: 176 us at 4.0 TB/s; 32 KB a chunk
-//   tensor  per chunk of two heads: scores 256 clocks (m64n64, 8 steps), per head 256 + 128 for O^T and
-//           256 for S^T: 1536 clocks, 135 us at 1.755 GHz
-//   issue   warp-instructions a chunk: state 8 * 400, scores 4 * 550, gates 2 * 300: 6000 of 4 a clock:
-//           1500 clocks
-//   L2      B and C once per pair and chunk, x: 48 KB: 983 MB beside 336 MB of stores
-// All three pipes near 1500 clocks, so what shows is latency: the longest chain of a role. A state
-// warpgroup's chunk is 640 clocks of products beside the other's, then rounding, scaling, storing and
-// five waits: 2300; the scores' about as much. 155 chunks an SM * 2300 = 204 us at 1.755 GHz.
+//   tensor  per chunk and head 256 + 128 clocks for O^T, 256 for S^T: 1280 of two heads, 113 us at
+//           1.755 GHz. Without SHARED 256 more for the scores (m64n64, 8 steps)
+//   shared  B operands 80 KB, x, q, k in 48, x out 16, A in 16, outputs in and out 32, factors: 1600 clocks
+//   issue   warp-instructions a chunk: state 8 * 330, scores 4 * 330, gates 2 * 120: 4200 of 4 a clock
+//   L2      q, k once per two pairs, x, scores: 37 KB a chunk: 760 MB beside 336 MB of stores
+// None of them is what shows. Power is: at 730 W the card lowers its clock until what a chunk's products,
+// bytes and instructions cost in joules takes as long as it takes (refkernels/ssd/README.md): so
+// nothing is made or moved twice that once would do.
 // One gate, B=2 T=8192 H=16 dk=dv=128: 268 MB, 67 us; k and v of 3 of 4 segments again, 25 us.
 //
 // Schedule: 4 roles. Warpgroup 0: one thread loads q, k, v (3 stages of 48 KB: 96 KB in flight), a warp
-// per head sums its gates, which it reads two chunks ahead: as 2-byte loads under full memory load they
-// take longer than a chunk. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
+// per head sums its gates. Warpgroup 1 makes A, up to two chunks ahead. Warpgroups 2 and 3 hold S^T.
 // Few sequences are cut into segments: a block sums its segment's own state, from the last chunk to the
 // first, lets later segments know, then makes its outputs from the first chunk on; only the state waits
-// for earlier segments, loads and scores run on.
+// for earlier segments, loads and scores run on. Where four heads share q and k and no sequence is cut,
+// two blocks of a cluster walk the same chunks, two heads each: one loads q for both, the other k.
 //
-// Registers: 40 + 120 + 2 * 176 = 512 = 65,536 / 128. A state warpgroup: 64 of S^T, 32 of O^T, 32 of
-//   rounded S^T, then in their place 32 of V^T as it is and scaled.
+// Loads that a warp waits for itself are few and come early: under full memory load they take a chunk's
+// time. Two sets of registers in turn do not make them two chunks early: all such loads share a scoreboard,
+// and waiting for the older is waiting for the newer. Hence steps through shared memory, by cp.async,
+// whose groups are waited for in order, and scores one chunk early, moved to other registers first.
+//
+// Registers: 40 + 104 + 2 * 184 (without SHARED 40 + 120 + 2 * 176) = 512 = 65,536 / 128. A state
+//   warpgroup: 64 of S^T, 32 of O^T, 32 of rounded S^T, then in their place 16 of V^T scaled; 16 of V^T
+//   as it is; 16 of carries, read under the product that they scale.
 // Shared memory: stages 147,456, A of two chunks and heads 32,768, outputs 32,768,
-//   gates 6 * 1424.
+//   gates 6 * 1424, steps 2048.
+#include "common/async_copy.cuh"
 #include "gla/hopper.cuh"
 
 #ifndef HEADS
@@ -44,12 +53,25 @@
 #ifndef SSD
 #define SSD 0
 #endif
+#ifndef SHARED
+#define SHARED 0
+#endif
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
 constexpr int kHeads = HEADS;  // of a block, sharing q and k
+constexpr int kCluster = CLUSTER;  // blocks side by side that q and k come to at once
 static_assert(kHeads == 1 || kDv == 128, "two heads of 64 columns");
+static_assert(kHeads == 1 || SHARED, "scores of two heads come ready");
+// Registers by role. Where scores come ready, who weighs them needs few, and states find room for the
+// carries that they will need next.
+constexpr int kScoreRegisters = SHARED ? 104 : 120, kOwnRegisters = SHARED ? 184 : 176;
+constexpr bool kEarly = SHARED;
 
 constexpr int kStages = 3;
 constexpr int kAhead = 2;  // chunks whose scores are ready
 constexpr int kGatesAhead = 2;  // chunks whose gates are on their way
+constexpr int kStepsAhead = 4;  // chunks whose steps are
 constexpr int kThreads = kWarpgroup * (2 + kStateGroups);
 constexpr int kKeyBytes = kChunk * kDk * 2;
 constexpr int kValueBytes = kChunk * kDv * 2;
@@ -74,6 +96,7 @@ struct Shared {
     Panel scores[kAhead][kHeads];
     Panel out[kStateGroups][2];
     Gates gates[kStages][kHeads];
+    float steps[kHeads][kStepsAhead][kChunk];
     u64 full[kStages], gated[kStages], empty[kStages];
     u64 scored[kAhead], used[kAhead];
     u32 signals;  // that this block has given in earlier launches
@@ -105,10 +128,11 @@ struct Share {
     int chunks, sequences, first, last;
 
     __device__ __forceinline__ explicit Share(const Problem& p) : chunks(ceil_div(p.length, kChunk)) {
-        sequences = p.dv * kHeads / kDv * (p.heads / kHeads) * p.batch;
+        sequences = p.dv * kHeads / kDv * (p.heads / (kHeads * kCluster)) * p.batch;
         const s64 total = static_cast<s64>(sequences) * chunks;
-        first = static_cast<int>(total * blockIdx.x / gridDim.x);
-        last = static_cast<int>(total * (blockIdx.x + 1) / gridDim.x);
+        const int block = blockIdx.x / kCluster, blocks = gridDim.x / kCluster;
+        first = static_cast<int>(total * block / blocks);
+        last = static_cast<int>(total * (block + 1) / blocks);
     }
 
     __device__ __forceinline__ int parts() const {
@@ -119,10 +143,10 @@ struct Share {
         const int nth = ceil_div(last, chunks) - 1 - i, from = nth * chunks;
         const int sequence = nth % p.period * (sequences / p.period) + nth / p.period;
         const int start = most(first - from, 0), end = least(last - from, chunks);
-        const int columns = p.dv * kHeads / kDv, groups = p.heads / kHeads;
-        const int group = sequence / columns;
-        const Place at = {group / groups, group % groups * kHeads, static_cast<int>(blockIdx.y),
-                          sequence % columns * kDv};
+        const int columns = p.dv * kHeads / kDv, groups = p.heads / (kHeads * kCluster);
+        const int group = sequence / columns, own = blockIdx.x % kCluster * kHeads;
+        const Place at = {group / groups, group % groups * (kHeads * kCluster) + own,
+                          static_cast<int>(blockIdx.y), sequence % columns * kDv};
         if (p.segments > 1) return {at, segment_of(p, at), false, false};
         return {at, {start * kChunk, least(end * kChunk, p.length)}, start > 0, end < chunks};
     }
@@ -143,8 +167,14 @@ __device__ __forceinline__ void load_chunks(Shared& s, const Problem& p, const M
         u64* full = &s.full[ring.stage];
         auto& to = s.stage[ring.stage];
         ptx::mbarrier_arrive_expect(full, (Outputs ? 2 : 1) * kKeyBytes + kValueBytes);
-        if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
-        ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+        if (kCluster > 1) {  // one block loads q for both, the other k
+            const bool first = blockIdx.x % kCluster == 0;
+            ptx::tma_load_4d_multicast(first ? &to.q : &to.k, first ? maps.q : maps.k, full, 3, 0, t,
+                                       key, at.batch);
+        } else {
+            if (Outputs) ptx::tma_load_4d(&to.q, maps.q, full, 0, t, key, at.batch);
+            ptx::tma_load_4d(&to.k, maps.k, full, 0, t, key, at.batch);
+        }
         ptx::tma_load_4d(&to.v, maps.v, full, 0, t, value, at.batch);
         ring.advance();
     }
@@ -234,8 +264,7 @@ __device__ __forceinline__ float write_gates(Gates& to, const Pair& x, float sca
     return whole;
 }
 
-// The gates of the next two chunks are on their way while this one's are summed: a chunk takes less
-// time than memory under load. Returns the sum of all.
+// The gates of the next two chunks are on their way while this one's are summed. Returns the sum of all.
 template <bool Outputs>
 __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Part& part, int nth,
                                            Ring& ring) {
@@ -264,6 +293,48 @@ __device__ __forceinline__ float sum_gates(Shared& s, const Problem& p, const Pa
     return total;
 }
 
+// Steps that came ready, see 07_shared_scores: through shared memory, several chunks ahead.
+template <bool Outputs>
+__device__ __forceinline__ float sum_steps(Shared& s, const Problem& p, const Part& part, int nth,
+                                           Ring& ring) {
+    const Range tokens = part.tokens;
+    const int chunks = tokens.chunks(), lane = lane_index(), head = part.at.head + nth;
+    const float* steps = p.steps + steps_row(p, part.at.batch, head) + 4 * lane;
+    const float a = p.a[head] * kLog2e;
+    float(&slots)[kStepsAhead][kChunk] = s.steps[nth];
+    const auto read = [&](int n) {
+        if (n < chunks && lane < kChunk / 4)
+            ptx::copy_async_16(&slots[n % kStepsAhead][4 * lane], steps + tokens.token<Outputs>(n));
+        ptx::copy_async_commit();
+    };
+    float total = 0.f;
+#pragma unroll
+    for (int n = 0; n < kStepsAhead; ++n) read(n);
+#pragma unroll 1
+    for (int n = 0; n < chunks; ++n) {
+        ptx::copy_async_wait<kStepsAhead - 1>();
+        __syncwarp();
+        const float2 step = *reinterpret_cast<const float2*>(&slots[n % kStepsAhead][2 * lane]);
+        __syncwarp();
+        read(n + kStepsAhead);
+        const Pair x = {{step.x * a, step.y * a}, {step.x, step.y}};
+        ptx::mbarrier_wait(&s.empty[ring.stage], ring.parity ^ 1);
+        total += write_gates(s.gates[ring.stage][nth], x, p.scale, Outputs ? 0.f : total);
+        ptx::mbarrier_arrive(&s.gated[ring.stage]);
+        ring.advance();
+    }
+    ptx::copy_async_wait_all();
+    __syncwarp();
+    return total;
+}
+
+template <bool Outputs>
+__device__ __forceinline__ float work_gates(Shared& s, const Problem& p, const Part& part, int nth,
+                                            Ring& ring) {
+    return SHARED ? sum_steps<Outputs>(s, p, part, nth, ring)
+                  : sum_gates<Outputs>(s, p, part, nth, ring);
+}
+
 // ---------------------------------------------------------------- scores: one warpgroup
 
 // q k^T, issued and committed: 64 x 64 over dk.
@@ -282,36 +353,53 @@ __device__ __forceinline__ void issue_scores(float (&x)[kChunk / 2], const KeyTi
 // A warp's tile of scores: columns of 8 in x[4 ..], rows of 8 in x[2 ..], two columns a lane.
 using Tile = float[8];
 
-// Tile (a, b) of A, b < a, a this warp's sub-chunk: three factors of at most 1,
-// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token. Tiles
-// that are not past are computed too and never stored: no branch comes between the tiles' loads.
-__device__ __forceinline__ void weigh_past(u32 (&a)[4], const float* x, const Gates& gates,
-                                           int block, float start, const float (&rise)[2]) {
-    const int col = kSub * block + lane_index() % 4 * 2;
-    const float gap = exp2_approx(start - gates.sum[kSub * block + kSub - 1]);
-    const float row[2] = {rise[0] * gap, rise[1] * gap};
+// A lane's place in tile (a, b) of A among a head's gates: its first row and column, and the last tokens
+// before sub-chunk a and of sub-chunk b.
+struct TilePlace {
+    int row, col, start, end;
+};
+
+constexpr int kGateFloats = sizeof(Gates) / 4, kPanel = kChunk * kPanelCols;
+constexpr int kWeight = kChunk, kRise = 2 * kChunk, kFall = 3 * kChunk;  // in a head's gates
+
+__device__ __forceinline__ TilePlace place_of(int a, int b) {
+    return {kSub * a + lane_index() / 4, kSub * b + lane_index() % 4 * 2, most(kSub * a - 1, 0),
+            kSub * b + kSub - 1};
+}
+
+__device__ __forceinline__ float2 pair_at(const float* x) {
+    return *reinterpret_cast<const float2*>(x);
+}
+
+// Tile (a, b) of A, b < a: three factors of at most 1,
+// 2^(G_i - G_j) = 2^(G_i - start_a) 2^(start_a - end_b) 2^(end_b - G_j), the outer two per token.
+__device__ __forceinline__ void weigh_past(u32 (&to)[4], const float* x, const float* gates,
+                                           const TilePlace& at) {
+    const float gap = exp2_approx(gates[at.start] - gates[at.end]);
+    const float row[2] = {gates[kRise + at.row] * gap, gates[kRise + at.row + 8] * gap};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {  // columns of 8, i / 2; rows of 8, i % 2
-        const float2 w = *reinterpret_cast<const float2*>(&gates.fall[col + i / 2 * 8]);
-        a[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
-                         x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
+        const float2 w = pair_at(gates + kFall + at.col + i / 2 * 8);
+        to[i] = pack_bf16(x[i / 2 * 4 + i % 2 * 2] * row[i % 2] * w.x,
+                          x[i / 2 * 4 + i % 2 * 2 + 1] * row[i % 2] * w.y);
     }
 }
 
 // The tile on the diagonal: the difference first, so that no exponent of a used element is positive.
-__device__ __forceinline__ void weigh_diagonal(u32 (&a)[4], const Tile& x, const Gates& gates,
-                                               const float (&sum)[2], float skip) {
-    const int g = lane_index() / 4, t = lane_index() % 4, start = kSub * (warp_index() % 4);
+__device__ __forceinline__ void weigh_diagonal(u32 (&to)[4], const Tile& x, const float* gates,
+                                               const TilePlace& at, float skip) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+    const float sum[2] = {gates[at.row], gates[at.row + 8]};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int row = g + i % 2 * 8, col = i / 2 * 8 + 2 * t;
-        const float2 past = *reinterpret_cast<const float2*>(&gates.sum[start + col]);
-        const float2 w = *reinterpret_cast<const float2*>(&gates.weight[start + col]);
+        const float2 past = pair_at(gates + at.col + i / 2 * 8);
+        const float2 w = pair_at(gates + kWeight + at.col + i / 2 * 8);
         const float* pair = x + i / 2 * 4 + i % 2 * 2;
         const float low = pair[0] * w.x * exp2_approx(fminf(sum[i % 2] - past.x, 0.f));
         const float high = pair[1] * w.y * exp2_approx(fminf(sum[i % 2] - past.y, 0.f));
-        a[i] = pack_bf16(fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f),
-                         fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f));
+        to[i] = pack_bf16(fmaf(col <= row ? 1.f : 0.f, low, col == row ? skip : 0.f),
+                          fmaf(col + 1 <= row ? 1.f : 0.f, high, col + 1 == row ? skip : 0.f));
     }
 }
 
@@ -327,38 +415,155 @@ struct Rows {
     u32 past[kSubs - 1][4], last[4];
 };
 
+// Tiles that are not past are computed too and never stored: no branch comes between the tiles' loads.
 __device__ __forceinline__ void weigh_rows(Rows& to, const float (&x)[kChunk / 2],
-                                           const Tile& diagonal, const Gates& gates, float skip) {
-    const int warp = warp_index() % 4, row = kSub * warp + lane_index() / 4;
-    const float rise[2] = {gates.rise[row], gates.rise[row + 8]};
-    const float sum[2] = {gates.sum[row], gates.sum[row + 8]};
-    const float start = gates.sum[most(kSub * warp - 1, 0)];
+                                           const float* gates, float skip) {
+    const int warp = warp_index() % 4;
+    Tile diagonal;
+    pick_diagonal(diagonal, x);
 #pragma unroll
     for (int block = 0; block < kSubs - 1; ++block)
-        weigh_past(to.past[block], x + 8 * block, gates, block, start, rise);
-    weigh_diagonal(to.last, diagonal, gates, sum, skip);
+        weigh_past(to.past[block], x + 8 * block, gates, place_of(warp, block));
+    weigh_diagonal(to.last, diagonal, gates, place_of(warp, warp), skip);
 }
 
 // The tiles above the diagonal are zero from the start. 16-byte units are mixed with the row's number,
 // which is the lane's modulo 8, see element.
-__device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
-    const int warp = warp_index() % 4;
-    const u32 lane = opaque(lane_index()), half = lane / 16;
-    u16* row = to.at + (kSub * warp + lane % 16) * kPanelCols;
-    const auto write = [&](u32 block, const u32 (&a)[4]) {
-        ptx::stmatrix_x4(row + ((2 * block + half) ^ lane % 8) * 8, a[0], a[1], a[2], a[3]);
-    };
-#pragma unroll
-    for (int block = 0; block < kSubs - 1; ++block)
-        if (block < warp) write(block, rows.past[block]);
-    write(warp, rows.last);
+// The lane's row of tile (a, b) for stmatrix.
+__device__ __forceinline__ int tile_row(int a, int b, int lane) {
+    return (kSub * a + lane % 16) * kPanelCols + ((2 * b + lane / 16) ^ lane % 8) * 8;
 }
 
-__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
-                                             Ring& ring, ptx::Ring<kAhead>& turn) {
-    float skip[kHeads] = {};
-    if (SSD && p.skip)
-        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
+__device__ __forceinline__ void write_tile(u16* row, const u32 (&x)[4]) {
+    ptx::stmatrix_x4(row, x[0], x[1], x[2], x[3]);
+}
+
+__device__ __forceinline__ void write_rows(Panel& to, const Rows& rows) {
+    const int warp = warp_index() % 4, lane = opaque(lane_index());
+#pragma unroll
+    for (int block = 0; block < kSubs - 1; ++block)
+        if (block < warp) write_tile(to.at + tile_row(warp, block, lane), rows.past[block]);
+    write_tile(to.at + tile_row(warp, warp, lane), rows.last);
+}
+
+// Scores that came ready (07_shared_scores). A warp has one or two of a chunk's 6 past tiles and its own
+// sub-chunk's diagonal, for all heads.
+constexpr int kPairs = kSubs * (kSubs - 1) / 2;
+constexpr int kPast = ceil_div(kPairs, 4);
+
+// A tile's place among a chunk's that came, among the first head's gates, and in the first head's A (2-byte
+// elements): found once, for all chunks.
+struct Job {
+    int from, to;
+    TilePlace at;
+};
+
+__device__ __forceinline__ Job job_of(int a, int b) {
+    return {tile_of(a, b) * kWarp + lane_index(), tile_row(a, b, lane_index()), place_of(a, b)};
+}
+
+struct Jobs {
+    Job past[kPast], last;
+    bool both;  // past tiles, or one
+};
+
+__device__ __forceinline__ Jobs jobs_of(int warp) {
+    Jobs jobs;
+#pragma unroll
+    for (int i = 0; i < kPast; ++i) {
+        const int nth = least(4 * i + warp, kPairs - 1), a = nth < 1 ? 1 : nth < 3 ? 2 : 3;
+        jobs.past[i] = job_of(a, nth - a * (a - 1) / 2);
+    }
+    jobs.last = job_of(warp, warp);
+    jobs.both = warp < kPairs - 4;
+    return jobs;
+}
+
+struct RawTiles {
+    uint4 past[kPast], last;
+};
+
+// Waits for them.
+__device__ __forceinline__ void pin_tiles(RawTiles& x) {
+    u32(&words)[sizeof(RawTiles) / 4] = reinterpret_cast<u32(&)[sizeof(RawTiles) / 4]>(x);
+    ptx::pin(words);
+}
+
+__device__ __forceinline__ RawTiles read_tiles(const uint4* tiles, const Jobs& jobs) {
+    RawTiles raw = {};
+    raw.past[0] = tiles[jobs.past[0].from];
+    if (jobs.both) raw.past[1] = tiles[jobs.past[1].from];
+    raw.last = tiles[jobs.last.from];
+    return raw;
+}
+
+__device__ __forceinline__ void widen_tile(Tile& to, const uint4& raw) {
+    const u32 pairs[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[2 * i] = bf16_low(pairs[i]), to[2 * i + 1] = bf16_high(pairs[i]);
+}
+
+__device__ __forceinline__ void weigh_tile(u16* to, const uint4& raw, const Job& job,
+                                           const float* gates) {
+    Tile x;
+    widen_tile(x, raw);
+    u32 a[kHeads][4];
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) weigh_past(a[h], x, gates + h * kGateFloats, job.at);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) write_tile(to + h * kPanel + job.to, a[h]);
+}
+
+__device__ __forceinline__ void weigh_tiles(u16* to, const RawTiles& raw, const Jobs& jobs,
+                                            const float* gates, const float (&skip)[kHeads]) {
+    Tile x;
+    widen_tile(x, raw.last);
+    u32 a[kHeads][4];
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+        weigh_diagonal(a[h], x, gates + h * kGateFloats, jobs.last.at, skip[h]);
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) write_tile(to + h * kPanel + jobs.last.to, a[h]);
+    weigh_tile(to, raw.past[0], jobs.past[0], gates);
+    if (jobs.both) weigh_tile(to, raw.past[1], jobs.past[1], gates);
+}
+
+__device__ __forceinline__ void finish_scores(Shared& s, Ring& ring, ptx::Ring<kAhead>& turn) {
+    ptx::fence_async_shared();
+    arrive_warp(&s.scored[turn.stage]);
+    ptx::mbarrier_arrive(&s.empty[ring.stage]);
+    ring.advance(), turn.advance();
+}
+
+// The next chunk's tiles are on their way while this one's are weighed. Not two chunks', in turn: all such
+// loads share a scoreboard, and waiting for the older is waiting for the newer.
+__device__ __forceinline__ void weigh_chunks(Shared& s, const Problem& p, const Part& part,
+                                             const Jobs& jobs,
+                                             const float (&skip)[kHeads], Ring& ring,
+                                             ptx::Ring<kAhead>& turn) {
+    const int chunks = part.tokens.chunks();
+    const int key_head = part.at.head / (p.heads / p.key_heads);
+    const uint4* tiles =
+        reinterpret_cast<const uint4*>(p.scores) +
+        scores_row(p, part.at.batch, key_head, part.tokens.start / kChunk) * kWarp;
+    RawTiles next = read_tiles(tiles, jobs);
+#pragma unroll 1
+    for (int n = 0; n < chunks; ++n) {
+        RawTiles now = next;
+        pin_tiles(now);
+        if (n + 1 < chunks) tiles += kTiles * kWarp;
+        next = read_tiles(tiles, jobs);
+        ptx::mbarrier_wait(&s.gated[ring.stage], ring.parity);
+        ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
+        weigh_tiles(s.scores[turn.stage][0].at, now, jobs, s.gates[ring.stage][0].sum, skip);
+        finish_scores(s, ring, turn);
+    }
+}
+
+// Scores that nobody else takes are made here.
+__device__ __forceinline__ void make_chunks(Shared& s, const Part& part,
+                                            const float (&skip)[kHeads], Ring& ring,
+                                            ptx::Ring<kAhead>& turn) {
 #pragma unroll 1
     for (int n = 0; n < part.tokens.chunks(); ++n) {
         float x[kChunk / 2];
@@ -368,19 +573,20 @@ __device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const 
         ptx::mbarrier_wait(&s.used[turn.stage], turn.parity ^ 1);
         ptx::wgmma_wait<0>();
         ptx::pin(x);
-        Tile diagonal;
-        pick_diagonal(diagonal, x);
-        Rows rows[kHeads];  // all heads' loads before the first store
-#pragma unroll
-        for (int h = 0; h < kHeads; ++h)
-            weigh_rows(rows[h], x, diagonal, s.gates[ring.stage][h], skip[h]);
-#pragma unroll
-        for (int h = 0; h < kHeads; ++h) write_rows(s.scores[turn.stage][h], rows[h]);
-        ptx::fence_async_shared();
-        arrive_warp(&s.scored[turn.stage]);
-        ptx::mbarrier_arrive(&s.empty[ring.stage]);
-        ring.advance(), turn.advance();
+        Rows rows;
+        weigh_rows(rows, x, s.gates[ring.stage][0].sum, skip[0]);
+        write_rows(s.scores[turn.stage][0], rows);
+        finish_scores(s, ring, turn);
     }
+}
+
+__device__ __forceinline__ void score_chunks(Shared& s, const Problem& p, const Part& part,
+                                             const Jobs& jobs, Ring& ring, ptx::Ring<kAhead>& turn) {
+    float skip[kHeads] = {};
+    if (SSD && p.skip)
+        for (int h = 0; h < kHeads; ++h) skip[h] = p.skip[part.at.head + h];
+    if (SHARED) weigh_chunks(s, p, part, jobs, skip, ring, turn);
+    else make_chunks(s, part, skip, ring, turn);
 }
 
 // The segment's own state takes no scores: its chunks are only let go.
@@ -407,11 +613,16 @@ __device__ __forceinline__ void push_values(u32 (&to)[4][4], const u32 (&v)[4][4
     }
 }
 
-__device__ __forceinline__ void scale_outputs(Output& o, const Gates& gates) {
-    const int t = lane_index() % 4;
+__device__ __forceinline__ void load_carry(float2 (&to)[kChunk / 8], const Gates& gates) {
+    const float* from = gates.carry + lane_index() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < kChunk / 8; ++j) to[j] = pair_at(from + 8 * j);
+}
+
+__device__ __forceinline__ void scale_outputs(Output& o, const float2 (&carry)[kChunk / 8]) {
 #pragma unroll
     for (int j = 0; j < kChunk / 8; ++j) {
-        const float2 c = *reinterpret_cast<const float2*>(&gates.carry[8 * j + 2 * t]);
+        const float2 c = carry[j];
         o[4 * j] *= c.x, o[4 * j + 1] *= c.y, o[4 * j + 2] *= c.x, o[4 * j + 3] *= c.y;
     }
 }
@@ -422,6 +633,15 @@ struct Walk {
     ptx::Ring<kAhead> turn;
     int stored = 0;
 };
+
+// A state warpgroup has done with a stage, also with the part of it that came from the other block.
+__device__ __forceinline__ void let_go(u64* empty) {
+    ptx::mbarrier_arrive(empty);
+    if (kCluster > 1) {
+        __syncwarp();
+        if (lane_index() == 0) ptx::mbarrier_arrive_cluster(empty, ptx::cluster_rank() ^ 1);
+    }
+}
 
 template <bool Outputs>
 __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const TensorMap* out,
@@ -450,9 +670,12 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         load_values(v, in.v.panel[group]);
         push_values(pushed, v, gates);
         if (Outputs) {
+            float2 carry[kChunk / 8];
+            if (kEarly) load_carry(carry, gates);
             ptx::wgmma_wait<0>();
             ptx::pin(o);
-            scale_outputs(o, gates);
+            if (!kEarly) load_carry(carry, gates);
+            scale_outputs(o, carry);
             ptx::mbarrier_wait(&s.scored[turn.stage], turn.parity);
             ptx::pin(o);
             issue_scored(o, v, s.scores[turn.stage][head]);
@@ -468,7 +691,7 @@ __device__ __forceinline__ void walk_chunks(Shared& s, const Problem& p, const T
         }
         ptx::wgmma_wait<0>();
         ptx::pin(state);
-        ptx::mbarrier_arrive(&s.empty[ring.stage]);
+        let_go(&s.empty[ring.stage]);
         ring.advance();
         if (Outputs) turn.advance();
     }
@@ -531,7 +754,9 @@ __device__ __forceinline__ void init_shared(Shared& s, const Problem& p) {
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(&s.full[i], 1);
             ptx::mbarrier_init(&s.gated[i], kHeads * kWarp);
-            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup);
+            // of every own thread that reads it, and of each warp beside that holds a state
+            ptx::mbarrier_init(&s.empty[i], (kStateGroups + 1) * kWarpgroup +
+                                                (kCluster - 1) * 4 * kStateGroups);
         }
         for (int i = 0; i < kAhead; ++i) {
             ptx::mbarrier_init(&s.scored[i], 4);
@@ -563,7 +788,7 @@ __device__ __forceinline__ void work_state(Shared& s, const Problem& p, const Ma
     }
     State state = {};
     if (part.taken) {
-        pass_state<false>(state, p, block - 1, group);
+        pass_state<false>(state, p, block - kCluster, group);
     } else {
         if (at.segment > 0) await_segments(s, p, at.segment, group);
         const float* decay = decay_of(p, nth);
@@ -601,14 +826,14 @@ __device__ __forceinline__ void supply_role(Shared& s, const Problem& p, const M
         for (int i = 0; i < share.parts(); ++i) {
             const Part part = share.part(p, i);
             if (has_own_state(p)) {
-                const float total = sum_gates<false>(s, p, part, nth, ring);
+                const float total = work_gates<false>(s, p, part, nth, ring);
                 if (lane_index() == 0) {
                     decay_of(p, nth)[part.at.segment] = exp2_approx(total);
                     ptx::signal_add(signals_of(p, part.at.segment));
                 }
                 __syncwarp();
             }
-            sum_gates<true>(s, p, part, nth, ring);
+            work_gates<true>(s, p, part, nth, ring);
         }
     }
 }
@@ -618,31 +843,39 @@ __device__ __forceinline__ void score_role(Shared& s, const Problem& p) {
     for (int i = thread; i < static_cast<int>(sizeof s.scores) / 4; i += kWarpgroup)
         reinterpret_cast<u32*>(s.scores)[i] = 0;
     ptx::named_barrier_sync(1 + kStateGroups, kWarpgroup);
+    const Jobs jobs = jobs_of(warp_index() % 4);
     Ring ring;
     ptx::Ring<kAhead> turn;
     if (has_own_state(p)) pass_chunks(s, Share(p).part(p, 0).tokens.chunks(), ring);
     const Share share(p);
 #pragma unroll 1
-    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), ring, turn);
+    for (int i = 0; i < share.parts(); ++i) score_chunks(s, p, share.part(p, i), jobs, ring, turn);
 }
 
 // Each role finds its place itself: values that live across the split would be spilled.
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
+#if CLUSTER > 1
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define IN_CLUSTERS
+#endif
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(kThreads, 1)
     gla(const __grid_constant__ Problem p, const __grid_constant__ TensorMap q,
         const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
         const __grid_constant__ TensorMap out) {
     Shared& s = *reinterpret_cast<Shared*>(shared_bytes);
     const Maps maps = {&q, &k, &v, &out};
     init_shared(s, p);
+    if (kCluster > 1) ptx::cluster_sync();
     const int role = warpgroup_index();
     if (role == 0) {
         ptx::registers_shrink<40>();
         supply_role(s, p, maps);
     } else if (role == 1) {
-        ptx::registers_shrink<120>();
+        ptx::registers_shrink<kScoreRegisters>();
         score_role(s, p);
     } else {
-        ptx::registers_grow<176>();
+        ptx::registers_grow<kOwnRegisters>();
         state_role(s, p, maps, role - 2);
     }
+    if (kCluster > 1) ptx::cluster_sync();  // the other's copies and arrivals come here
 }

@@ -76,18 +76,22 @@ __device__ __forceinline__ void arrive_warp(u64* barrier) {
 }
 
 // Lane i's row of a 16 x 16 block for ldmatrix and stmatrix with transposition: tokens along the
-// rows of the tile, dv along its columns, and the other way round in registers.
-__device__ __forceinline__ u16* transposed_row(Panel& p, int token, int col) {
-    const int lane = lane_index();
-    return element(p, token + lane / 16 * 8 + lane % 8, col + lane / 8 % 2 * 8);
+// rows of the tile, dv along its columns, and the other way round in registers. `token` is a multiple of
+// 8, `col` of 16: so the lane's part is the same for all tokens, and tokens are constants of addresses.
+__device__ __forceinline__ u16* transposed_row(Panel& p, int token, u32 col) {
+    const u32 lane = threadIdx.x % kWarp, row = lane / 16 * 8 + lane % 8;
+    const u32 unit = (col / 8 + lane / 8 % 2) ^ lane % 8;
+    return p.at + row * kPanelCols + unit * 8 + token * kPanelCols;
 }
+
+// First of a warp's 16 rows of its warpgroup's 64; not from a shuffle, which a loop would do again.
+__device__ __forceinline__ u32 own_row() { return threadIdx.x / kWarp % 4 * 16; }
 
 // This warp's 16 rows of V^T over all tokens, as operand a.
 __device__ __forceinline__ void load_values(u32 (&v)[4][4], Panel& values) {
-    const int row = warp_index() % 4 * 16;
 #pragma unroll
     for (int step = 0; step < 4; ++step)
-        ptx::ldmatrix_x4_transposed(v[step], transposed_row(values, 16 * step, row));
+        ptx::ldmatrix_x4_transposed(v[step], transposed_row(values, 16 * step, own_row()));
 }
 
 __device__ __forceinline__ void pack_state(u32 (&a)[kDk / 16][4], const State& s) {
@@ -190,11 +194,10 @@ __device__ __forceinline__ void store_outputs(const Output& o, Panel (&staged)[2
                                               const TensorMap* map, int group, int token, int panel,
                                               int batch) {
     const bool issuer = threadIdx.x % kWarpgroup == 0;
-    const int row = warp_index() % 4 * 16;
     Panel& to = staged[n % 2];
 #pragma unroll
     for (int c = 0; c < 4; ++c)
-        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, row),
+        ptx::stmatrix_x4_transposed(transposed_row(to, 16 * c, own_row()),
                                     pack_bf16(o[8 * c], o[8 * c + 1]),
                                     pack_bf16(o[8 * c + 2], o[8 * c + 3]),
                                     pack_bf16(o[8 * c + 4], o[8 * c + 5]),

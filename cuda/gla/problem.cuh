@@ -23,6 +23,8 @@ struct Problem {
     float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
     float* passed;        // states handed from block to block, one of a block's each
     u32* handed;          // a flag for each, 0 between launches
+    u32* scores;          // q k^T of heads that share them, in tiles (07_shared_scores)
+    float* steps;         // their dt [batch, heads, length], length in whole chunks
     u16* out;
     float scale;
     int softplus;
@@ -52,4 +54,18 @@ __device__ __forceinline__ size_t token_row(int batch, int t, int length, int he
 __device__ __forceinline__ size_t state_row(const Problem& p, int batch, int head, int segment,
                                             int segments) {
     return ((static_cast<size_t>(batch) * p.heads + head) * segments + segment) * kDk;
+}
+
+// Tiles (a, b), b <= a, of a chunk's scores, 16 x 16 in bf16, as the lanes of an mma hold them.
+constexpr int kTiles = kSubs * (kSubs + 1) / 2;
+__host__ __device__ constexpr int tile_of(int a, int b) { return a * (a + 1) / 2 + b; }
+
+// First tile of (batch, key head, chunk).
+__device__ __forceinline__ size_t scores_row(const Problem& p, int batch, int key_head, int chunk) {
+    const int chunks = ceil_div(p.length, kChunk);
+    return ((static_cast<size_t>(batch) * p.key_heads + key_head) * chunks + chunk) * kTiles;
+}
+
+__device__ __forceinline__ size_t steps_row(const Problem& p, int batch, int head) {
+    return (static_cast<size_t>(batch) * p.heads + head) * round_up(p.length, kChunk);
 }

@@ -142,9 +142,9 @@ __device__ __forceinline__ void score_chunk(Shared& s, float scale) {
 }
 
 // kPassCols columns of o for one sub-chunk (HEADS = 2: the columns' half is the head).
-__device__ __forceinline__ void output_pass(const Shared& s, const Problem& p, const Place& at,
-                                            int col, OutTile& o) {
-    const int sub = warp_index() / 2, row = sub * kSub + lane_index() / 4;
+__device__ __forceinline__ void output_pass(const Shared& s, const Problem& p, int col, OutTile& o) {
+    // Opaque, or addresses are kept for other chunks in registers that the state needs.
+    const int lane = opaque(lane_index()), sub = warp_index() / 2, row = sub * kSub + lane / 4;
     const int head = kHeads == 2 ? col / 64 : 0;
     add_state_product(o, s.q, sub * kSub, s.s, col);
     const float top = p.scale * exp2_approx(s.sum[head][row]);
@@ -154,10 +154,10 @@ __device__ __forceinline__ void output_pass(const Shared& s, const Problem& p, c
         o[j][0] *= top, o[j][1] *= top, o[j][2] *= low, o[j][3] *= low;
     add_product(o, s.a[head], sub * kSub, s.v, col, sub + 1);
     if (!SSD || !p.skip) return;
-    const float skip = p.skip[at.head + head];
+    const float skip = p.skip[place_of(p).head + head];  // not kept from chunk to chunk
 #pragma unroll
     for (int j = 0; j < kPassCols / 8; ++j) {
-        const u16* x = s.v + row * kPitchV + col + 8 * j + 2 * (lane_index() % 4);
+        const u16* x = s.v + row * kPitchV + col + 8 * j + 2 * (lane % 4);
         const u32 above = *reinterpret_cast<const u32*>(x);
         const u32 below = *reinterpret_cast<const u32*>(x + 8 * kPitchV);
         o[j][0] = fmaf(skip, bf16_low(above), o[j][0]);

@@ -21,7 +21,7 @@ from refkernels._compile import compile_kernel
 from refkernels._jobs import Part, run_child, run_here
 from refkernels._record import gpu_device, measurement_file, write_json
 from refkernels._sources import kernel_source
-from refkernels.attention import beside, timed
+from refkernels.attention import beside, beside_decode, timed
 from refkernels.attention.cases import random_cases, random_decodes
 from refkernels.attention.decode import KV_CODES
 from refkernels.attention.device import HEAD_DIMS, RUNGS, Operands, Prepared, tile_choices
@@ -133,9 +133,13 @@ def decode_variants() -> list[tuple[str, dict[str, int]]]:
         for head_dim in HEAD_DIMS:
             codes = {"HEAD_DIM": head_dim, "KV": KV_CODES[kind]}
             found += [
-                ("attention/decode_split_kv.cu", codes | {"STRIPS": strips, "FP16": fp16})
+                (
+                    "attention/decode_split_kv.cu",
+                    codes | {"STRIPS": strips, "FP16": fp16, "FIXED": fixed},
+                )
                 for strips in ((1, 2) if head_dim < 256 else (1,))
                 for fp16 in (0, 1)
+                for fixed in (0, 1)
             ]
     return found
 
@@ -210,8 +214,8 @@ JOBS: dict[str, Callable[[], Part]] = {
     **{f"check_{name[:2]}": _check_rung(name, FEWER, "bf16") for name in list(RUNGS)[:4]},
     **{f"time_d{d}": _timed(partial(beside.grid, d)) for d in (128, 64, 256)},
     "time_grouped": _timed(beside.grouped),
-    "time_decode": _timed(timed.decode),
-    "time_layouts": _timed(timed.layouts),
+    "time_decode": _timed(beside_decode.decode),
+    "time_layouts": _timed(beside_decode.layouts),
     "time_rest": _timed(lambda: beside.packed() + beside.others() + timed.ladder()),
     "time_alone": _timed(timed.alone),
 }

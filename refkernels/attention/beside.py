@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from perfmodel.workload import Attention
+from perfmodel.workload import Attention, Workload
 from refkernels._check import Gate, generator
 from refkernels._record import kernel_time
 from refkernels._timing import Contender, rotation_sets, time_beside
@@ -85,7 +85,7 @@ class Turn(Contender):
     shape: str
     flops: float
     moved: float
-    workload: Attention | None
+    workload: Workload | None
     """None where no workload says what was computed: a line is all that comes of it."""
     gate: Gate | None = None
     framework: str | None = None

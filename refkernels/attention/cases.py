@@ -102,7 +102,7 @@ def random_decodes(
     count: int, seed: int, *, dtype: str = "bf16", kv_dtype: str = "bf16"
 ) -> Iterator[DecodeCase]:
     """1 to 16 queries, ragged lengths up to a few thousand, pages of 16 and 64 or none; every sixth
-    has many sequences."""
+    has many sequences, every seventh sequences of one length."""
     rng = np.random.default_rng(seed)
     for index in range(count):
         kv_heads = int(rng.choice([1, 2, 8]))
@@ -111,6 +111,8 @@ def random_decodes(
         sequences = int(rng.integers(8, 40) if many else rng.integers(1, 7))
         longest = int(np.exp(rng.uniform(0, np.log(1000 if many else 5000))))
         lens = rng.integers(1, longest + 1, sequences)
+        if index % 7 == 3:
+            lens[:] = longest
         yield DecodeCase(
             kv_lens=tuple(int(x) for x in lens),
             q_len=q_len,

@@ -27,7 +27,8 @@ TILE = 16
 
 MAX_SEQUENCES = 1024
 MAX_QUERIES = 16
-MAX_CTAS = 256
+NO_SUM = -1.0
+"""The sum of a row's weights in a letter box that is empty."""
 RING_BYTES = 128 * 1024
 """Shared memory for keys on their way, per block."""
 
@@ -174,6 +175,7 @@ def decode_defines(x: DecodeOperands) -> dict[str, int]:
         "KV": KV_CODES[x.kv_dtype],
         "FP16": int(x.dtype == "fp16"),
         "STRIPS": 2 if rows > 16 and head_dim < 256 else 1,
+        "FIXED": int(x.lengths is None and x.table is None),
     }
 
 
@@ -188,37 +190,47 @@ def shared_bytes(defines: Mapping[str, int], kv_dtype: str) -> int:
     head_dim, rows = defines["HEAD_DIM"], 16 * defines["STRIPS"]
     warps = tile_shape(head_dim, kv_dtype)[1]
     merge_rows = min(8, 16384 // (4 * warps * head_dim))
-    merging = max(4 * warps * merge_rows * (head_dim + 8), 8 * merge_rows * MAX_CTAS)
-    sums = 2 * 4 * warps * rows + 8 * merge_rows
+    merging = 4 * warps * merge_rows * (head_dim + 8)
+    sums = 2 * 4 * warps * rows
     queries = rows * head_dim * 2
-    cursors = 32 * warps
+    cursors = 48 * warps
     return RING_BYTES + merging + sums + queries + cursors + 4 * (MAX_SEQUENCES + 1) + 128
 
 
 def prepare_decode(x: DecodeOperands, defines: Mapping[str, int] | None = None) -> Prepared:
-    """Compile, load and bind; ``defines`` override compile-time constants (see the source)."""
+    """Compile, load and bind; ``defines`` override compile-time constants (see the source).
+
+    The launch is a cooperative one: blocks wait for each other, so all must be resident.
+    """
     import cupy
 
     device = cupy.cuda.Device()
     codes = decode_defines(x) | dict(defines or {})
     compiled = compile_kernel(kernel_source("attention/decode_split_kv.cu"), defines=codes)
-    ctas = min(int(device.attributes["MultiProcessorCount"]), MAX_CTAS)
-    rows = 16 * codes["STRIPS"]
-    sequences, q_len, heads, head_dim = x.q.shape
-    groups = -(-(heads // x.kv_heads * q_len) // rows)
-    partial = cupy.empty(2 * ctas * rows * (head_dim + 2), cupy.float32)
-    arrivals = cupy.zeros(sequences * x.kv_heads * groups, cupy.uint32)
+    ctas = int(device.attributes["MultiProcessorCount"])
+    letters = cupy.full(letters_shape(codes, ctas), NO_SUM, cupy.float32)
     return Prepared(
-        kernel=load_kernel(compiled, "attention_decode"),
+        kernel=load_kernel(compiled, "attention_decode", cooperative=True),
         grid=(ctas,),
-        threads=32 * tile_shape(head_dim, x.kv_dtype)[1],
+        threads=32 * tile_shape(codes["HEAD_DIM"], x.kv_dtype)[1],
         smem=shared_bytes(codes, x.kv_dtype),
-        params=_problem(x, partial, arrivals, groups),
-        keep=(x, partial, arrivals),
+        params=_problem(x, letters, row_groups(x, codes)),
+        keep=(x, letters),
     )
 
 
-def _problem(x: DecodeOperands, partial: Any, arrivals: Any, row_groups: int) -> Any:
+def letters_shape(defines: Mapping[str, int], ctas: int) -> tuple[int, ...]:
+    """Of the fp32 array in which the pieces of lists are mailed, empty between launches."""
+    return 2 * ctas, 16 * defines["STRIPS"], defines["HEAD_DIM"] // 2, 4
+
+
+def row_groups(x: DecodeOperands, defines: Mapping[str, int]) -> int:
+    """Lists per sequence and KV head: its queries in groups of a CTA's rows."""
+    _, q_len, heads, _ = x.q.shape
+    return -(-(int(heads) // x.kv_heads * int(q_len)) // (16 * defines["STRIPS"]))
+
+
+def _problem(x: DecodeOperands, letters: Any, row_groups: int) -> Any:
     """``Problem`` of decode_split_kv.cu."""
     null = np.uint64(0)
 
@@ -237,8 +249,7 @@ def _problem(x: DecodeOperands, partial: Any, arrivals: Any, row_groups: int) ->
         table=address(x.table),
         k_scale=address(x.k_scale),
         v_scale=address(x.v_scale),
-        partial=partial,
-        arrivals=arrivals,
+        letters=letters,
         outer_bytes=np.int64(strides[0]),
         token_bytes=np.int64(strides[x.token_axis]),
         head_bytes=np.int64(strides[3 - x.token_axis]),

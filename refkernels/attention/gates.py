@@ -228,7 +228,7 @@ def _with_bias(x: Operands) -> naive.Form:
 
 
 def draw_decode(case: DecodeCase, rng: Any) -> DecodeOperands:
-    """Operands of a case on the device."""
+    """Operands of a case on the device; lengths where they differ or pages need them."""
     import cupy
 
     sequences, longest = len(case.kv_lens), max(case.kv_lens)
@@ -255,7 +255,9 @@ def draw_decode(case: DecodeCase, rng: Any) -> DecodeOperands:
         dtype=case.dtype,
         kv_dtype=case.kv_dtype,
         layout=case.layout,
-        lengths=cupy.asarray(case.kv_lens, cupy.int32),
+        lengths=cupy.asarray(case.kv_lens, cupy.int32)
+        if case.page or min(case.kv_lens) < longest
+        else None,
         table=table,
         k_scale=scale,
         v_scale=scale,

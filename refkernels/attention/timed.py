@@ -1,37 +1,24 @@
-"""The timed part of the benchmark: shapes, decoding, and what is said of a timing.
+"""What the benchmark times, and what is said of a timing.
 
-One follows the other here; ``beside`` has the prefill kernels that take turns under one load. Rates
-are computed from the median; a kernel is timed only behind its gate at that very shape. FLOPs are
-counted as the literature does: 4 D per (query, key) pair that the mask lets through, half of all
-pairs under a causal mask of equal lengths.
+Kernels that take turns under one load are in ``beside`` (prefill) and ``beside_decode``; here one
+follows the other. Rates are computed from the median; a kernel is timed only behind its gate at
+that very shape. FLOPs are counted as the literature does: 4 D per (query, key) pair that the mask
+lets through, half of all pairs under a causal mask of equal lengths.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from perfmodel.workload import Attention, Elementwise, Workload
-from refkernels._check import Gate, generator, random_int8
-from refkernels._compile import compile_kernel
-from refkernels._launch import launch, load_kernel, params_struct
+from perfmodel.workload import Attention
+from refkernels._check import Gate
 from refkernels._record import kernel_time
-from refkernels._sources import kernel_source, read_spec
-from refkernels._timing import (
-    Timing,
-    capture_cupy,
-    rotation_sets,
-    time_kernel,
-)
+from refkernels._timing import Timing, capture_cupy, rotation_sets, time_kernel
 from refkernels.attention import peers
-from refkernels.attention.cases import DecodeCase
-from refkernels.attention.decode import prepare_decode
 from refkernels.attention.device import RUNGS
-from refkernels.attention.gates import check_decode, draw_decode
-from refkernels.attention.problem import DecodeProblem, PrefillProblem, decode_case, size
+from refkernels.attention.problem import PrefillProblem, size
 from refkernels.int8_gemm.peers import capture_torch
 
 TOKENS = 16384
@@ -108,57 +95,6 @@ def ladder() -> list[Row]:
     return [row for w in shapes for name in list(RUNGS)[:-1] for row in ours(w, name)]
 
 
-def decode() -> list[Row]:
-    """Decoding, its peers, and the plain read of as many bytes (once for each size)."""
-    rows: list[Row] = []
-    read: set[int] = set()
-    for w in decodes():
-        rows += decode_rows(w)
-        rows += theirs(w)
-        if (count := int(kv_bytes(w))) not in read:
-            rows += reads(count)
-            read.add(count)
-    return rows
-
-
-def layouts() -> list[Row]:
-    """The same gigabyte of keys and values contiguous and in pages, either order of tokens and
-    heads; and sequences of 1 Ki to 64 Ki keys, mixed. Each beside the plain read."""
-    w = Attention(batch=32, q_len=1, kv_len=8192, heads=32, kv_heads=8, head_dim=128)
-    case = decode_case(w)
-    ragged = np.random.default_rng(9).uniform(np.log(1024), np.log(65536), 48)
-    lens = tuple(int(x) for x in np.exp(ragged))
-    cases = [
-        (f"{layout}, {f'pages of {page}' if page else 'contiguous'}", case, layout, page)
-        for layout in ("bhsd", "bshd")
-        for page in (0, 16, 64)
-    ]
-    cases.append(("ragged, pages of 64", dataclasses.replace(case, kv_lens=lens), "bshd", 64))
-    rows: list[Row] = []
-    for name, base, layout, page in cases:
-        one = dataclasses.replace(base, layout=layout, page=page)
-        moved = 2.0 * 2.0 * sum(one.kv_lens) * one.kv_heads * one.head_dim
-        rows.append(_layout_row(name, one, moved))
-        rows += reads(int(moved)) if page == 0 or len(set(one.kv_lens)) > 1 else ()
-    return rows
-
-
-def _layout_row(name: str, case: DecodeCase, moved: float) -> Row:
-    """One case, gated and timed; a line only: no workload says what tells them apart."""
-    import cupy
-
-    gate = check_decode(case, 21).gate
-    if not gate.passed:
-        return red_row(f"decode_split_kv {name}", "", gate)
-    rng = generator(22, cupy)
-    calls = [prepare_decode(draw_decode(case, rng)) for _ in range(rotation_sets(moved, most=4))]
-    timing = time_kernel(lambda i: calls[i](), sets=len(calls), budget_s=BUDGET_S)
-    flops = 4.0 * case.head_dim * case.heads * case.q_len * sum(case.kv_lens)
-    shape = f"{len(case.kv_lens)} sequences, {sum(case.kv_lens)} keys"
-    line = line_of(f"decode_split_kv {name}", shape, timing, flops, moved)
-    return {"ok": True, "line": line, "measurement": None}
-
-
 # ---------------------------------------------------------------- rows
 
 
@@ -170,14 +106,6 @@ def ours(w: Attention, rung: str) -> list[Row]:
     return [_timed(f"refkernels.attention/{rung}", w, problem.run, sets, gate)]
 
 
-def decode_rows(w: Attention) -> list[Row]:
-    """Split-KV decoding."""
-    sets = rotation_sets(moved_bytes(w), most=64)
-    problem = DecodeProblem(w, size(w.kv_len), sets)
-    gate = problem.gate()
-    return [_timed("refkernels.attention/decode_split_kv", w, problem.run, sets, gate)]
-
-
 def theirs(w: Attention) -> list[Row]:
     """The peers that know this workload."""
     rows = []
@@ -185,30 +113,6 @@ def theirs(w: Attention) -> list[Row]:
         sets = rotation_sets(moved_bytes(w), most=64)
         rows.append(_timed(name, w, build(sets), sets, None, framework=peers.framework()))
     return rows
-
-
-def reads(count: int) -> Iterator[Row]:
-    """The plain read kernel of the roofs on ``count`` bytes."""
-    import cupy
-
-    sets = rotation_sets(count, most=64)
-    words = count // 16
-    buffers = [random_int8(generator(i, cupy), (words * 16,)) for i in range(sets)]
-    sink, elapsed = cupy.zeros(1024, cupy.uint64), cupy.zeros(2, cupy.uint64)
-    path = kernel_source("roofs/memory.cu")
-    kernel, threads = load_kernel(compile_kernel(path), "read"), read_spec(path).threads
-    params = [
-        params_struct(source=b, target=sink, words=np.uint64(words), rounds=1, elapsed=elapsed)
-        for b in buffers
-    ]
-    grid = max(1, words // (threads * 8))
-    work = Elementwise(elements=words * 16, writes=0.0, dtype="int8", name="read")
-
-    def run(i: int) -> None:
-        launch(kernel, (grid,), (threads,), params[i])
-
-    timing = time_kernel(run, sets=sets, budget_s=BUDGET_S)
-    yield _row("roofs/read", work, timing, None, 0.0, float(count))
 
 
 def _timed(
@@ -223,7 +127,12 @@ def _timed(
         return red_row(name, shape_of(w), gate)
     capture = capture_cupy if framework is None else capture_torch
     timing = time_kernel(call, sets=sets, budget_s=BUDGET_S, capture=capture)
-    return _row(name, w, timing, gate, flops_of(w), moved_bytes(w), framework)
+    flops, moved = flops_of(w), moved_bytes(w)
+    line = line_of(name, shape_of(w), timing, flops, moved)
+    measured = kernel_time(
+        w, name, timing, flops=flops, moved_bytes=moved, gate=gate, framework=framework
+    )
+    return {"ok": True, "line": line, "measurement": measured}
 
 
 def red_row(name: str, shape: str, gate: Gate) -> Row:
@@ -231,23 +140,6 @@ def red_row(name: str, shape: str, gate: Gate) -> Row:
     line = f"{name:58} {shape:34} gate red: {gate}"
     print(line, flush=True)  # noqa: T201
     return {"ok": False, "line": line, "measurement": None}
-
-
-def _row(
-    name: str,
-    w: Workload,
-    timing: Timing,
-    gate: Gate | None,
-    flops: float,
-    moved: float,
-    framework: str | None = None,
-) -> Row:
-    shape = shape_of(w) if isinstance(w, Attention) else f"{moved:.4g} B"
-    line = line_of(name, shape, timing, flops, moved)
-    measured = kernel_time(
-        w, name, timing, flops=flops, moved_bytes=moved, gate=gate, framework=framework
-    )
-    return {"ok": gate is None or gate.passed, "line": line, "measurement": measured}
 
 
 def line_of(name: str, shape: str, timing: Timing, flops: float, moved: float) -> str:

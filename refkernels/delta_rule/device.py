@@ -11,17 +11,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from perfmodel.errors import BadValue, UnknownName
+from perfmodel.errors import UnknownName
 from refkernels._compile import device_capability
-from refkernels._launch import as_device_array, tensor_map
+from refkernels._launch import as_device_array
+from refkernels._matrix_state import (
+    CHUNK,
+    PANEL,
+    SHORT,
+    check_dims,
+    checked_state,
+    empty_outputs,
+    tile_map,
+)
 from refkernels._plan import Launch, Plan, bound_launch, ceil_div, sm_count
 from refkernels.delta_rule.naive import check_shapes
-
-CHUNK = 64
-PANEL = 64
-KEY_DIMS = (64, 128)
-SHORT = 16
-"""Sequences shorter than this go token by token: most of a chunk would be padding."""
 
 RUNGS = ("01_recurrent", "02_chunk", "03_wgmma", "04_wgmma_concurrent")
 """Token by token; chunks on mma.sync; on wgmma, fed by TMA; the same in one launch."""
@@ -89,32 +92,11 @@ def bind(
     check_dims(q.shape[-1], v.shape[-1])
     arrays = {"q": q, "k": k, "v": v, "beta": beta} | ({} if g is None else {"g": g})
     checked = {n: as_device_array(x, n, dtype="bf16", shape=x.shape) for n, x in arrays.items()}
-    if initial is not None:
-        shape = (v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])
-        initial = as_device_array(initial, "initial", dtype="fp32", shape=shape)
     return Sequence(
         **({"g": None} | checked),
         scale=float(q.shape[-1] ** -0.5 if scale is None else scale),
-        initial=initial,
+        initial=checked_state(initial, (v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])),
     )
-
-
-def check_dims(dk: int, dv: int) -> None:
-    """Raises BadValue for head dimensions that the kernels are not written for."""
-    if dk not in KEY_DIMS:
-        msg = f"the kernels are written for key dimensions {KEY_DIMS}, got {dk}"
-        raise BadValue(msg, field="q")
-    if dv % PANEL:
-        msg = f"the value dimension must be a multiple of {PANEL}, got {dv}"
-        raise BadValue(msg, field="v")
-
-
-def empty_outputs(x: Sequence) -> tuple[Any, Any]:
-    """Uninitialised o and final state."""
-    import cupy
-
-    batch, _, heads, dv = x.v.shape
-    return cupy.empty_like(x.v), cupy.empty((batch, heads, x.q.shape[-1], dv), cupy.float32)
 
 
 def default_rung(x: Sequence) -> str:
@@ -220,21 +202,7 @@ def walk_bytes(rung: str, dk: int) -> int:
 def tile_maps(x: Sequence, out: Any) -> tuple[NDArray[Any], ...]:
     """Descriptors of q, k, v and o: 64 tokens of a head, in panels of 64 columns."""
     dk = int(x.q.shape[3])
-    wide = [_tile_map(array, dk // PANEL) for array in (x.q, x.k)]
-    return (*wide, _tile_map(x.v, 1), _tile_map(out, 1))
-
-
-def _tile_map(array: Any, panels: int) -> NDArray[Any]:
-    """Axes (batch, panels of all heads, tokens, 64): rows beyond a sequence are zeros, whatever
-    follows in memory."""
-    batch, length, heads, width = array.shape
-    row = heads * width
-    return tensor_map(
-        array,
-        (1, panels, CHUNK, PANEL),
-        shape=(batch, row // PANEL, length, PANEL),
-        strides=(length * row * 2, PANEL * 2, row * 2, 2),
-    )
+    return (tile_map(x.q, dk), tile_map(x.k, dk), tile_map(x.v, PANEL), tile_map(out, PANEL))
 
 
 def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:

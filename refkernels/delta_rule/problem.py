@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from perfmodel.workload import DeltaRule
-from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels._check import Gate, generator, narrow_bf16, random_normal, widen
+from refkernels._mixer_problem import (
+    HostProblem,
+    plan_each,
+    poisoned_outputs,
+    three_calls,
+    unless_unwritten,
+    worse,
+)
 from refkernels.delta_rule import naive
 
 CHECKED_GROUPS = 1
@@ -55,23 +60,22 @@ def head_slice(x: dict[str, Any], groups: int) -> dict[str, Any]:
 
 def gate_delta(arrays: dict[str, Any], rung: str | None, *, initial: Any = None) -> Gate:
     """Run on poisoned outputs; output and final state against the oracle, the worse of the two."""
-    import cupy
+    out, final = run_poisoned(arrays, rung, initial)
+    heads = CHECKED_GROUPS * (out.shape[2] // arrays["q"].shape[2])
+    start = None if initial is None else host_copy(initial[:, :heads])
+    o, state = exact(head_slice(arrays, CHECKED_GROUPS), start)
+    some, last = host_copy(widen(out, "bf16")[:, :, :heads]), host_copy(final[:, :heads])
+    return unless_unwritten(worse("delta_rule", some, o, last, state), out, final)
 
+
+def run_poisoned(arrays: dict[str, Any], rung: str | None, initial: Any = None) -> tuple[Any, Any]:
+    """Output (bf16 bits) and final state of one call, both NaN before it."""
     from refkernels.delta_rule import device
 
     x = device.bind(**arrays, initial=initial)
-    out, final = device.empty_outputs(x)
-    out[...] = poisoned(out.shape, "uint16", cupy)
-    final[...] = poisoned(final.shape, "float32", cupy)
+    out, final = poisoned_outputs(x)
     device.prepare(x, out, final=final, rung=rung)()
-    heads = CHECKED_GROUPS * (x.v.shape[2] // x.q.shape[2])
-    start = None if initial is None else host_copy(initial[:, :heads])
-    o, state = exact(head_slice(arrays, CHECKED_GROUPS), start)
-    worst = worse(
-        host_copy(widen(out, "bf16")[:, :, :heads]), o, host_copy(final[:, :heads]), state
-    )
-    written = not bool(cupy.isnan(widen(out, "bf16")).any() | cupy.isnan(final).any())
-    return worst if written else replace(worst, passed=False, error=float("inf"))
+    return out, final
 
 
 def exact(x: dict[str, Any], initial: Any = None) -> tuple[Any, Any]:
@@ -88,32 +92,13 @@ def host_copy(x: Any) -> Any:
 
 
 def gate_three_calls(arrays: dict[str, Any], rung: str | None, initial: Any = None) -> Gate:
-    """Elements in which three calls that hand over their states at chunk boundaries differ from one
-    call's output and final state."""
-    import cupy
+    """Three calls that hand on the state against one."""
 
-    from refkernels.delta_rule import device
+    def run(tokens: slice, state: Any, _: int) -> tuple[Any, Any]:
+        piece = {name: x[:, tokens].copy() for name, x in arrays.items()}
+        return run_poisoned(piece, rung, initial if state is None else state)
 
-    run = partial(device.delta_rule, rung=rung)
-    whole, last = run(**arrays, initial=initial)
-    length = whole.shape[1]
-    cuts = (0, device.CHUNK, (length - 1) // device.CHUNK * device.CHUNK, length)
-    parts, state = [], initial
-    for start, end in pairwise(cuts):
-        piece = {name: cupy.ascontiguousarray(x[:, start:end]) for name, x in arrays.items()}
-        out, state = run(**piece, initial=state)
-        parts.append(out)
-    gates = [
-        judge("delta_rule", "repeat", cupy.concatenate(parts, axis=1), whole),
-        judge("delta_rule", "repeat", state, last),
-    ]
-    return max(gates, key=lambda gate: gate.error)
-
-
-def worse(out: Any, o: Any, final: Any, state: Any) -> Gate:
-    """The gate of the output and that of the state, whichever is nearer its limit."""
-    gates = [judge("delta_rule", "bf16", out, o), judge("delta_rule", "state", final, state)]
-    return max(gates, key=lambda gate: gate.error / gate.tolerance)
+    return three_calls("delta_rule", arrays["v"].shape[1], run)
 
 
 class DeltaProblem:
@@ -127,15 +112,15 @@ class DeltaProblem:
         self.sets, self.rung = sets, rung
         rng = generator(seed, cupy)
         self.arrays = [random_arrays(rng, workload) for _ in range(sets)]
-        batch, length, _, heads, dk, dv = sizes(workload)
-        step = length == 1  # decode reads the state that it writes
-        shape = (batch, heads, dk, dv)
-        starts = [random_normal(rng, shape) if step else None for _ in range(sets)]
-        self.plans = []
-        for arrays, start in zip(self.arrays, starts, strict=True):
-            x = device.bind(**arrays, initial=start)
-            out, final = device.empty_outputs(x)
-            self.plans.append(device.prepare(x, out, final=start if step else final, rung=rung))
+        batch, length, _, *state = sizes(workload)
+        self.plans = plan_each(
+            lambda arrays, start: device.bind(**arrays, initial=start),
+            lambda x, out, final: device.prepare(x, out, final=final, rung=rung),
+            self.arrays,
+            rng,
+            (batch, *state),
+            step=length == 1,
+        )
 
     def run(self, i: int) -> None:
         """Launch set ``i``."""
@@ -146,24 +131,18 @@ class DeltaProblem:
         return gate_delta(self.arrays[0], self.rung)
 
 
-class HostDeltaProblem:
+class HostDeltaProblem(HostProblem[dict[str, Any]]):
     """The numba recurrence in fp32."""
 
     def __init__(self, workload: DeltaRule, seed: int, sets: int) -> None:
+        from refkernels.delta_rule import host
+
         rng = generator(seed)
-        self.sets = sets
-        drawn = [random_arrays(rng, workload) for _ in range(sets)]
-        self.arrays = [head_slice(x, sizes(workload)[2]) for x in drawn]
-        self.out: Any = None
-
-    def run(self, i: int) -> None:
-        """Compute set ``i``."""
-        from refkernels.delta_rule.host import delta_rule
-
-        self.out, _ = delta_rule(**self.arrays[i])
-
-    def gate(self) -> Gate:
-        """The first set against the oracle."""
-        self.run(0)
-        o, _ = naive.delta_rule(**self.arrays[0])
-        return judge("delta_rule", "fp32", self.out, o)
+        groups = sizes(workload)[2]
+        inputs = [head_slice(random_arrays(rng, workload), groups) for _ in range(sets)]
+        super().__init__(
+            "delta_rule",
+            inputs,
+            lambda x: host.delta_rule(**x)[0],
+            lambda x: naive.delta_rule(**x)[0],
+        )

@@ -11,49 +11,31 @@ from typing import Any
 
 from perfmodel.errors import BadValue, UnknownName
 from refkernels._compile import device_capability
-from refkernels._launch import as_device_array, tensor_map
-from refkernels._plan import Plan, bound_launch, ceil_div, sm_count
+from refkernels._launch import as_device_array
+from refkernels._matrix_state import (
+    CHUNK,
+    PANEL,
+    SHORT,
+    check_dims,
+    checked_state,
+    empty_outputs,
+    tile_map,
+)
+from refkernels._plan import Launch, Plan, bound_launch, ceil_div, sm_count
 from refkernels.gla.naive import check_shapes
-
-CHUNK = 64
-KEY_DIMS = (64, 128)
-SHORT = 16
-"""Sequences shorter than this go token by token: most of a chunk would be padding."""
+from refkernels.gla.sequence import Sequence, problem_fields
 
 SEGMENT_TOKENS = 512
 """Least tokens of a segment: its state costs as many bytes as 200 tokens' inputs."""
 
 BLOCKS_PER_SM = 2
 
-PANEL = 64
-"""Columns of a tile that lie side by side in shared memory (128 bytes)."""
+TILES = 10
+"""Tiles of 16 x 16 on and below the diagonal of a chunk's scores."""
 
 RUNGS = ("01_recurrent", "02_chunk", "03_segments", "04_wgmma")
 """Token by token; chunks in one block per head; chunks with the sequence in segments; both of
 these on Hopper's own products and copies."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sequence:
-    """Checked device arrays in bf16 (as uint16 bits): q, k [batch, length, key_heads, dk], v
-    [batch, length, heads, dv]; states fp32 [batch, heads, dk, dv]."""
-
-    q: Any
-    k: Any
-    v: Any
-    g: Any
-    scale: float
-    initial: Any = None
-    a: Any = None
-    """SSD: A per head; then ``g`` is delta."""
-    bias: Any = None
-    skip: Any = None
-    softplus: bool = False
-
-    @property
-    def vector(self) -> bool:
-        """Whether each key dimension has its own gate."""
-        return self.g is not None and self.g.ndim == 4
 
 
 def gla(
@@ -94,31 +76,6 @@ def bind(
         scale=float(q.shape[-1] ** -0.5 if scale is None else scale),
         initial=checked_state(initial, (v.shape[0], v.shape[2], q.shape[-1], v.shape[-1])),
     )
-
-
-def checked_state(initial: Any, shape: tuple[int, ...]) -> Any:
-    """An initial state on the device, or None."""
-    if initial is None:
-        return None
-    return as_device_array(initial, "initial", dtype="fp32", shape=shape)
-
-
-def check_dims(dk: int, dv: int) -> None:
-    """Raises BadValue for head dimensions that the kernels are not written for."""
-    if dk not in KEY_DIMS:
-        msg = f"the kernels are written for key dimensions {KEY_DIMS}, got {dk}"
-        raise BadValue(msg, field="q")
-    if dv % 64:
-        msg = f"the value dimension must be a multiple of 64, got {dv}"
-        raise BadValue(msg, field="v")
-
-
-def empty_outputs(x: Sequence) -> tuple[Any, Any]:
-    """Uninitialised o and final state."""
-    import cupy
-
-    batch, _, heads, dv = x.v.shape
-    return cupy.empty_like(x.v), cupy.empty((batch, heads, x.q.shape[-1], dv), cupy.float32)
 
 
 def default_rung(x: Sequence) -> str:
@@ -208,7 +165,9 @@ def _recurrent(x: Sequence, out: Any, final: Any) -> Plan:
     defines["STEP"] = int(length == 1)
     grid = (dv // 64, 1, batch * heads)
     smem = int(x.q.shape[3]) * 16 + 8 * 64 * 4  # Shared of 01_recurrent.cu
-    step = bound_launch("gla/01_recurrent.cu", "gla", grid, _fields(x, out, final), defines, smem)
+    step = bound_launch(
+        "gla/01_recurrent.cu", "gla", grid, problem_fields(x, out, final), defines, smem
+    )
     return Plan(launches=(step,), keep=(x, out, final))
 
 
@@ -222,7 +181,7 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
     if not x.vector:
         defines |= {"HEADS": heads_per_block(x), "SSD": int(x.a is not None)}
     source = "gla/02_chunk_vector.cu" if x.vector else "gla/04_chunk_scalar.cu"
-    fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
+    fields = problem_fields(x, out, final) | {"segments": segments, "segment_length": tokens}
     grid, launches, keep = (columns, segments, others), [], (x, out, final)
     if segments > 1:
         rows = (batch, heads, segments)
@@ -239,6 +198,11 @@ def _chunked(x: Sequence, out: Any, final: Any, segments: int, tokens: int) -> P
         fields, keep = fields | {"first": starts}, (*keep, starts, decay)  # type: ignore[assignment]
     launches.append(bound_launch(source, "gla", grid, fields, defines, smem))
     return Plan(launches=tuple(launches), keep=keep)
+
+
+def shares_scores(x: Sequence) -> bool:
+    """Whether several heads take the same q k^T (SSD's groups): it is made once, beforehand."""
+    return x.a is not None and bool(x.q.shape[2] < x.v.shape[2])
 
 
 def hopper_heads(x: Sequence) -> int:
@@ -272,63 +236,109 @@ def hopper_shared(x: Sequence, dv: int) -> int:
         floats = (2 + 4) * dk + 7 * dk // 2 + 8 * 136 + 8 + 2
         used = 2 * (4 * key + 2 * value + panel) + 4 * floats + 48
     else:
-        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4)
-        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 104
+        floats = 3 * heads * (5 * CHUNK + CHUNK // 2 + 4) + 4 * heads * CHUNK
+        used = 3 * (2 * key + value) + 2 * (heads * panel + value) + 4 * floats + 112
     return ceil_div(used, 1024) * 1024
 
 
-def _tile_map(x: Any, width: int) -> Any:
-    """Tiles of a chunk and ``width`` columns, panel by panel with the 128-byte swizzle."""
-    batch, length, heads, wide = x.shape
-    row = 2 * heads * wide
-    return tensor_map(
-        x,
-        (1, width // PANEL, CHUNK, PANEL),
-        shape=(batch, heads * wide // PANEL, length, PANEL),
-        strides=(length * row, 2 * PANEL, row, 2),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """What a Hopper rung's launches have in common."""
+
+    source: str
+    defines: dict[str, int]
+    shape: dict[str, Any]
 
 
-def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
-    import cupy
-
-    batch, length, heads, dv = x.v.shape
-    dk, segments = int(x.q.shape[3]), ceil_div(int(length), tokens)
-    width, columns, others = hopper_blocks(x)
-    source, defines = "gla/06_vector_wgmma.cu", {"DK": dk, "DV": width}
-    tiles = [(x.q, dk), (x.k, dk), (x.v, width), (out, PANEL)]
+def _block(x: Sequence, out: Any) -> _Block:
+    width, _, _ = hopper_blocks(x)
+    source, defines = "gla/06_vector_wgmma.cu", {"DK": int(x.q.shape[3]), "DV": width}
+    tiles = [(x.q, x.q.shape[3]), (x.k, x.q.shape[3]), (x.v, width), (out, PANEL)]
     if x.vector:
-        tiles.append((x.g, dk))
+        tiles.append((x.g, x.q.shape[3]))
     else:
         source = "gla/05_scalar_wgmma.cu"
         defines |= {"HEADS": hopper_heads(x), "SSD": int(x.a is not None)}
-    shape: dict[str, Any] = {
+        defines |= {"SHARED": int(shares_scores(x)), "CLUSTER": 1}
+    shape = {
         "smem": hopper_shared(x, width),
-        "maps": tuple(_tile_map(array, cols) for array, cols in tiles),
+        "maps": tuple(tile_map(array, int(cols)) for array, cols in tiles),
         "threads": 128 * (2 + width // PANEL),
     }
-    fields = _fields(x, out, final) | {"segments": segments, "segment_length": tokens}
-    launches, keep = [], (x, out, final)
+    return _Block(source=source, defines=defines, shape=shape)
+
+
+def _wgmma(x: Sequence, out: Any, final: Any, tokens: int) -> Plan:
+    segments, block = ceil_div(int(x.v.shape[1]), tokens), _block(x, out)
+    fields = problem_fields(x, out, final) | {"segments": segments, "segment_length": tokens}
+    _, columns, others = hopper_blocks(x)
+    defines, launches = block.defines, []
+    if shares_scores(x):
+        fields |= _shared_arrays(x)
+        launches.append(_shared_scores(x, fields))
     if segments > 1:
-        local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
-        each = (batch, heads, segments, dk) if x.vector else (columns, batch, heads, segments)
-        decay = cupy.empty(each, cupy.float32)
-        fields, keep = fields | {"local": local, "decay": decay}, (*keep, local, decay)  # type: ignore[assignment]
+        fields |= _segment_arrays(x, segments)
         if x.vector:
             grid = _grid(x, columns, segments - 1, others)
-            launches = [bound_launch(source, "segment_states", grid, fields, defines, **shape)]
-        else:  # blocks begin with their segment's state and wait for those of earlier ones
-            handed = cupy.zeros((columns * others, segments), cupy.uint32)
-            fields, keep = fields | {"handed": handed}, (*keep, handed)  # type: ignore[assignment]
+            states = (block.source, "segment_states", grid, fields, defines)
+            launches.append(bound_launch(*states, **block.shape))
     elif not x.vector and columns * others > sm_count():
-        blocks, period = even_shares(columns * others, sm_count())
-        columns, others, fields = blocks, 1, fields | {"period": period}
-        passed = cupy.empty((blocks, dk, width), cupy.float32)
-        handed = cupy.zeros((blocks, width // PANEL), cupy.uint32)
-        fields, keep = fields | {"passed": passed, "handed": handed}, (*keep, passed, handed)  # type: ignore[assignment]
+        side = hopper_cluster(x)
+        shares, period = even_shares(columns * others // side, sm_count() // side)
+        columns, others, defines = side * shares, 1, defines | {"CLUSTER": side}
+        fields |= _share_arrays(x, columns) | {"period": period}
     grid = _grid(x, columns, segments, others)
-    launches.append(bound_launch(source, "gla", grid, fields, defines, **shape))
-    return Plan(launches=tuple(launches), keep=keep)
+    launches.append(bound_launch(block.source, "gla", grid, fields, defines, **block.shape))
+    return Plan(launches=tuple(launches), keep=(x, *fields.values()))
+
+
+def _shared_arrays(x: Sequence) -> dict[str, Any]:
+    """What 07_shared_scores.cu makes: tiles of scores, steps by head."""
+    import cupy
+
+    batch, length, heads, _ = x.v.shape
+    chunks = ceil_div(int(length), CHUNK)
+    return {
+        "scores": cupy.empty((batch, x.q.shape[2], chunks, TILES, 32, 4), cupy.uint32),
+        "steps": cupy.empty((batch, heads, chunks * CHUNK), cupy.float32),
+    }
+
+
+def _shared_scores(x: Sequence, fields: dict[str, Any]) -> Launch:
+    batch, length, key_heads, dk = (int(n) for n in x.q.shape)
+    grid = (ceil_div(length, CHUNK), key_heads, batch)
+    smem = 2 * CHUNK * (dk + 8) * 2  # Shared of 07_shared_scores.cu
+    return bound_launch("gla/07_shared_scores.cu", "share", grid, fields, {"DK": dk}, smem)
+
+
+def _segment_arrays(x: Sequence, segments: int) -> dict[str, Any]:
+    """States and decays of segments; what blocks tell each other that begin with their segment's
+    state and wait for those of earlier ones."""
+    import cupy
+
+    batch, _, heads, dv = x.v.shape
+    dk, (_, columns, others) = x.q.shape[3], hopper_blocks(x)
+    local = cupy.empty((batch, heads, segments, dk, dv), cupy.float32)
+    if x.vector:
+        return {"local": local, "decay": cupy.empty((batch, heads, segments, dk), cupy.float32)}
+    decay = cupy.empty((columns, batch, heads, segments), cupy.float32)
+    handed = cupy.zeros((columns * others, segments), cupy.uint32)
+    return {"local": local, "decay": decay, "handed": handed}
+
+
+def _share_arrays(x: Sequence, blocks: int) -> dict[str, Any]:
+    """States that blocks hand on, and their flags."""
+    import cupy
+
+    width, _, _ = hopper_blocks(x)
+    passed = cupy.empty((blocks, x.q.shape[3], width), cupy.float32)
+    return {"passed": passed, "handed": cupy.zeros((blocks, width // PANEL), cupy.uint32)}
+
+
+def hopper_cluster(x: Sequence) -> int:
+    """Blocks side by side that q and k come to at once: two where four heads share them."""
+    shared = x.v.shape[2] // x.q.shape[2]
+    return 2 if hopper_heads(x) == 2 and shared % 4 == 0 else 1
 
 
 SHARES_PER_SM = 0.95
@@ -355,34 +365,3 @@ def even_shares(sequences: int, sms: int) -> tuple[int, int]:
 def _grid(x: Sequence, columns: int, segments: int, others: int) -> tuple[int, int, int]:
     """06_vector_wgmma.cu finds its place by three dimensions, 05_scalar_wgmma.cu by two."""
     return (columns, segments, others) if x.vector else (columns * others, segments, 1)
-
-
-def _fields(x: Sequence, out: Any, final: Any) -> dict[str, Any]:
-    """``Problem`` of problem.cuh."""
-    batch, length, heads, dv = x.v.shape
-    return {
-        "q": x.q,
-        "k": x.k,
-        "v": x.v,
-        "g": x.g,
-        "a": x.a,
-        "bias": x.bias,
-        "skip": x.skip,
-        "first": x.initial,
-        "last": final,
-        "local": None,
-        "decay": None,
-        "passed": None,
-        "handed": None,
-        "out": out,
-        "scale": x.scale,
-        "softplus": int(x.softplus),
-        "batch": batch,
-        "length": length,
-        "heads": heads,
-        "key_heads": x.q.shape[2],
-        "dv": dv,
-        "segments": 1,
-        "segment_length": length,
-        "period": 1,
-    }

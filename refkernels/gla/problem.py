@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from perfmodel.workload import LinearAttention
-from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels._check import Gate, generator, narrow_bf16, random_normal, widen
+from refkernels._mixer_problem import (
+    HostProblem,
+    plan_each,
+    poisoned_outputs,
+    three_calls,
+    unless_unwritten,
+    worse,
+)
 from refkernels.gla import naive, oracle
 
 CHECKED_HEADS = 5
@@ -57,45 +64,30 @@ def gate_gla(
     heads = checked_heads(final.shape[1])
     start = None if initial is None else initial[:, heads]
     o, state = oracle.gla(**head_slice(arrays, heads), initial=start, xp=cupy)
-    worst = worse("gla", widen(out, "bf16")[:, :, heads], o, final[:, heads], state)
-    written = not bool(cupy.isnan(widen(out, "bf16")).any())
-    return worst if written else replace(worst, passed=False, error=float("inf"))
+    gate = worse("gla", widen(out, "bf16")[:, :, heads], o, final[:, heads], state)
+    return unless_unwritten(gate, out, final)
 
 
 def run_poisoned(
     arrays: dict[str, Any], rung: str | None, initial: Any = None, segment: int | None = None
 ) -> tuple[Any, Any]:
     """Output (bf16 bits) and final state of one call, both NaN before it."""
-    import cupy
-
     from refkernels.gla import device
 
     x = device.bind(**arrays, initial=initial)
-    out, final = device.empty_outputs(x)
-    out[...] = poisoned(out.shape, "uint16", cupy)
-    final[...] = poisoned(final.shape, "float32", cupy)
+    out, final = poisoned_outputs(x)
     device.prepare(x, out, final=final, rung=rung, segment=segment)()
     return out, final
 
 
 def gate_three_calls(arrays: dict[str, Any], rung: str) -> Gate:
-    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
-    length = arrays["v"].shape[1]
-    first = -(-length // 192) * 64
-    whole, last = run_poisoned(arrays, rung, segment=3 * first)
-    state, gates = None, []
-    for start in range(0, length, first):
-        piece = {name: x[:, start : start + first].copy() for name, x in arrays.items()}
-        out, state = run_poisoned(piece, rung, state, first)
-        gates.append(judge("gla", "repeat", out, whole[:, start : start + first]))
-    gates.append(judge("gla", "repeat", state, last))
-    return max(gates, key=lambda gate: gate.error)
+    """Three calls that hand on the state against one."""
 
+    def run(tokens: slice, state: Any, segment: int) -> tuple[Any, Any]:
+        piece = {name: x[:, tokens].copy() for name, x in arrays.items()}
+        return run_poisoned(piece, rung, state, segment)
 
-def worse(operator: str, out: Any, o: Any, final: Any, state: Any) -> Gate:
-    """The gate of the output and that of the state, whichever is nearer its limit."""
-    gates = [judge(operator, "bf16", out, o), judge(operator, "state", final, state)]
-    return max(gates, key=lambda gate: gate.error / gate.tolerance)
+    return three_calls("gla", arrays["v"].shape[1], run)
 
 
 class GlaProblem:
@@ -109,15 +101,15 @@ class GlaProblem:
         self.sets, self.rung = sets, rung
         rng = generator(seed, cupy)
         self.arrays = [random_arrays(rng, workload) for _ in range(sets)]
-        batch, length, heads, dk, dv = sizes(workload)
-        step = length == 1  # decode reads the state that it writes
-        shape = (batch, heads, dk, dv)
-        starts = [random_normal(rng, shape) if step else None for _ in range(sets)]
-        self.plans = []
-        for arrays, start in zip(self.arrays, starts, strict=True):
-            x = device.bind(**arrays, initial=start)
-            out, final = device.empty_outputs(x)
-            self.plans.append(device.prepare(x, out, final=start if step else final, rung=rung))
+        batch, length, *state = sizes(workload)
+        self.plans = plan_each(
+            lambda arrays, start: device.bind(**arrays, initial=start),
+            lambda x, out, final: device.prepare(x, out, final=final, rung=rung),
+            self.arrays,
+            rng,
+            (batch, *state),
+            step=length == 1,
+        )
 
     def run(self, i: int) -> None:
         """Launch set ``i``."""
@@ -128,24 +120,13 @@ class GlaProblem:
         return gate_gla(self.arrays[0], self.rung)
 
 
-class HostGlaProblem:
+class HostGlaProblem(HostProblem[dict[str, Any]]):
     """The numba recurrence in fp32."""
 
     def __init__(self, workload: LinearAttention, seed: int, sets: int) -> None:
+        from refkernels.gla import host
+
         rng = generator(seed)
-        self.sets = sets
-        drawn = [random_arrays(rng, workload) for _ in range(sets)]
-        self.arrays = [head_slice(x, list(range(sizes(workload)[2]))) for x in drawn]
-        self.out: Any = None
-
-    def run(self, i: int) -> None:
-        """Compute set ``i``."""
-        from refkernels.gla.host import gla
-
-        self.out, _ = gla(**self.arrays[i])
-
-    def gate(self) -> Gate:
-        """The first set against the oracle."""
-        self.run(0)
-        o, _ = naive.gla(**self.arrays[0])
-        return judge("gla", "fp32", self.out, o)
+        heads = list(range(sizes(workload)[2]))
+        inputs = [head_slice(random_arrays(rng, workload), heads) for _ in range(sets)]
+        super().__init__("gla", inputs, lambda x: host.gla(**x)[0], lambda x: naive.gla(**x)[0])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from refkernels._launch import as_device_array
-from refkernels.gla.device import Sequence, check_dims, checked_state, empty_outputs, prepare
+from refkernels._matrix_state import check_dims, checked_state, empty_outputs
+from refkernels.gla.device import prepare
+from refkernels.gla.sequence import Sequence
 from refkernels.ssd.naive import Inputs, check_shapes
 
 

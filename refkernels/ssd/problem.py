@@ -9,9 +9,16 @@ from typing import Any
 import numpy as np
 
 from perfmodel.workload import Ssd
-from refkernels._check import Gate, generator, judge, narrow_bf16, poisoned, random_normal, widen
+from refkernels._check import Gate, generator, narrow_bf16, random_normal, widen
+from refkernels._mixer_problem import (
+    HostProblem,
+    plan_each,
+    poisoned_outputs,
+    three_calls,
+    unless_unwritten,
+    worse,
+)
 from refkernels.gla import oracle
-from refkernels.gla.problem import worse
 from refkernels.ssd import naive
 from refkernels.ssd.naive import Inputs
 
@@ -59,31 +66,23 @@ def run_poisoned(
     s: Inputs, rung: str | None, initial: Any = None, segment: int | None = None
 ) -> tuple[Any, Any]:
     """Output (bf16 bits) and final state of one call, both NaN before it."""
-    import cupy
-
-    from refkernels.gla.device import empty_outputs, prepare
+    from refkernels.gla.device import prepare
     from refkernels.ssd.device import bind
 
     x = bind(s, initial)
-    out, final = empty_outputs(x)
-    out[...] = poisoned(out.shape, "uint16", cupy)
-    final[...] = poisoned(final.shape, "float32", cupy)
+    out, final = poisoned_outputs(x)
     prepare(x, out, final=final, rung=rung, segment=segment)()
     return out, final
 
 
 def gate_three_calls(s: Inputs, rung: str) -> Gate:
-    """A sequence cut at two multiples of 64 tokens, the state handed on, gives one call's bits."""
-    length = s.x.shape[1]
-    first = -(-length // 192) * 64
-    whole, last = run_poisoned(s, rung, segment=3 * first)
-    state, gates = None, []
-    for start in range(0, length, first):
-        part: dict[str, Any] = {n: getattr(s, n)[:, start : start + first].copy() for n in STREAMS}
-        out, state = run_poisoned(replace(s, **part), rung, state, first)
-        gates.append(judge("ssd", "repeat", out, whole[:, start : start + first]))
-    gates.append(judge("ssd", "repeat", state, last))
-    return max(gates, key=lambda gate: gate.error)
+    """Three calls that hand on the state against one."""
+
+    def run(tokens: slice, state: Any, segment: int) -> tuple[Any, Any]:
+        part: dict[str, Any] = {name: getattr(s, name)[:, tokens].copy() for name in STREAMS}
+        return run_poisoned(replace(s, **part), rung, state, segment)
+
+    return three_calls("ssd", s.x.shape[1], run)
 
 
 def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
@@ -91,12 +90,10 @@ def gate_ssd(s: Inputs, rung: str | None, initial: Any = None) -> Gate:
     import cupy
 
     out, final = run_poisoned(s, rung, initial)
-    some = first_sequence(widened(s))
     start = None if initial is None else initial[:1]
-    y, state = naive.ssd(some, start, cupy, oracle.gla)
-    worst = worse("ssd", widen(out, "bf16")[:1], y, final[:1], state)
-    written = not bool(cupy.isnan(widen(out, "bf16")).any())
-    return worst if written else replace(worst, passed=False, error=float("inf"))
+    y, state = naive.ssd(first_sequence(widened(s)), start, cupy, oracle.gla)
+    gate = worse("ssd", widen(out, "bf16")[:1], y, final[:1], state)
+    return unless_unwritten(gate, out, final)
 
 
 def first_sequence(s: Inputs) -> Inputs:
@@ -111,20 +108,21 @@ class SsdProblem:
     def __init__(self, workload: Ssd, seed: int, sets: int, rung: str) -> None:
         import cupy
 
-        from refkernels.gla.device import empty_outputs, prepare
+        from refkernels.gla.device import prepare
         from refkernels.ssd.device import bind
 
         self.sets, self.rung = sets, rung
         rng = generator(seed, cupy)
         self.inputs = [random_inputs(rng, workload, cupy) for _ in range(sets)]
         batch, length, heads, width, states, _ = sizes(workload)
-        step = length == 1  # decode reads the state that it writes
-        self.plans = []
-        for s in self.inputs:
-            start = random_normal(rng, (batch, heads, states, width)) if step else None
-            x = bind(s, start)
-            out, final = empty_outputs(x)
-            self.plans.append(prepare(x, out, final=start if step else final, rung=rung))
+        self.plans = plan_each(
+            bind,
+            lambda x, out, final: prepare(x, out, final=final, rung=rung),
+            self.inputs,
+            rng,
+            (batch, heads, states, width),
+            step=length == 1,
+        )
 
     def run(self, i: int) -> None:
         """Launch set ``i``."""
@@ -135,23 +133,12 @@ class SsdProblem:
         return gate_ssd(self.inputs[0], self.rung)
 
 
-class HostSsdProblem:
+class HostSsdProblem(HostProblem[Inputs]):
     """The numba recurrence in fp32."""
 
     def __init__(self, workload: Ssd, seed: int, sets: int) -> None:
+        from refkernels.ssd import host
+
         rng = generator(seed)
-        self.sets = sets
-        self.inputs = [widened(random_inputs(rng, workload)) for _ in range(sets)]
-        self.out: Any = None
-
-    def run(self, i: int) -> None:
-        """Compute set ``i``."""
-        from refkernels.ssd.host import ssd
-
-        self.out, _ = ssd(self.inputs[i])
-
-    def gate(self) -> Gate:
-        """The first set against the oracle."""
-        self.run(0)
-        y, _ = naive.ssd(self.inputs[0])
-        return judge("ssd", "fp32", self.out, y)
+        inputs = [widened(random_inputs(rng, workload)) for _ in range(sets)]
+        super().__init__("ssd", inputs, lambda s: host.ssd(s)[0], lambda s: naive.ssd(s)[0])

@@ -40,9 +40,28 @@ int packed_tiles(const int* starts, int sequences, int heads, int rows, int cta,
     return count;
 }
 
-int share_begin(int cta, int ctas, int units) { return attention::share_begin(cta, ctas, units); }
-int share_owner(int unit, int ctas, int units) { return attention::share_owner(unit, ctas, units); }
-int partial_slot(int cta, int list, int begin) { return attention::partial_slot(cta, list, begin); }
+int share_begin(int cta, int ctas, int units) {
+    const attention::Shares shares = attention::uneven_shares(units, 0, ctas);
+    return cta < shares.ctas ? shares.share(cta).first : units;
+}
+int share_owner(int unit, int ctas, int units) {
+    return attention::uneven_shares(units, 0, ctas).owner(unit);
+}
+int quotient(int a, int b) { return attention::quotient(a, b); }
+
+// Begins of the CTAs' shares, and the end of the last; returns how many CTAs have one.
+int even_shares(int lists, int list_units, int most, int* begins) {
+    const attention::Shares shares = attention::even_shares(lists, list_units, most);
+    for (int cta = 0; cta < shares.ctas; ++cta) {
+        begins[cta] = shares.share(cta).first;
+        begins[cta + 1] = shares.share(cta).last;
+    }
+    return shares.ctas;
+}
+int even_owner(int lists, int list_units, int most, int unit) {
+    return attention::even_shares(lists, list_units, most).owner(unit);
+}
+int piece_slot(int cta, int list, int begin) { return attention::piece_slot(cta, list, begin); }
 int find_entry(const int* prefix, int count, int value) {
     return attention::find_entry(prefix, count, value);
 }

@@ -129,10 +129,60 @@ def test_every_piece_has_a_slot_of_its_own(schedule):
             first = schedule.share_owner(begin, ctas, units)
             last = schedule.share_owner(end - 1, ctas, units)
             for cta in range(first, last + 1) if last > first else ():
-                slot = schedule.partial_slot(cta, begin, schedule.share_begin(cta, ctas, units))
+                slot = schedule.piece_slot(cta, begin, schedule.share_begin(cta, ctas, units))
                 assert 2 * cta <= slot < 2 * cta + 2
                 assert slot not in slots
                 slots.add(slot)
+
+
+@pytest.mark.parametrize("most", [1, 3, 9, 132])
+def test_lists_of_one_length_are_cut_alike(schedule, most):
+    """Shares cover the line in order; the longest is at most a unit longer than need be. Where
+    several CTAs make one list, or several lists one share, all are cut alike."""
+    for lists, each in itertools.product((1, 2, 3, 8, 24, 64, 72, 132, 256), (1, 2, 17, 64)):
+        units, raw = lists * each, ints(most + 1)
+        ctas = schedule.even_shares(lists, each, most, raw)
+        begins = list(raw)[: ctas + 1]
+
+        assert ctas <= min(units, most)
+        assert (begins[0], begins[-1]) == (0, units)
+        assert min(np.diff(begins)) > 0
+        assert max(np.diff(begins)) <= -(-units // most) + 1
+        if ctas % lists == 0 or lists % ctas == 0:
+            cuts = [[b - x for b in begins if x < b < x + each] for x in range(0, units, each)]
+            assert all(c == cuts[0] for c in cuts)
+
+
+@pytest.mark.parametrize(("lists", "each", "most"), [(8, 64, 132), (64, 7, 9), (3, 17, 7)])
+def test_owners_are_those_whose_share_holds_the_unit(schedule, lists, each, most):
+    """However the lists are cut."""
+    raw = ints(most + 1)
+    ctas = schedule.even_shares(lists, each, most, raw)
+    begins = list(raw)[: ctas + 1]
+    for unit in range(lists * each):
+        owner = schedule.even_owner(lists, each, most, unit)
+        assert begins[owner] <= unit < begins[owner + 1]
+
+
+@pytest.mark.parametrize(
+    ("lists", "each", "ctas"),
+    [(8, 512, 128), (64, 64, 128), (256, 16, 128), (256, 64, 132), (72, 64, 132), (8, 4096, 132)],
+)
+def test_a_device_of_132_multiprocessors(schedule, lists, each, ctas):
+    """8 KV heads, 268 MB: 16 CTAs to a list, 2 to a list, 2 lists to a CTA. Four times as much and
+    more is cut anywhere: 3 % of a share are more than a unit there."""
+    assert schedule.even_shares(lists, each, 132, ints(133)) == ctas
+
+
+def test_quotients_are_exact(schedule):
+    """As Python's, up to the largest line of units: 1024 sequences of a million keys, 64 heads."""
+    rng = np.random.default_rng(1)
+    for _ in range(20_000):
+        b = int(np.exp(rng.uniform(0, np.log(2**24))))
+        a = int(rng.integers(0, min(2**31, b * 2**21)))
+        assert schedule.quotient(a, b) == a // b
+        edge = min(a // b * b, 2**31 - 1)
+        assert schedule.quotient(edge, b) == edge // b
 
 
 def test_find_entry_is_a_search(schedule):

@@ -1,4 +1,4 @@
-"""The measured crossover page: which rung counts, where a mixer overtakes, what the page says."""
+"""The measured crossover page: which rungs it times, where a mixer overtakes, what it says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEASURED = sorted(Path("specs/measured").glob("*-crossover-*.json"))
 
 
 def row(mixer, kernel, tokens, micros):
-    _, _, workload = crossover.MIXERS[mixer]
+    _, workload = crossover.MIXERS[mixer]
     return {
         "workload": workload(tokens).to_dict(),
         "kernel": kernel,
@@ -30,39 +30,32 @@ CONTENT = {
     "measurements": [
         row("softmax attention", "flash", 1024, 10.0),
         row("softmax attention", "flash", 2048, 40.0),
-        row("gated delta rule", "early", 1024, 20.0),
-        row("gated delta rule", "late", 1024, 15.0),
-        row("gated delta rule", "early", 2048, 30.0),
-        row("gated delta rule", "late", 2048, 31.0),
+        row("gated delta rule", "delta", 1024, 15.0),
+        row("gated delta rule", "delta", 2048, 30.0),
         row("SSD", "dual", 1024, 9.0),
         row("SSD", "dual", 2048, 41.0),
     ],
 }
 
 
-def test_every_mixer_names_rungs_of_the_registry():
-    """Six mixers of one width, each with rungs that run on a device."""
-    for operator, count, workload in crossover.MIXERS.values():
-        found = crossover.rungs(operator, count)
-        assert len(found) == count
-        assert all(v.where == "device" for v in found)
-        assert workload(1024).op == next(o for o in OPERATORS if o.name == operator).timed[0].op
-
-
-def test_the_faster_rung_counts_at_each_length():
-    """late at 1024 tokens, early at 2048."""
-    best = crossover.fastest(CONTENT["measurements"])["gated delta rule"]
-
-    assert {t: r["kernel"] for t, r in best.items()} == {1024: "late", 2048: "early"}
+def test_every_mixer_names_a_rung_of_the_registry():
+    """Six mixers of one width, each by the last rung of its operator that runs on a device."""
+    for operator, workload in crossover.MIXERS.values():
+        found = next(o for o in OPERATORS if o.name == operator)
+        last = crossover.last_rung(operator)
+        after = found.variants[found.variants.index(last) + 1 :]
+        assert last.where == "device"
+        assert not any(v.where == "device" for v in after)
+        assert workload(1024).op == found.timed[0].op
 
 
 def test_a_mixer_overtakes_where_it_stays_ahead():
     """The delta rule from 2048 on; SSD, ahead at 1024 only, nowhere."""
-    best = crossover.fastest(CONTENT["measurements"])
-    reference = best["softmax attention"]
+    found = crossover.by_length(CONTENT["measurements"])
+    reference = found["softmax attention"]
 
-    assert crossover.overtakes(best["gated delta rule"], reference) == 2048
-    assert crossover.overtakes(best["SSD"], reference) is None
+    assert crossover.overtakes(found["gated delta rule"], reference) == 2048
+    assert crossover.overtakes(found["SSD"], reference) is None
     assert crossover.overtakes(reference, reference) is None
 
 
@@ -74,7 +67,7 @@ def test_the_page_states_times_and_conditions(tmp_path):
     assert crossover.main(["table", str(source), "--out", str(page)]) == 0
     text = page.read_text()
     assert "| 1,024 | 10.0 | 15.0 | 9.0 |" in text
-    assert "| gated delta rule | 2,048 tokens | `early` |" in text
+    assert "| gated delta rule | 2,048 tokens | `delta` |" in text
     assert "| SSD | nowhere up to here | `dual` |" in text
     assert "driver 1.2" in " ".join(text.split())
 

@@ -10,6 +10,7 @@ import pytest
 
 from perfmodel.workload import DeltaRule
 from refkernels._check import generator, random_normal
+from refkernels._matrix_state import empty_outputs
 from refkernels.delta_rule import device
 from refkernels.delta_rule import problem as delta
 
@@ -66,7 +67,7 @@ def test_one_launch_only_where_all_its_blocks_are_on_the_device_at_once(
     monkeypatch.setattr(device, "LEAST_PREPARERS", 32)
     monkeypatch.setattr(device, "device_capability", lambda: "90")
     x = device.bind(**arrays(1, 64, 8, heads, 128, 128))
-    plan = device.prepare(x, *device.empty_outputs(x)[:1], rung=rung)
+    plan = device.prepare(x, *empty_outputs(x)[:1], rung=rung)
 
     assert len(plan.launches) == launches
     assert plan.launches[-1].grid[0] <= 132

@@ -11,6 +11,7 @@ import pytest
 
 from perfmodel.workload import LinearAttention, Ssd
 from refkernels._check import generator, random_normal
+from refkernels._matrix_state import empty_outputs
 from refkernels.gla import device
 from refkernels.gla import problem as gla
 from refkernels.ssd import problem as ssd
@@ -71,7 +72,7 @@ def test_segments(on_hopper, kind, dims):
 def test_segments_launched_again(on_hopper):
     """What blocks tell each other is counted from launch to launch: the bits stay the same."""
     x = device.bind(**arrays(1, 193, 2, 64, 64, "scalar", 0.2))
-    out, final = device.empty_outputs(x)
+    out, final = empty_outputs(x)
     plan = device.prepare(x, out, final=final, rung=RUNG, segment=64)
     seen = []
 
@@ -86,16 +87,27 @@ def test_segments_launched_again(on_hopper):
 
 
 @pytest.mark.parametrize(
-    ("heads", "groups", "states", "length"), [(4, 1, 128, 330), (4, 2, 64, 130), (3, 1, 64, 70)]
+    ("heads", "groups", "states", "length"),
+    [(4, 1, 128, 330), (4, 2, 64, 130), (3, 1, 64, 70), (2, 2, 64, 70)],
 )
 @pytest.mark.parametrize("strong", [False, True])
 def test_ssd(on_hopper, heads, groups, states, length, strong):
-    """Two heads a block where they share B and C, one where they do not; strong decays."""
+    """Two heads a block where they share B and C, one where they or none do; strong decays."""
     w = Ssd(batch=1, seq_len=length, heads=heads, state=states, groups=groups)
     s = ssd.random_inputs(generator(heads), w, strong=strong)
     initial = random_normal(generator(1), (1, heads, states, 64))
 
     gate = ssd.gate_ssd(s, RUNG, initial)
+
+    assert gate.passed, gate
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(16, 2), (12, 1), (88, 1)])
+def test_steps_of_many_heads_are_turned(on_hopper, heads, groups):
+    """Whole vectors of 8 heads, a rest of 4, and more than all warps take in one turn."""
+    w = Ssd(batch=2, seq_len=70, heads=heads, state=64, groups=groups)
+
+    gate = ssd.gate_ssd(ssd.random_inputs(generator(heads), w), RUNG)
 
     assert gate.passed, gate
 

@@ -8,13 +8,14 @@ import pytest
 from perfmodel.errors import BadValue, UnknownName
 from perfmodel.ops import count
 from perfmodel.workload import DeltaRule, Gemm, LinearAttention, SelectiveScan, Ssd
+from refkernels._matrix_state import CHUNK, check_dims
 from refkernels._mixer_work import work
-from refkernels.delta_rule import device as delta_device
 from refkernels.delta_rule import host as delta_host
 from refkernels.delta_rule import naive as delta
 from refkernels.gla import device as gla_device
 from refkernels.gla import naive as gla
 from refkernels.gla import oracle as gla_oracle
+from refkernels.gla.sequence import Sequence
 from refkernels.selective_scan import device as scan_device
 from refkernels.selective_scan import naive as scan
 from refkernels.selective_scan import oracle
@@ -115,11 +116,11 @@ def test_chunks_in_float64_are_the_recurrence(gate, length):
 def test_segments_fill_one_turn_of_the_chip(batch, heads, length, segments):
     """As many segments as 132 SMs hold blocks of all heads, none shorter than 512 tokens."""
     empty = np.empty((batch, length, heads, 128), np.uint16)
-    x = gla_device.Sequence(q=empty, k=empty, v=empty, g=empty, scale=1.0)
+    x = Sequence(q=empty, k=empty, v=empty, g=empty, scale=1.0)
 
     tokens = gla_device.hopper_segment(x, 132)
 
-    assert tokens % gla_device.CHUNK == 0
+    assert tokens % CHUNK == 0
     assert -(-length // tokens) == segments
 
 
@@ -225,12 +226,10 @@ def test_compiled_delta_rule_in_fp64_is_the_definition(gated):
     [
         (lambda: scan.check_shapes(scan_inputs(skip=np.ones(2))), "skip"),
         (lambda: gla.check_shapes(*np.zeros((2, 1, 2, 1, 4)), np.zeros((1, 3, 1, 4)), None), "v"),
-        (lambda: gla_device.check_dims(96, 64), "q"),
-        (lambda: delta_device.check_dims(96, 64), "q"),
-        (lambda: delta_device.check_dims(64, 100), "v"),
+        (lambda: check_dims(96, 64), "q"),
+        (lambda: check_dims(64, 100), "v"),
         (lambda: delta.check_shapes(*np.zeros((2, 1, 2, 2, 4)), np.zeros((1, 2, 3, 4)), 0, 0), "v"),
         (lambda: delta.check_shapes(*np.zeros((3, 1, 2, 1, 4)), np.zeros((1, 2)), None), "beta"),
-        (lambda: gla_device.check_dims(64, 100), "v"),
     ],
 )
 def test_shapes_that_do_not_belong_together_are_named(call, field):

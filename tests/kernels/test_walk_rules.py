@@ -15,6 +15,7 @@ from perfmodel.roofline.classes import CLASS_MODELS
 from perfmodel.roofline.classes import walks as rules
 from perfmodel.roofline.model import Run
 from perfmodel.workload import DeltaRule, LinearAttention, Ssd
+from refkernels._matrix_state import CHUNK
 from refkernels.delta_rule import device as delta
 from refkernels.gla import device as gla
 
@@ -66,6 +67,8 @@ def test_segments_on_warp_groups(w):
     assert found.segments == -(-w.seq_len // gla.hopper_segment(x, UNITS))
     shared = found.segments == 1 and not x.vector
     assert bool(found.even) == shared
+    first = x.vector and found.segments > 1
+    assert bool(found.apart) == (first or gla.shares_scores(x))
 
 
 @given(w=st.one_of(gated, duals()))
@@ -75,7 +78,7 @@ def test_segments_on_single_warps(w):
     assert found.blocks == whole.blocks == np.prod(gla.blocks(x))
     assert found.tokens == gla.segment_tokens(x, UNITS)
     assert whole.segments == 1
-    assert whole.tokens == -(-w.seq_len // gla.CHUNK) * gla.CHUNK
+    assert whole.tokens == -(-w.seq_len // CHUNK) * CHUNK
     assert found.places == gla.BLOCKS_PER_SM * UNITS
 
 
@@ -92,7 +95,7 @@ def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, 
         model.predict(w, H200, start | more, Run()).terms["chunks"]
         for more in ({}, {"prepare_clk": 0.0})
     )
-    jobs = -(-8192 // delta.CHUNK) * batch * heads
+    jobs = -(-8192 // CHUNK) * batch * heads
     among = left if left >= delta.LEAST_PREPARERS else UNITS
     turns = jobs / among + (rules.WORKERS if among == left else 0.0)
     expected = turns * model.start["prepare_clk"] / H200.compute.clock_vector_hz

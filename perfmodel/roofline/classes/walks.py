@@ -63,7 +63,7 @@ class Walk:
     even: NDArray[np.bool_] | np.bool_
     """Whether blocks hand their states on, so that all multiprocessors end together."""
     apart: NDArray[np.bool_] | np.bool_
-    """Whether the states of segments are found by a launch of their own."""
+    """Whether a launch of its own comes first: the states of segments, or what heads share."""
 
 
 Plan: TypeAlias = Callable[[Gated, Device], Walk]
@@ -86,13 +86,14 @@ def segments(w: Gated, device: Device) -> Walk:
 def hopper(w: Gated, device: Device) -> Walk:
     """From rung 4 on: as many segments as one turn of one block per multiprocessor holds; without
     segments and gates per key dimension, blocks share all chunks evenly; with segments and without
-    such gates, one launch does both passes."""
+    such gates, one launch does both passes. What heads of a group share is made beforehand."""
     blocks, units = _blocks(w, least_state=np.float64(0.0)), _units(device)
     most = np.floor(f64(w.seq_len) / SEGMENT_TOKENS)
     wanted = np.maximum(np.minimum(np.floor(units / blocks), most), 1.0)
     found, alike = _walk(w, blocks, wanted, units), not _per_dimension(w)
     single = found.segments == 1.0
-    return replace(found, even=single & alike, apart=~single & (not alike))
+    shared = _dims(w)[2] > 1.0
+    return replace(found, even=single & alike, apart=(~single & (not alike)) | shared)
 
 
 def _walk(w: Gated, blocks: Array, wanted: Array, places: Array) -> Walk:

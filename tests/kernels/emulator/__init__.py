@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refkernels import _plan
+from refkernels import _matrix_state, _plan
 from refkernels._launch import STORAGE, params_struct
 from refkernels._sources import data_dir, kernel_source, read_spec, source_digest
 from refkernels.delta_rule import device as delta_device
@@ -34,7 +34,7 @@ FLAGS = (
     "-std=c++20", "-fPIC", "-fno-strict-aliasing", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
     "-Wno-unknown-pragmas",
 )  # fmt: skip
-DEVICES = (delta_device, gla_device, scan_device, ssd_device)
+LAUNCHERS = (_matrix_state, delta_device, gla_device, scan_device, ssd_device)
 SMS = 4
 
 
@@ -230,7 +230,7 @@ def install(monkeypatch, downwards=False):
     monkeypatch.setitem(sys.modules, "cupy", np)
     monkeypatch.setattr(Launched, "downwards", bool(downwards))
     monkeypatch.setattr(_plan.Plan, "__call__", lambda plan: [run() for run in plan.launches])
-    for module in DEVICES:
+    for module in LAUNCHERS:
         for name, stand_in in (
             ("bound_launch", Launched),
             ("as_device_array", checked),

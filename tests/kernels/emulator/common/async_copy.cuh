@@ -13,9 +13,6 @@ inline void copy_async_partial(void* smem, const void* global, u32 bytes) {
 inline void copy_async_4(void* smem, const void* global, bool valid = true) {
     emulator::copy_async(smem, global, valid ? 4 : 0, 4);
 }
-inline void copy_async_16_once(void* smem, const void* global, bool valid) {
-    copy_async_16(smem, global, valid);
-}
 inline void copy_async_commit() { emulator::copy_commit(); }
 template <int Pending>
 void copy_async_wait() {

@@ -54,11 +54,12 @@ inline void await(u32* flag, Site site = Site::here()) {
     emulator::wait_while("a flag", site, flag, 0);
     *flag = 0;
 }
-inline u32 load_acquire(const u32* word) { return *word; }
-inline u32 atomic_add_acquire_release(u32* counter, u32 value) {
-    return atomicAdd(counter, value);
+inline void store_whole(float4* place, float4 x) { *place = x; }
+inline float4 load_whole(const float4* place) {
+    emulator::spin();  // whoever reads this polls
+    return *place;
 }
-
+inline u32 load_acquire(const u32* word) { return *word; }
 inline bool elect_one(Site site = Site::here()) {
     emulator::meet("elect_one", kFullMask, site);
     return lane_index() == 0;

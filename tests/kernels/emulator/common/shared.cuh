@@ -34,5 +34,8 @@ inline void store_16(Shared at, float4 x) { shared_word<float4>(at) = x; }
 inline void copy_async_16(Shared to, const void* global, bool valid, bool) {
     copy_async_16(to.address, global, valid);
 }
+inline void copy_async_16_once(Shared to, const void* global, bool valid) {
+    copy_async_16(to.address, global, valid);
+}
 
 }  // namespace ptx

@@ -33,6 +33,11 @@ inline void tma_load_3d_multicast(void* smem, const TensorMap* map, u64* barrier
     const int corner[] = {x, y, z};
     emulator::load_tile_in(mask, smem, map, barrier, 3, corner);
 }
+inline void tma_load_4d_multicast(void* smem, const TensorMap* map, u64* barrier, u16 mask, int x,
+                                  int y, int z, int w, Evict = Evict::kNormal) {
+    const int corner[] = {x, y, z, w};
+    emulator::load_tile_in(mask, smem, map, barrier, 4, corner);
+}
 inline void tma_store_2d(const TensorMap* map, const void* smem, int x, int y) {
     const int corner[] = {x, y};
     emulator::store_tile(map, smem, 2, corner);
