@@ -1,8 +1,8 @@
 """This repository's selective scans of whole sequences: blocks that walk tokens with their states.
 
-How many blocks walk, over how many segments of a sequence, and how many fall to the fullest
-multiprocessor are the launcher's own rules (refkernels/selective_scan; a test holds the two
-together).
+How many blocks walk, how many warps take turns on a unit of channels, over how many segments of a
+sequence, and how many blocks fall to the fullest multiprocessor are the launcher's own rules
+(refkernels/selective_scan; a test holds the two together).
 """
 
 from __future__ import annotations
@@ -109,12 +109,11 @@ def lanes_per_channel(w: SelectiveScan, units: np.float64) -> Array:
 def predict_scan(w: SelectiveScan, device: Device, values: Values, run: Run) -> Terms:
     """``launch + max+(walk, memory; unhidden)``.
 
-    ``walk`` is the smooth larger of a warp's own chain, ``wave + tokens token`` (``token`` for 16
-    states, ``state_share`` of it in proportion to the states; ``turn_share`` of it where warps take
-    turns), and of the arithmetic that the fullest multiprocessor has to do, ``turn_work``
-    more of it where warps share. In segments, a sequence takes the chain of two of them, all but
-    two are walked twice, ``second_pass`` of the work again, and ``further_clk`` passes until
-    their states have met.
+    ``walk`` is the smooth larger of a unit's own chain, ``wave + tokens token`` (``token`` for 16
+    states, ``state_share`` of it in proportion to the states; ``turn_share`` of it where warps
+    take turns), and of the arithmetic that the fullest multiprocessor has to do, ``turn_work``
+    more of it in turns. Segments are walked twice, ``second_pass`` of the work and of the traffic
+    again, and ``further_clk`` for the launches between.
     """
     cost, found = count(w), layout(w, device)
     clock, cut = np.float64(device.compute.clock_vector_hz), found.segments > 1.0
@@ -123,7 +122,7 @@ def predict_scan(w: SelectiveScan, device: Device, values: Values, run: Run) -> 
     token = token * np.where(found.turns > 1.0, np.float64(values["turn_share"]), 1.0)[()]
     tokens = np.where(cut, 2.0, 1.0)[()] * np.minimum(found.tokens, f64(w.seq_len))
     chain = np.float64(values["wave_clk"]) + tokens * token
-    again = np.where(cut, 1.0 - 2.0 / found.segments, 0.0)[()] * np.float64(values["second_pass"])
+    again = np.where(cut, np.float64(values["second_pass"]), 0.0)[()]
     more = 1.0 + again + np.where(found.turns > 1.0, np.float64(values["turn_work"]), 0.0)[()]
     work = arithmetic_s(cost, device) / np.float64(values["work_fraction"]) * found.uneven * more
     walk = overlap(chain / clock, work, values["unmixed"])
@@ -175,7 +174,7 @@ SCAN = ClassModel(
             low=0.3,
             high=1.0,
             start=0.6,
-            meaning="a token's chain where two warps share a unit, over one warp's",
+            meaning="a token's chain where warps take turns on a unit, over a lone warp's",
             prior=0.2,
         ),
         Parameter(
@@ -184,7 +183,7 @@ SCAN = ClassModel(
             low=0.0,
             high=0.5,
             start=0.1,
-            meaning="further arithmetic where two warps share a unit",
+            meaning="further arithmetic where warps take turns",
             prior=0.3,
         ),
         Parameter(
@@ -211,7 +210,7 @@ SCAN = ClassModel(
             low=0.0,
             high=40_000.0,
             start=4_000.0,
-            meaning="until the states of segments have met",
+            meaning="further launches where there are segments",
             prior=0.7,
         ),
     ),
