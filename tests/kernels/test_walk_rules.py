@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfmodel.hw.load import load_device
-from perfmodel.roofline.classes import CLASS_MODELS
+from perfmodel.roofline.classes import CLASS_MODELS, scans
 from perfmodel.roofline.classes import walks as rules
 from perfmodel.roofline.model import Run
-from perfmodel.workload import DeltaRule, LinearAttention, Ssd
+from perfmodel.workload import DeltaRule, LinearAttention, SelectiveScan, Ssd
 from refkernels._matrix_state import CHUNK
 from refkernels.delta_rule import device as delta
 from refkernels.gla import device as gla
+from refkernels.selective_scan import device as scan
 
 H200 = load_device("h200-sxm")
 UNITS = H200.compute.units
@@ -100,6 +101,54 @@ def test_chunks_are_prepared_beside_walks_where_multiprocessors_are_left(batch, 
     turns = jobs / among + (rules.WORKERS if among == left else 0.0)
     expected = turns * model.start["prepare_clk"] / H200.compute.clock_vector_hz
     assert spent - spared == pytest.approx(expected)
+
+
+@st.composite
+def scanned(draw):
+    """Scans with channels in whole groups."""
+    groups = draw(st.integers(1, 4))
+    return SelectiveScan(
+        batch=draw(few), seq_len=draw(lengths), channels=groups * draw(st.integers(1, 3000)),
+        state=draw(st.sampled_from([8, 16, 32, 64])), groups=groups,
+        dtype=draw(st.sampled_from(["bf16", "fp16", "fp32"])),
+    )  # fmt: skip
+
+
+@given(w=scanned())
+def test_turns_and_segments_of_scans(w):
+    """turns_of_warps, warps_of_block and segment_tokens for units; lanes_per_channel in fp32."""
+    found, group = scans.layout(w, H200), w.channels // w.groups
+    if w.dtype == "fp32":
+        lanes = scan.lanes_per_channel(w.batch, w.channels, w.state, w.dtype, UNITS)
+        turns, threads = 1, w.batch * w.channels * lanes
+        blocks = w.batch * w.groups * -(-group // (scan.THREADS // lanes))
+    else:
+        across = -(-group // scan.unit_channels(w.state))
+        units = w.batch * w.groups * across
+        turns = scan.turns_of_warps(units, w.state, UNITS)
+        threads = units * turns * scan.BUSY_THREADS // scan.BUSY_WARPS
+        tokens = scan.segment_tokens(threads, w.seq_len, UNITS)
+        cut = -(-w.seq_len // tokens)
+        warps = scan.warps_of_block(units * cut, turns, UNITS)
+        blocks = w.batch * w.groups * -(-across // (warps // turns))
+    tokens = scan.segment_tokens(threads, w.seq_len, UNITS)
+    assert found.turns == turns
+    assert found.tokens == tokens
+    assert found.segments == -(-w.seq_len // tokens)
+    assert found.blocks == blocks
+    assert found.uneven >= 1 - 1e-9
+
+
+def test_scans_with_more_states_take_longer():
+    """So do longer ones, and fewer channels do not take less time per channel."""
+    model = scans.SCAN
+
+    def time(channels=4096, states=16, tokens=8192):
+        w = SelectiveScan(batch=1, seq_len=tokens, channels=channels, state=states, dtype="bf16")
+        return model.predict(w, H200, model.start, Run()).time_s
+
+    assert time(states=64) > time(states=32) > time() > time(tokens=4096)
+    assert time(channels=256) / 256 >= time() / 4096
 
 
 @given(w=gated.filter(lambda w: w.seq_len >= 64), longer=st.integers(1, 8))

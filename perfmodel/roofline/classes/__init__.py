@@ -30,7 +30,8 @@ from perfmodel.roofline.classes.product import (
     GEMM_NARROW,
     GEMM_WEIGHT_ONLY,
 )
-from perfmodel.roofline.classes.recurrent import CHUNK, OWN_STEP, SCAN, STEP
+from perfmodel.roofline.classes.recurrent import CHUNK, OWN_STEP, STEP
+from perfmodel.roofline.classes.scans import SCAN
 from perfmodel.roofline.classes.walks import BESIDE, HOPPER, PREPARED, SEGMENTS, WHOLE
 from perfmodel.roofline.model import ClassModel, Launch, Parameter, Run, Terms, Values
 

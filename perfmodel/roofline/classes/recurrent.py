@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from perfmodel.hw.device import Device
 from perfmodel.ops import Cost, count
 from perfmodel.ops.numbers import ceil_div, f64
-from perfmodel.roofline.classes.attention import HELD_BLOCKS, WAVE_TAIL
 from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
@@ -94,7 +93,7 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
     chain = chunks * tokens * np.float64(values[f"{w.op}_token_clk"])
     ragged = np.where(_ragged(w), np.float64(values["ragged_clk"]), 0.0)[()]
     latency = (np.float64(values[f"{w.op}_wave_clk"]) + chain + ragged) / clock
-    work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
+    work = arithmetic_s(cost, device) / np.float64(values["work_fraction"])
     serial = waves * latency + work * (waves * units / walkers)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
     start = KERNELS[w.op] * launch_s(device, values, run)
@@ -106,45 +105,11 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
     )
 
 
-def predict_segments(w: Workload, device: Device, values: Values, run: Run) -> Terms:
-    """``launches * launch + max+(chunks, memory; unhidden)``.
-
-    Where heads leave multiprocessors idle, sequences are cut into segments that run side by side:
-    a first pass finds the state that each segment adds, a second one its outputs (state passing,
-    Dao and Gu, arXiv 2405.21060, section 6). Cycles are ``waves * (wave + chunks / segments *
-    tokens * token)``, and ``second_pass`` of them and of the traffic again where there are
-    segments.
-    """
-    cost = count(w)
-    walkers, chunks, tokens = _layout(w)
-    units = np.float64(device.compute.units)
-    places = units * np.float64(values["held_blocks"])
-    segments = np.clip(np.floor(places / walkers), 1.0, chunks)
-    again = np.where(segments > 1.0, np.float64(values["second_pass"]), 0.0)[()]
-    share = walkers * segments / places
-    waves = np.maximum(share + np.float64(values["wave_tail"]) * (np.ceil(share) - share), 1.0)
-    chain = ceil_div(chunks, segments) * tokens * np.float64(values["token_clk"])
-    clock = np.float64(device.compute.clock_vector_hz)
-    latency = (np.float64(values["wave_clk"]) + chain) / clock
-    work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
-    serial = overlap(waves * latency, work, values["unhidden"]) * (1.0 + again)
-    traffic = cost.bytes_total * (1.0 + again)
-    memory = memory_s(traffic, cost.bytes_total, device, values, run)
-    further = np.where(segments > 1.0, np.float64(values["further_clk"]), 0.0)[()] / clock
-    start = launch_s(device, values, run) + further
-    return Terms(
-        time_s=start + overlap(serial, memory, values["unhidden"]),
-        terms={"launch": start, "chunks": serial, "memory": memory},
-        formula=f"launch + max+(chunks, memory; {values['unhidden']:.3g})",
-        details={"segments": segments, "waves": waves},
-    )
-
-
 def predict_step(w: Workload, device: Device, values: Values, run: Run) -> Terms:
     """``launch + max+(arithmetic, memory; unhidden)``: one token reads and writes the state."""
     cost = count(w)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
-    work = _arithmetic_s(cost, device) / np.float64(values["work_fraction"])
+    work = arithmetic_s(cost, device) / np.float64(values["work_fraction"])
     start = launch_s(device, values, run)
     return Terms(
         time_s=start + overlap(work, memory, values["unhidden"]),
@@ -173,7 +138,7 @@ def _ragged(w: Workload) -> NDArray[np.bool_]:
     return np.asarray(np.mod(f64(w.seq_len), f64(w.chunk)) > 0.0)
 
 
-def _arithmetic_s(cost: Cost, device: Device) -> Array:
+def arithmetic_s(cost: Cost, device: Device) -> Array:
     """The largest of matrix, vector and special-function time at full peaks."""
     seconds: Array = cost.special * 0.0
     for (unit, dtype, acc), work in cost.flops.items():
@@ -197,7 +162,7 @@ CHUNK = ClassModel(
     predict=predict_chunk,
 )  # fmt: skip
 STEP = ClassModel(name="recurrent_step", parameters=_COMMON, predict=predict_step)
-_OWN = (
+OWN = (
     replace(FIXED_CLK, prior=0.3),
     EAGER_S,
     replace(DRAM_FRACTION, prior=0.1),
@@ -206,47 +171,6 @@ _OWN = (
     CACHE_SHARE,
     CACHE_FRACTION,
 )
-OWN_STEP = ClassModel(name="recurrent_own_step", parameters=_OWN, predict=predict_step)
+"""Of this repository's own kernels."""
+OWN_STEP = ClassModel(name="recurrent_own_step", parameters=OWN, predict=predict_step)
 """This repository's state updates."""
-SCAN = ClassModel(
-    name="recurrent_own_scan",
-    parameters=(
-        *_OWN,
-        HELD_BLOCKS,
-        WAVE_TAIL,
-        Parameter(
-            name="wave_clk",
-            unit="cycles",
-            low=0.0,
-            high=100_000.0,
-            start=5_000.0,
-            meaning="start and end of a thread block that walks a segment",
-        ),
-        Parameter(
-            name="token_clk",
-            unit="cycles",
-            low=0.0,
-            high=500.0,
-            start=50.0,
-            meaning="dependent latency per token of a chunk (scan: of 64 tokens)",
-        ),
-        Parameter(
-            name="second_pass",
-            unit="1",
-            low=0.0,
-            high=1.5,
-            start=0.7,
-            meaning="work and traffic of the pass that finds the states, over the other pass's",
-        ),
-        Parameter(
-            name="further_clk",
-            unit="cycles",
-            low=0.0,
-            high=40_000.0,
-            start=4_000.0,
-            meaning="further launches where there are segments",
-        ),
-    ),
-    predict=predict_segments,
-)
-"""This repository's selective scans of whole sequences."""
