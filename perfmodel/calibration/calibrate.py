@@ -144,11 +144,20 @@ def class_table(model: ClassModel, groups: Sequence[Group]) -> dict[str, Any] | 
         return None
     pooled = fit(model, groups)
     return {
-        "fit": _fit_table(pooled, groups),
+        **_table(model, groups, pooled, held),
+        "kernels": dict(_kernels(model, groups, pooled, held)),
+    }
+
+
+def _table(
+    model: ClassModel, groups: Sequence[Group], found: Fit, held: HeldBack
+) -> dict[str, Any]:
+    """What the pooled fit and that of an implementation both tell."""
+    return {
+        "fit": _fit_table(found, groups),
         "residuals": _residual_table(held),
         "held_back": {s: _split_table(held, s) for s in held.rows},
-        "parameters": _parameter_table(model, pooled),
-        "kernels": dict(_kernels(model, groups, pooled, held)),
+        "parameters": _parameter_table(model, found),
     }
 
 
@@ -173,15 +182,7 @@ def _kernels(
             drawn = drawn_towards(model, own, others)
             found, held = fit(drawn, own), held_back(drawn, own)
         if held.rows:
-            yield (
-                name,
-                {
-                    "fit": _fit_table(found, own),
-                    "residuals": _residual_table(held),
-                    "held_back": {s: _split_table(held, s) for s in held.rows},
-                    "parameters": _parameter_table(model, found),
-                },
-            )
+            yield name, _table(model, own, found, held)
 
 
 def drawn_towards(model: ClassModel, own: Sequence[Group], others: Sequence[Group]) -> ClassModel:

@@ -100,7 +100,7 @@ def _rests(m: Measurement, device: Device) -> bool:
 
 def _group(device: Device, cls: str, name: str, rows: tuple[Measurement, ...]) -> Group:
     first = rows[0]
-    run = Run(launch=first.launch, warm=first.warm or _rests(first, device))  # type: ignore[arg-type]  # tables name the same three ways
+    run = Run(launch=first.launch, warm=first.warm or _rests(first, device))  # type: ignore[arg-type]  # tables name the same ways
     workload = stack([r.workload for r in rows if r.workload is not None])
     return Group(
         device=device,

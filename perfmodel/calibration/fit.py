@@ -86,10 +86,6 @@ class Fit:
     factor: float
     rows: int
 
-    def ratios(self, groups: Sequence[Sample]) -> NDArray[np.float64]:
-        """measured / predicted of every row of ``groups``."""
-        return ratios(groups, self.values)
-
 
 def ratios(groups: Sequence[Sample], values: dict[str, float]) -> NDArray[np.float64]:
     """measured / predicted of every row of ``groups`` under ``values``."""

@@ -80,11 +80,6 @@ def _enough(at: NDArray[np.bool_], devices: NDArray[np.str_] | None) -> bool:
     return bool(np.sum(at) >= LEAST_RATIOS) and several
 
 
-def covered(ratios: NDArray[np.float64], q: ResidualQuantiles) -> float:
-    """Share of ``ratios`` inside the interval factors ``q``."""
-    return float(np.mean(_inside(np.asarray(ratios, np.float64), q)))
-
-
 def covered_unseen(
     ratios: NDArray[np.float64],
     regimes: NDArray[np.str_],

@@ -172,6 +172,23 @@ UNHIDDEN = Parameter(
     start=0.07,
     meaning="share of the shorter of arithmetic and memory time that the longer does not hide",
 )
+OWN = (replace(FIXED_CLK, prior=0.3), EAGER_S, replace(DRAM_FRACTION, prior=0.1))
+"""What a class of this repository's kernels begins with: few rows tell these apart."""
+
+
+def cycles(
+    name: str, high: float, start: float, meaning: str, *, prior: float = 0.7, low: float = 0.0
+) -> Parameter:
+    """A latency at the vector clock that few rows see."""
+    return Parameter(
+        name=name, unit="cycles", low=low, high=high, start=start, meaning=meaning, prior=prior
+    )
+
+
+def wave_count(share: Array, tail: float) -> Array:
+    """Rounds of so many blocks to a place: between an even share and its ceiling by ``tail``."""
+    waves: Array = np.maximum(share + np.float64(tail) * (np.ceil(share) - share), 1.0)
+    return waves
 
 
 def overlap(a: Array, b: Array, unhidden: Array | float) -> Array:
@@ -185,6 +202,18 @@ def overlap(a: Array, b: Array, unhidden: Array | float) -> Array:
     gap = a - b
     joint: Array = (a + b + np.sqrt(gap * gap + (4.0 * unhidden) * a * b)) * 0.5
     return joint
+
+
+def beside_memory(
+    start: Array, name: str, work: Array, memory: Array, unhidden: float, /, **details: Any
+) -> Terms:
+    """``launch + max+(name, memory; unhidden)``: a launch, then work beside its traffic."""
+    return Terms(
+        time_s=start + overlap(work, memory, unhidden),
+        terms={"launch": start, name: work, "memory": memory},
+        formula=f"launch + max+({name}, memory; {unhidden:.3g})",
+        details=details,
+    )
 
 
 def launch_s(device: Device, values: Values, run: Run) -> np.float64:

@@ -36,7 +36,6 @@ class ClassParameters:
     vendors: tuple[str, ...]
     covers: tuple[str, ...]
     factor: float
-    unidentified: tuple[str, ...] = ()
     kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     kernel_residuals: Mapping[str, Residuals] = field(default_factory=dict)
     near: Residuals | None = None
@@ -210,7 +209,6 @@ def _read_class(path: Path, cls: str, mtime_ns: int) -> ClassParameters:
 def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
     fit, kernels = table["fit"], table.get("kernels", {})
     values = _values(table["parameters"], cls, whole=True)
-    identified = {k: v.get("identified", True) for k, v in table["parameters"].items()}
     return ClassParameters(
         name=cls,
         values=values,
@@ -224,7 +222,6 @@ def _class_from(table: Mapping[str, Any], cls: str) -> ClassParameters:
         vendors=tuple(fit["vendors"]),
         covers=tuple(fit["covers"]),
         factor=float(fit["factor"]),
-        unidentified=tuple(k for k, yes in identified.items() if not yes),
         kernels={k: _values(v["parameters"], cls, whole=False) for k, v in kernels.items()},
         kernel_residuals={
             k: read_residuals(v["residuals"]) for k, v in kernels.items() if "residuals" in v

@@ -25,6 +25,8 @@ CACHE_FRACTION = Parameter(
     start=0.7,
     meaning="share of the last-level cache's bandwidth that warm operands reach",
 )
+CACHE = (CACHE_SHARE, CACHE_FRACTION)
+"""What :func:`memory_s` asks of a class about warm operands."""
 WARM_LATENCY = Parameter(
     name="warm_latency",
     unit="1",

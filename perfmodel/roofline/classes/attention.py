@@ -35,10 +35,10 @@ from perfmodel.roofline.model import (
     Values,
     launch_s,
     overlap,
+    wave_count,
 )
 from perfmodel.roofline.traffic import (
-    CACHE_FRACTION,
-    CACHE_SHARE,
+    CACHE,
     WARM_LATENCY,
     latency_share,
     memory_s,
@@ -212,7 +212,7 @@ def predict_decode(w: Attention, device: Device, values: Values, run: Run, plan:
     wide = width(w, values) * latency_share(kv_read_bytes(w), device, values, run) / clock
     prologue, tile = (np.float64(values[f"{k}_clk"]) * wide for k in ("prologue", "tile"))
     held = np.where(f64(w.head_dim) > WIDTH, 1.0, np.float64(values["held_blocks"]))[()]
-    waves = _waves(blocks / (units * held), values["wave_tail"])
+    waves = wave_count(blocks / (units * held), values["wave_tail"])
     chain = waves * (prologue + cut.chunk * tile)
     work = np.maximum(blocks / units, 1.0) * cut.rows * cut.keys * cut.chunk * element_s
     unhidden = values["unhidden"] + (1.0 - values["unhidden"]) / cut.chunk
@@ -336,12 +336,6 @@ def _cache_write_s(w: Attention, device: Device, values: Values) -> Array:
     return fixed + np.float64(values["write_passes"]) * new / main
 
 
-def _waves(share: Array, tail: float) -> Array:
-    whole = np.ceil(share)
-    waves: Array = np.maximum(share + np.float64(tail) * (whole - share), 1.0)
-    return waves
-
-
 def _typical(predict: Predict, w: Attention, device: Device, values: Values, run: Run) -> Terms:
     """What ``predict`` says, for whatever kernel: keys in pages are a serving engine's, whose
     kernels differ by other factors than libraries' do."""
@@ -351,7 +345,7 @@ def _typical(predict: Predict, w: Attention, device: Device, values: Values, run
 
 _COMMON = (
     FIXED_CLK, EAGER_S, DRAM_FRACTION, TENSOR_FRACTION, UNHIDDEN, EXP_FACTOR, PROLOGUE_CLK,
-    TILE_CLK, WIDTH_SHARE, HELD_BLOCKS, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION, SPLIT_CLK,
+    TILE_CLK, WIDTH_SHARE, HELD_BLOCKS, WARM_LATENCY, *CACHE, SPLIT_CLK,
     JOIN_CLK, WRITE_CLK, WRITE_PASSES,
 )  # fmt: skip
 _DECODE = (*_COMMON, WAVE_TAIL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from perfmodel.hw.device import Device
@@ -18,10 +20,10 @@ from perfmodel.roofline.model import (
     Run,
     Terms,
     Values,
+    beside_memory,
     launch_s,
-    overlap,
 )
-from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.roofline.traffic import CACHE, memory_s
 from perfmodel.workload import Array, Conv
 
 WORK_FRACTION = Parameter(
@@ -76,11 +78,8 @@ def predict_conv(w: Conv, device: Device, values: Values, run: Run) -> Terms:
     full = f64(w.width) * f64(w.height) >= POSITIONS
     longer = np.where(full, np.float64(values["long_clk"]), 0.0)[()]
     start = launch_s(device, values, run) + longer / clock
-    return Terms(
-        time_s=start + overlap(work, memory, values["unhidden"]),
-        terms={"launch": start, "arithmetic": work, "memory": memory},
-        formula=f"launch + max+(arithmetic, memory; {values['unhidden']:.3g})",
-        details={},
+    return replace(
+        beside_memory(start, "arithmetic", work, memory, values["unhidden"]),
         special=np.asarray(f64(w.width) * f64(w.height) == 1.0)[()],
         regime="step",
     )
@@ -112,8 +111,7 @@ _COMMON = (
     UNHIDDEN,
     WORK_FRACTION,
     LONG_CLK,
-    CACHE_SHARE,
-    CACHE_FRACTION,
+    *CACHE,
 )
 CONV = ClassModel(name="conv", parameters=_COMMON, predict=predict_conv)
 CONV_ROWS = ClassModel(

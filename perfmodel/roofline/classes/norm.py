@@ -7,6 +7,7 @@ the registers of one warp and longer rows with a block of 1024 threads (ATen, na
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +26,14 @@ from perfmodel.roofline.model import (
     Run,
     Terms,
     Values,
+    beside_memory,
+    cycles,
     host_bound,
     launch_s,
-    overlap,
 )
 from perfmodel.roofline.power import STREAM_POWER
 from perfmodel.roofline.traffic import (
-    CACHE_FRACTION,
-    CACHE_SHARE,
+    CACHE,
     WARM_LATENCY,
     latency_share,
     memory_s,
@@ -51,12 +52,7 @@ SHARED, VECTOR = np.float64(48.0 * 1024.0), np.float64(16.0)
 THREADS = np.float64(2048.0)
 """Threads of a multiprocessor where a spec states none."""
 
-
-def _clk(name: str, high: float, start: float, meaning: str) -> Parameter:
-    return Parameter(
-        name=name, unit="cycles", low=0.0, high=high, start=start, meaning=meaning, prior=0.3
-    )
-
+_clk = partial(cycles, prior=0.3)
 
 PARAMETERS = (
     replace(FIXED_CLK, start=3_400.0, prior=0.2),
@@ -64,8 +60,7 @@ PARAMETERS = (
     DRAM_FRACTION,
     replace(UNHIDDEN, start=0.2, prior=0.5),
     WARM_LATENCY,
-    CACHE_SHARE,
-    CACHE_FRACTION,
+    *CACHE,
     _clk("row_clk", 10_000.0, 1_200.0, "fixed latency of one row of a norm in a thread block"),
     _clk("pass_clk", 10_000.0, 3_200.0, "latency of 1024 columns of it, both readings"),
     Parameter(
@@ -116,12 +111,7 @@ def predict_norm(w: Norm, device: Device, values: Values, run: Run) -> Terms:
     traffic = cost.bytes_total + again * rows * cols * stored(w.dtype)
     memory = memory_s(traffic, cost.bytes_total, device, values, run)
     start = launch_s(device, values, run)
-    return Terms(
-        time_s=start + overlap(walk, memory, values["unhidden"]),
-        terms={"launch": start, "rows": walk, "memory": memory},
-        formula=f"launch + max+(rows, memory; {values['unhidden']:.3g})",
-        details={},
-    )
+    return beside_memory(start, "rows", walk, memory, values["unhidden"])
 
 
 def _rows_s(w: Norm, places: Array, device: Device, values: Values) -> Array:

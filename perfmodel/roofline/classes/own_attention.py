@@ -23,20 +23,19 @@ from perfmodel.ops.numbers import accumulator, ceil_div, f64
 from perfmodel.roofline.classes.attention import PROLOGUE_CLK, WIDTH, WIDTH_SHARE, width
 from perfmodel.roofline.classes.tiles import walked
 from perfmodel.roofline.model import (
-    DRAM_FRACTION,
-    EAGER_S,
-    FIXED_CLK,
+    OWN,
     TENSOR_FRACTION,
     UNHIDDEN,
     ClassModel,
-    Parameter,
     Run,
     Terms,
     Values,
+    beside_memory,
+    cycles,
     launch_s,
     overlap,
 )
-from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.roofline.traffic import CACHE, memory_s
 from perfmodel.workload import Array, Attention, dtype_bytes, remembered
 
 GROUP = np.float64(64.0)
@@ -145,13 +144,10 @@ def predict_persistent(
     uneven = (np.ceil(share) - share) * (start + cut.shortest * step)
     walk = np.maximum(spread + uneven, start + cut.longest * step)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
-    launch = launch_s(device, values, run)
-    return Terms(
-        time_s=launch + overlap(walk, memory, values["unhidden"]),
-        terms={"launch": launch, "tiles": walk, "memory": memory},
-        formula=f"launch + max+(tiles, memory; {values['unhidden']:.3g})",
-        details={"query_tile": cut.rows, "key_tile": cut.keys, "waves": share},
-    )
+    return beside_memory(
+        launch_s(device, values, run), "tiles", walk, memory, values["unhidden"],
+        query_tile=cut.rows, key_tile=cut.keys, waves=share,
+    )  # fmt: skip
 
 
 def _element_s(
@@ -220,14 +216,7 @@ def predict_shares(w: Attention, device: Device, values: Values, run: Run) -> Te
     )
 
 
-_COMMON = (
-    replace(FIXED_CLK, prior=0.3),
-    EAGER_S,
-    replace(DRAM_FRACTION, prior=0.1),
-    UNHIDDEN,
-    CACHE_SHARE,
-    CACHE_FRACTION,
-)
+_COMMON = (*OWN, UNHIDDEN, *CACHE)
 _PREFILL = (
     *_COMMON,
     TENSOR_FRACTION,
@@ -251,32 +240,15 @@ OWN_DECODE = ClassModel(
     name="attention_own_decode",
     parameters=(
         *_COMMON,
-        Parameter(
-            name="strip_clk",
-            unit="cycles",
-            low=0.0,
-            high=200.0,
-            start=12.0,
-            meaning="one key, 128 wide, for a strip of 16 query rows",
-            prior=0.7,
+        cycles("strip_clk", 200.0, 12.0, "one key, 128 wide, for a strip of 16 query rows"),
+        cycles(
+            "narrow_clk", 200.0, 6.0, "widening a key and a value of one byte an element, 128 wide"
         ),
-        Parameter(
-            name="narrow_clk",
-            unit="cycles",
-            low=0.0,
-            high=200.0,
-            start=6.0,
-            meaning="widening a key and a value of one byte an element, 128 wide",
-            prior=0.7,
-        ),
-        Parameter(
-            name="row_clk",
-            unit="cycles",
-            low=0.0,
-            high=4_000.0,
-            start=500.0,
-            meaning="putting the parts of one query row together at the end, 128 wide",
-            prior=0.7,
+        cycles(
+            "row_clk",
+            4_000.0,
+            500.0,
+            "putting the parts of one query row together at the end, 128 wide",
         ),
     ),
     predict=predict_shares,

@@ -16,20 +16,18 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.numbers import ceil_div, f64
 from perfmodel.roofline.model import (
-    DRAM_FRACTION,
-    EAGER_S,
-    FIXED_CLK,
+    OWN,
     TENSOR_FRACTION,
     UNHIDDEN,
     ClassModel,
-    Parameter,
     Run,
     Terms,
     Values,
+    beside_memory,
+    cycles,
     launch_s,
-    overlap,
 )
-from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.roofline.traffic import CACHE, memory_s
 from perfmodel.workload import Gemm
 
 WEIGHT_ROWS = np.float64(64.0)
@@ -53,13 +51,10 @@ def predict_tiles(
     ends = np.float64(values["tile_clk"]) / np.float64(device.compute.clock_vector_hz)
     walk = turns * (steps + ends)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
-    launch = launch_s(device, values, run)
-    return Terms(
-        time_s=launch + overlap(walk, memory, values["unhidden"]),
-        terms={"launch": launch, "tiles": walk, "memory": memory},
-        formula=f"launch + max+(tiles, memory; {values['unhidden']:.3g})",
-        details={"tile_rows": rows, "tile_cols": cols, "turns": turns},
-    )
+    return beside_memory(
+        launch_s(device, values, run), "tiles", walk, memory, values["unhidden"],
+        tile_rows=rows, tile_cols=cols, turns=turns,
+    )  # fmt: skip
 
 
 def predict_rows(w: Gemm, device: Device, values: Values, run: Run) -> Terms:
@@ -85,11 +80,8 @@ def predict_rows(w: Gemm, device: Device, values: Values, run: Run) -> Terms:
 
 
 _COMMON = (
-    replace(FIXED_CLK, prior=0.3),
-    EAGER_S,
-    replace(DRAM_FRACTION, prior=0.1),
-    CACHE_SHARE,
-    CACHE_FRACTION,
+    *OWN,
+    *CACHE,
 )
 
 
@@ -98,14 +90,8 @@ def _rung(name: str, rows: float, cols: float) -> ClassModel:
         *_COMMON,
         replace(TENSOR_FRACTION, low=0.02, start=0.6, prior=0.7),
         replace(UNHIDDEN, prior=1.0),
-        Parameter(
-            name="tile_clk",
-            unit="cycles",
-            low=0.0,
-            high=60_000.0,
-            start=8_000.0,
-            meaning="first loads and stores of a tile that no product hides",
-            prior=0.7,
+        cycles(
+            "tile_clk", 60_000.0, 8_000.0, "first loads and stores of a tile that no product hides"
         ),
     )
     predict = partial(predict_tiles, rows=np.float64(rows), cols=np.float64(cols))
@@ -126,14 +112,11 @@ GEMM_ROWS = ClassModel(
     name="gemm_own_rows",
     parameters=(
         *_COMMON,
-        Parameter(
-            name="row_clk",
-            unit="cycles",
-            low=0.0,
-            high=1_000.0,
-            start=50.0,
-            meaning="bringing one row of activations to every multiprocessor, and its sums back",
-            prior=0.7,
+        cycles(
+            "row_clk",
+            1_000.0,
+            50.0,
+            "bringing one row of activations to every multiprocessor, and its sums back",
         ),
     ),
     predict=predict_rows,

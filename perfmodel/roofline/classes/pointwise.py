@@ -24,14 +24,14 @@ from perfmodel.roofline.model import (
     Run,
     Terms,
     Values,
+    beside_memory,
     host_bound,
     launch_s,
     overlap,
 )
 from perfmodel.roofline.power import STREAM_POWER
 from perfmodel.roofline.traffic import (
-    CACHE_FRACTION,
-    CACHE_SHARE,
+    CACHE,
     WARM_LATENCY,
     latency_share,
     memory_s,
@@ -189,12 +189,7 @@ def predict_pointwise(w: Norm | Elementwise, device: Device, values: Values, run
     row_clk = np.float64(values["row_clk"]) + passes * np.float64(values["pass_clk"])
     chain = np.maximum(rows / held, 1.0) * row_clk / np.float64(device.compute.clock_vector_hz)
     start = launch_s(device, values, run)
-    return Terms(
-        time_s=start + overlap(chain, memory, values["row_unhidden"]),
-        terms={"launch": start, "rows": chain, "memory": memory},
-        formula=f"launch + max+(rows, memory; {values['row_unhidden']:.3g})",
-        details={},
-    )
+    return beside_memory(start, "rows", chain, memory, values["row_unhidden"])
 
 
 def _flat(cost: Cost, device: Device, values: Values, run: Run) -> Terms:
@@ -283,7 +278,7 @@ def _rows(w: Norm | Elementwise) -> tuple[Array, Array]:
 
 HOST_S = replace(EAGER_S, start=1e-5, prior=0.3)
 """An eager call's path through the framework belongs to a host, which tables do not name."""
-_FLAT = (FIXED_CLK, HOST_S, DRAM_FRACTION, TRIP_CLK, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION)
+_FLAT = (FIXED_CLK, HOST_S, DRAM_FRACTION, TRIP_CLK, WARM_LATENCY, *CACHE)
 POINTWISE = ClassModel(
     name="pointwise",
     parameters=(
@@ -297,7 +292,7 @@ POINTWISE = ClassModel(
 GENERATED = ClassModel(
     name="generated",
     parameters=(
-        FIXED_CLK, HOST_S, DRAM_FRACTION, WARM_LATENCY, CACHE_SHARE, CACHE_FRACTION,
+        FIXED_CLK, HOST_S, DRAM_FRACTION, WARM_LATENCY, *CACHE,
         ROW_UNHIDDEN, ROW_ELEMENT, ROW_CLK, PASS_CLK, BLOCKS_PER_UNIT,
     ),
     predict=host_bound(predict_pointwise),
@@ -313,8 +308,7 @@ SYNCHRONOUS = ClassModel(
     parameters=(
         *(_host(kind) for kind in ("elementwise", "layer", "softmax")),
         DRAM_FRACTION,
-        CACHE_SHARE,
-        CACHE_FRACTION,
+        *CACHE,
         Parameter(
             name="passes",
             unit="1",

@@ -47,6 +47,7 @@ from perfmodel.roofline.model import (
     Values,
     launch_s,
     overlap,
+    wave_count,
 )
 from perfmodel.roofline.power import REST_W, power_limited_rate
 from perfmodel.workload import Array, Gemm, remembered
@@ -169,7 +170,7 @@ def _product_s(
     store = np.float64(values["store_clk"]) / clock * outputs * burden
     units = np.float64(device.compute.units)
     tiles, steps, runs = _tiles(w, menu)
-    tiled = _waves(tiles / units, values["tail"]) * (steps * step + store)
+    tiled = wave_count(tiles / units, values["tail"]) * (steps * step + store)
     if "thin_rate" in values:
         chain = np.float64(values["step_clk"] / THIN) / clock * at.k
         spread = np.maximum(tiles / units * steps * step, chain)
@@ -227,12 +228,6 @@ def _supply_s(operand_bytes: Array, rate: np.float64, device: Device, values: Va
     port = np.float64(values["supply_bytes"]) * np.float64(device.compute.clock_vector_hz)
     seconds: Array = operand_bytes / port
     return seconds
-
-
-def _waves(share: Array, tail: float) -> Array:
-    """Rounds of tiles over all units; between an even share and its ceiling by ``tail``."""
-    waves: Array = np.maximum(share + np.float64(tail) * (np.ceil(share) - share), 1.0)
-    return waves
 
 
 def _split_s(at: _Sizes, device: Device, values: Values, menu: Menu) -> Array:

@@ -14,16 +14,17 @@ from perfmodel.roofline.model import (
     DRAM_FRACTION,
     EAGER_S,
     FIXED_CLK,
+    OWN,
     UNHIDDEN,
     ClassModel,
     Parameter,
     Run,
     Terms,
     Values,
+    beside_memory,
     launch_s,
-    overlap,
 )
-from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.roofline.traffic import CACHE, memory_s
 from perfmodel.workload import Array, DeltaRule, LinearAttention, SelectiveScan, Ssd, Workload
 
 SCAN_CHANNELS = np.float64(128.0)
@@ -97,11 +98,8 @@ def predict_chunk(w: Workload, device: Device, values: Values, run: Run) -> Term
     serial = waves * latency + work * (waves * units / walkers)
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
     start = KERNELS[w.op] * launch_s(device, values, run)
-    return Terms(
-        time_s=start + overlap(serial, memory, values["unhidden"]),
-        terms={"launch": start, "chunks": serial, "memory": memory},
-        formula=f"launch + max+(chunks, memory; {values['unhidden']:.3g})",
-        details={"waves": waves, "chunk_steps": chunks},
+    return beside_memory(
+        start, "chunks", serial, memory, values["unhidden"], waves=waves, chunk_steps=chunks
     )
 
 
@@ -111,12 +109,7 @@ def predict_step(w: Workload, device: Device, values: Values, run: Run) -> Terms
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
     work = arithmetic_s(cost, device) / np.float64(values["work_fraction"])
     start = launch_s(device, values, run)
-    return Terms(
-        time_s=start + overlap(work, memory, values["unhidden"]),
-        terms={"launch": start, "arithmetic": work, "memory": memory},
-        formula=f"launch + max+(arithmetic, memory; {values['unhidden']:.3g})",
-        details={},
-    )
+    return beside_memory(start, "arithmetic", work, memory, values["unhidden"])
 
 
 def _layout(w: Workload) -> tuple[Array, Array, Array]:
@@ -154,23 +147,19 @@ _COMMON = (
     DRAM_FRACTION,
     UNHIDDEN,
     WORK_FRACTION,
-    CACHE_SHARE,
-    CACHE_FRACTION,
+    *CACHE,
 )
 CHUNK = ClassModel(
     name="recurrent_chunk", parameters=(*_COMMON, *CHUNK_LATENCIES, RAGGED_CLK),
     predict=predict_chunk,
 )  # fmt: skip
 STEP = ClassModel(name="recurrent_step", parameters=_COMMON, predict=predict_step)
-OWN = (
-    replace(FIXED_CLK, prior=0.3),
-    EAGER_S,
-    replace(DRAM_FRACTION, prior=0.1),
+OWN_PARAMETERS = (
+    *OWN,
     replace(UNHIDDEN, prior=1.0),
     replace(WORK_FRACTION, prior=0.5),
-    CACHE_SHARE,
-    CACHE_FRACTION,
+    *CACHE,
 )
 """Of this repository's own kernels."""
-OWN_STEP = ClassModel(name="recurrent_own_step", parameters=OWN, predict=predict_step)
+OWN_STEP = ClassModel(name="recurrent_own_step", parameters=OWN_PARAMETERS, predict=predict_step)
 """This repository's state updates."""

@@ -14,13 +14,15 @@ import numpy as np
 from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.numbers import ceil_div, f64, stored
-from perfmodel.roofline.classes.recurrent import OWN, arithmetic_s
+from perfmodel.roofline.classes.recurrent import OWN_PARAMETERS, arithmetic_s
 from perfmodel.roofline.model import (
     ClassModel,
     Parameter,
     Run,
     Terms,
     Values,
+    beside_memory,
+    cycles,
     launch_s,
     overlap,
 )
@@ -129,35 +131,24 @@ def predict_scan(w: SelectiveScan, device: Device, values: Values, run: Run) -> 
     memory = memory_s(cost.bytes_total * (1.0 + again), cost.bytes_total, device, values, run)
     further = np.where(cut, np.float64(values["further_clk"]), 0.0)[()] / clock
     start = launch_s(device, values, run) + further
-    return Terms(
-        time_s=start + overlap(walk, memory, values["unhidden"]),
-        terms={"launch": start, "walk": walk, "memory": memory},
-        formula=f"launch + max+(walk, memory; {values['unhidden']:.3g})",
-        details={"segments": found.segments, "blocks": found.blocks},
-    )
+    return beside_memory(
+        start, "walk", walk, memory, values["unhidden"],
+        segments=found.segments, blocks=found.blocks,
+    )  # fmt: skip
 
 
 SCAN = ClassModel(
     name="recurrent_own_scan",
     parameters=(
-        *(replace(p, prior=0.2) if p.name == "work_fraction" else p for p in OWN),
-        Parameter(
-            name="wave_clk",
-            unit="cycles",
-            low=0.0,
-            high=100_000.0,
-            start=5_000.0,
-            meaning="start and end of a warp's walk",
-            prior=0.7,
-        ),
-        Parameter(
-            name="token_clk",
-            unit="cycles",
-            low=1.0,
-            high=500.0,
-            start=45.0,
-            meaning="a token of a warp that has a scheduler to itself, 16 states",
+        *(replace(p, prior=0.2) if p.name == "work_fraction" else p for p in OWN_PARAMETERS),
+        cycles("wave_clk", 100_000.0, 5_000.0, "start and end of a warp's walk"),
+        cycles(
+            "token_clk",
+            500.0,
+            45.0,
+            "a token of a warp that has a scheduler to itself, 16 states",
             prior=0.5,
+            low=1.0,
         ),
         Parameter(
             name="state_share",
@@ -204,15 +195,7 @@ SCAN = ClassModel(
             meaning="work and traffic of a walk without outputs, over one with them",
             prior=0.2,
         ),
-        Parameter(
-            name="further_clk",
-            unit="cycles",
-            low=0.0,
-            high=40_000.0,
-            start=4_000.0,
-            meaning="further launches where there are segments",
-            prior=0.7,
-        ),
+        cycles("further_clk", 40_000.0, 4_000.0, "further launches where there are segments"),
     ),
     predict=predict_scan,
 )

@@ -21,19 +21,19 @@ from perfmodel.hw.device import Device
 from perfmodel.ops import count
 from perfmodel.ops.numbers import ceil_div, f64
 from perfmodel.roofline.model import (
-    DRAM_FRACTION,
-    EAGER_S,
-    FIXED_CLK,
+    OWN,
     UNHIDDEN,
     ClassModel,
     Parameter,
     Run,
     Terms,
     Values,
+    beside_memory,
+    cycles,
     launch_s,
     overlap,
 )
-from perfmodel.roofline.traffic import CACHE_FRACTION, CACHE_SHARE, memory_s
+from perfmodel.roofline.traffic import CACHE, memory_s
 from perfmodel.workload import Array, DeltaRule, LinearAttention, Ssd
 
 CHUNK = np.float64(64.0)
@@ -165,8 +165,10 @@ def predict_walk(w: Gated, device: Device, values: Values, run: Run, plan: Plan)
     clock = np.float64(device.compute.clock_vector_hz)
     memory = memory_s(cost.bytes_total * (1.0 + again), cost.bytes_total, device, values, run)
     further = np.where(walk.apart, np.float64(values["further_clk"]), 0.0)[()] / clock
-    details = {"segments": walk.segments, "waves": waves}
-    return _terms(launch_s(device, values, run) + further, clk / clock, memory, values, details)
+    return beside_memory(
+        launch_s(device, values, run) + further, "chunks", clk / clock, memory, values["unhidden"],
+        segments=walk.segments, waves=waves,
+    )  # fmt: skip
 
 
 def _turns(walk: Walk, units: np.float64, values: Values) -> Array:
@@ -207,7 +209,8 @@ def predict_delta(w: DeltaRule, device: Device, values: Values, run: Run, *, bes
     together = overlap(walk, prepare, values["unhidden"]) + WORKERS * job
     clk = np.where(joint, together, apart)[()]
     memory = memory_s(cost.bytes_total, cost.bytes_total, device, values, run)
-    return _terms(launch_s(device, values, run), clk / clock, memory, values, {"waves": waves})
+    start = launch_s(device, values, run)
+    return beside_memory(start, "chunks", clk / clock, memory, values["unhidden"], waves=waves)
 
 
 def _width(state: Array, columns: Array, values: Values) -> Array:
@@ -217,23 +220,6 @@ def _width(state: Array, columns: Array, values: Values) -> Array:
     return wide
 
 
-def _terms(
-    start: Array, chunks: Array, memory: Array, values: Values, details: dict[str, Array]
-) -> Terms:
-    return Terms(
-        time_s=start + overlap(chunks, memory, values["unhidden"]),
-        terms={"launch": start, "chunks": chunks, "memory": memory},
-        formula=f"launch + max+(chunks, memory; {values['unhidden']:.3g})",
-        details=details,
-    )
-
-
-def _clk(name: str, high: float, start: float, meaning: str) -> Parameter:
-    return Parameter(
-        name=name, unit="cycles", low=0.0, high=high, start=start, meaning=meaning, prior=0.7
-    )
-
-
 def _share(name: str, high: float, start: float, meaning: str) -> Parameter:
     return Parameter(
         name=name, unit="1", low=0.0, high=high, start=start, meaning=meaning, prior=0.3
@@ -241,25 +227,22 @@ def _share(name: str, high: float, start: float, meaning: str) -> Parameter:
 
 
 _COMMON = (
-    replace(FIXED_CLK, prior=0.3),
-    EAGER_S,
-    replace(DRAM_FRACTION, prior=0.1),
+    *OWN,
     replace(UNHIDDEN, start=0.2, prior=1.0),
-    CACHE_SHARE,
-    CACHE_FRACTION,
-    _clk("wave_clk", 100_000.0, 5_000.0, "start and end of a block that walks a segment"),
-    _clk("chunk_clk", 60_000.0, 4_000.0, "one chunk of 64 tokens, a state of 128 x 128"),
+    *CACHE,
+    cycles("wave_clk", 100_000.0, 5_000.0, "start and end of a block that walks a segment"),
+    cycles("chunk_clk", 60_000.0, 4_000.0, "one chunk of 64 tokens, a state of 128 x 128"),
     _share("width_share", 1.0, 0.5, "share of that which grows with the sides of the state"),
-    _clk("further_clk", 40_000.0, 5_000.0, "a further launch"),
+    cycles("further_clk", 40_000.0, 5_000.0, "a further launch"),
 )
 _GATED = (
-    _clk("gate_clk", 60_000.0, 2_000.0, "what gates per key dimension add to a chunk"),
+    cycles("gate_clk", 60_000.0, 2_000.0, "what gates per key dimension add to a chunk"),
     _share("second_pass", 1.5, 0.6, "chunks and traffic of the pass that finds the states"),
     _share("crowd", 1.0, 0.5, "what a second block on a multiprocessor adds to the time of one"),
-    _clk("carry_clk", 20_000.0, 2_000.0, "adding the state of one earlier segment, 128 x 128"),
+    cycles("carry_clk", 20_000.0, 2_000.0, "adding the state of one earlier segment, 128 x 128"),
 )
 _DELTA = (
-    _clk("prepare_clk", 60_000.0, 4_000.0, "preparing a chunk of a key head, per multiprocessor"),
+    cycles("prepare_clk", 60_000.0, 4_000.0, "preparing a chunk of a key head, per multiprocessor"),
     _share("head_share", 1.0, 0.6, "what each further head of the same keys adds to that"),
 )
 
