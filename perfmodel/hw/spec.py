@@ -172,8 +172,10 @@ class LinkSpec(Strict):
     name: Text
     bandwidth: Bandwidth
     latency: Time | None = None
-    domain: Count | None = None  # how many devices it joins at this rate
-    reduction: Fraction | None = None  # of a ring's rate, where its switches add up
+    domain: Count | None = None
+    """How many devices it joins at this rate."""
+    reduction: Fraction | None = None
+    """Where its switches add up what they pass: the rate of that over the rate of a ring."""
 
 
 class PowerSpec(Strict):

@@ -39,8 +39,7 @@ def predicted_measured_svg(rows: Sequence[Timed], caption: str) -> str:
     """Measured time across, predicted time up, both logarithmic; the diagonal is exact.
 
     A colour per family. The fastest kernel of each workload is a filled dot with its interval, and
-    counts; slower rungs, of which the prediction is the same, are small and open. ``rows`` need a
-    prediction each.
+    counts; slower rungs are small and open. ``rows`` need a prediction each.
     """
     best = fastest(rows)
     inside = sum(bool(r.inside) for r in best)

@@ -1,4 +1,4 @@
-"""Laws of collectives on any topology: more bytes, more nodes, fewer links never help."""
+"""Laws of collectives on any topology: more bytes, more ranks, more nodes never help."""
 
 from dataclasses import replace
 

@@ -87,7 +87,7 @@ def test_few_rows_stream_their_weights():
 
 
 def test_products_know_a_device_by_its_figures():
-    """Another name, the same times; half the clock, twice the cycles' time."""
+    """Another name, the same times."""
     other = replace(H200, name="nobody-measured-this")
     assert product(INT8, other).time_s == product(INT8).time_s
     assert np.all(product(FP32, other, dtype="fp32").time_s == product(FP32, dtype="fp32").time_s)
