@@ -8,11 +8,8 @@ DIR as each job ends: ``recurrent_<job>.json`` (measurements) and a line per tim
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from perfmodel.workload import (
     Workload,
 )
 from refkernels._check import Gate
+from refkernels._jobs import or_exit, why_failed
 from refkernels._mixer_peers import peers
 from refkernels._mixer_sizes import GRIDS
 from refkernels._mixer_sources import compile_variants
@@ -76,23 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_child(name: str, out: Path, device: str | None) -> int:
-    command = [sys.executable, "-m", __spec__.name, "--out", str(out), "--job", name]
-    command += ["--device-name", device] if device else []
     start = time.perf_counter()
-    try:
-        code = subprocess.run(command, timeout=LIMIT_S, check=False).returncode  # noqa: S603 -- ourselves
-    except subprocess.TimeoutExpired:
-        code = -1
-    verdict = {0: "done", -1: f"killed after {LIMIT_S} s"}.get(code, f"failed, exit code {code}")
-    _say(f"[{name}] {verdict} ({time.perf_counter() - start:.0f} s)")
-    return int(code != 0)
+    more = ("--device-name", device) if device else ()
+    why = why_failed(__spec__.name, name, out, LIMIT_S, *more)
+    _say(f"[{name}] {why or 'done'} ({time.perf_counter() - start:.0f} s)")
+    return int(why is not None)
 
 
 def _run_here(name: str, out: Path, device: str | None) -> int:
-    rows: list[Row] = []
-    failed = False
     path = out / f"recurrent_{name}.json"
-    try:
+
+    def job() -> bool:
+        rows: list[Row] = []
+        failed = False
         for row in JOBS[name]():
             failed |= not row["ok"]
             if row["measurement"] is not None:
@@ -100,13 +94,9 @@ def _run_here(name: str, out: Path, device: str | None) -> int:
                 # Written as they come: what was measured before a hang is not lost.
                 content = measurement_file(gpu_device(device), rows, family=_folder(name))
                 write_json(path, content)
-    except Exception:  # noqa: BLE001 -- whatever it is, the other jobs go on
-        traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # After a fault on the device every destructor of the runtime would complain at length.
-        os._exit(1)
-    return int(failed)
+        return failed
+
+    return int(or_exit(job))
 
 
 def _folder(job: str) -> str:

@@ -20,9 +20,9 @@ struct Problem {
     const float* first;   // states at the start of each segment [batch, heads, segments, dk, dv]
     float* last;          // after the last token [batch, heads, dk, dv]; null: not wanted
     float* local;         // of each segment from zero, likewise (Hopper)
-    float* decay;         // of a whole segment [batch, heads, segments, dk or 1]
+    float* decay;         // of a whole segment [batch, heads, segments, dk or 1]; 05: [blocks, heads of one, segments]
     float* passed;        // states handed from block to block, one of a block's each
-    u32* handed;          // a flag for each, 0 between launches
+    u32* handed;          // a flag for each, 0 between launches; in segments counts that only grow
     u32* scores;          // q k^T of heads that share them, in tiles (07_shared_scores)
     float* steps;         // their dt [batch, heads, length], length in whole chunks
     u16* out;

@@ -40,6 +40,8 @@ from refkernels.attention.timed import (
 from refkernels.int8_gemm.peers import capture_torch
 from refkernels.sigmoid_attention.device import prepare_sigmoid
 
+NAME = "refkernels.attention/05_persistent"
+
 
 def grid(head_dim: int) -> list[Row]:
     """Softmax, its peers, and sigmoid with bias -log n and 0; on some shapes tanh, too."""
@@ -133,11 +135,11 @@ def _turn(w: Attention, name: str, call: Callable[[int], None], sets: int, **mor
     )
 
 
-def softmax(w: Attention, rung: str = "05_persistent") -> Turn:
-    """One rung of the softmax ladder."""
+def softmax(w: Attention) -> Turn:
+    """The last rung of the softmax ladder."""
     sets = rotation_sets(moved_bytes(w))
-    problem = PrefillProblem(w, size(w.q_len), sets, rung)
-    return _turn(w, f"refkernels.attention/{rung}", problem.run, sets, gate=problem.gate())
+    problem = PrefillProblem(w, size(w.q_len), sets, "05_persistent")
+    return _turn(w, NAME, problem.run, sets, gate=problem.gate())
 
 
 def sigmoid(w: Attention, bias: float | None, weights: str = "accurate") -> Turn:
@@ -180,7 +182,7 @@ def packed_turn(lens: Any, causal: bool) -> Turn:
     call = prepare(x, "05_persistent")
     pairs = float((lens.astype(np.float64) ** 2).sum()) * (0.5 if causal else 1.0)
     return Turn(
-        name="refkernels.attention/05_persistent",
+        name=NAME,
         shape=f"packed 16x{min(lens)}..{max(lens)} {'c' if causal else ''}",
         call=lambda i: call(),
         sets=1,

@@ -31,7 +31,7 @@ WARP = 32
 """Threads."""
 
 UNIT = 16
-"""Channels of a warp of rung 4: the rows of a product."""
+"""Rows of a product of rung 4: channels of a warp, or halves of the states of half as many."""
 
 UNIT_ALIGNMENT = 8
 """Tokens of 16 bytes: rows of a multiple of them are copied 16 bytes at a time."""
@@ -43,7 +43,7 @@ BUSY_WARPS = 12
 """Warps per SM above which more turns of rung 4 do not pay: 3 per scheduler."""
 
 MOST_TURN_STATES = 16
-"""States above which a lane of rung 4 cannot keep the decays of 8 tokens."""
+"""States above which a lane of rung 4 cannot keep the decays of a visit of 16 tokens."""
 
 BUSY_THREADS = 200
 """Threads per SM above which more lanes per channel do not pay: 6 warps of independent work."""
@@ -132,7 +132,7 @@ def best_rung(dtype: str) -> str:
 
 
 def units_of(x: Inputs) -> int:
-    """Groups of 16 channels that rung 4 walks side by side."""
+    """Groups of channels (:func:`unit_channels`) that rung 4 walks side by side."""
     batch, channels, states = state_shape(x)
     groups = x.b.shape[1]
     return int(batch * groups * ceil_div(channels // groups, unit_channels(states)))
